@@ -1,0 +1,72 @@
+"""What is checked, and how: `nox` runs the tests, the linter and the type checker."""
+
+import shutil
+import subprocess
+import sys
+
+import nox
+
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.error_on_missing_interpreters = True
+
+SUPPORTED = ("3.11", "3.12", "3.13")
+
+
+def _works(version: str) -> bool:
+    """Whether that Python runs: a shim which only says that it cannot is none."""
+    executable = shutil.which(f"python{version}")
+    if executable is None:
+        return False
+    code = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+    try:
+        told = subprocess.run(
+            [executable, "-c", code],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return told.returncode == 0 and told.stdout.strip() == version
+
+
+PYTHONS = [version for version in SUPPORTED if _works(version)]
+absent = [version for version in SUPPORTED if version not in PYTHONS]
+if not PYTHONS:
+    sys.exit(f"none of Python {', '.join(SUPPORTED)} was found")
+print(
+    f"Python tested: {', '.join(PYTHONS)}"
+    + (f"; not found: {', '.join(absent)}" if absent else ""),
+    file=sys.stderr,
+)
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    project = nox.project.load_toml("pyproject.toml")
+    session.install(*nox.project.dependency_groups(project, *groups))
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests; what follows `--` goes to pytest."""
+    _install(session, "test")
+    session.install("-e", ".")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def lint(session: nox.Session) -> None:
+    """The style of every file."""
+    _install(session, "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session(python=PYTHONS[0])
+def types(session: nox.Session) -> None:
+    """The types of every file, seen from the oldest Python supported."""
+    _install(session, "types")
+    session.install("-e", ".")
+    session.run("mypy")

@@ -1,0 +1,44 @@
+"""From the channel to the outbox: records become messages, in order."""
+
+from collections.abc import Callable
+
+import structlog
+
+from marketprism.feeds.venue import Moment
+from marketprism.outlet import Intake, Loss
+from marketprism.records import DataType, Gap, Record
+from marketprism.sinks.outbox import Outbox
+from marketprism.status import Board
+from marketprism.wire import MAX_PAYLOAD_BYTES, Message, encode
+
+log = structlog.get_logger()
+
+
+async def pump(intake: Intake, outbox: Outbox, board: Board, now: Callable[[], Moment]) -> None:
+    """Carry batches over until the channel closes; then close the outbox.
+
+    While the outbox is full this waits, the channel fills, and its near side confesses what no
+    longer fits.
+    """
+    async for batch in intake:
+        messages = [_message(record, board) for record in batch.records]
+        await outbox.room()
+        outbox.append(messages)
+        ready = now().monotonic
+        board.processing.add((ready - batch.read_at) / 1e9, len(messages))
+    outbox.close()
+
+
+def _message(record: Record, board: Board) -> Message:
+    """The record's message; that of a gap in its place when it is too large for the sink."""
+    message = encode(record)
+    if len(message.payload) <= MAX_PAYLOAD_BYTES:
+        return message
+    board.sink.oversize += 1
+    instrument, data_type = record.instrument, DataType(record.data_type)
+    board.lost[instrument.exchange, instrument.market_type, str(data_type)] += 1
+    log.warning("record.oversize", subject=message.subject, bytes=len(message.payload))
+    loss = Loss(instrument, data_type, record.collected_at, "outbox")
+    loss.add(record)
+    gap: Gap = loss.gap(record.collected_at)
+    return encode(gap)

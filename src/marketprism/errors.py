@@ -1,0 +1,54 @@
+"""Errors, named for what the caller should conclude.
+
+Foreign errors (sockets, TLS, HTTP, NATS) are translated into these at the border where they
+arise; nothing further in needs to know which library was speaking.
+"""
+
+from collections.abc import Sequence
+
+
+class MarketPrismError(Exception):
+    """Everything this package raises on purpose."""
+
+
+class ConfigError(MarketPrismError):
+    """The configuration cannot be used; `problems` says why, one readable line a problem."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = list(problems)
+
+
+class StartFailed(MarketPrismError):
+    """Something this process needs to exist at all cannot be had (a port is taken): exit 1."""
+
+
+class Transient(MarketPrismError):
+    """The world got in the way; trying again later is right.
+
+    `retry_after` is the least number of seconds to wait first, where the other side said so.
+    """
+
+    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class Lost(Transient):
+    """The connection is gone, or is of no more use."""
+
+
+class Quiet(Transient):
+    """The connection stands, but nothing has come over it for longer than it may be silent."""
+
+
+class RateLimited(Transient):
+    """We asked too often; nobody may ask this host again before `retry_after`."""
+
+
+class SinkLost(Transient):
+    """The sink cannot take messages now; what it did not acknowledge is still ours."""
+
+
+class Refused(MarketPrismError):
+    """The host will not have us: our configuration or our place is wrong, not the moment."""

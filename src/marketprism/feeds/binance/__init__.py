@@ -1,0 +1,5 @@
+"""Binance: spot."""
+
+from marketprism.feeds.binance.spot import BinanceSpot
+
+__all__ = ["BinanceSpot"]

@@ -1,0 +1,261 @@
+"""One attempt to be connected, from dial to death.
+
+The task that reads bytes runs the session and puts to the outlet with no await between: cancelling
+it loses nothing that was read. All else — sends, fetches, ticks — are its siblings in one nursery,
+which ends with the first error, or when it is cancelled from without.
+"""
+
+import ssl
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import attrs
+import structlog
+import trio
+
+from marketprism.errors import Lost, Quiet, Refused, Transient
+from marketprism.feeds.dialing import dial, translated
+from marketprism.feeds.frames import BatchingConnection
+from marketprism.feeds.hosts import Hosts
+from marketprism.feeds.proxies import Proxies
+from marketprism.feeds.rest import Rest
+from marketprism.feeds.venue import (
+    Close,
+    Fetch,
+    Moment,
+    Park,
+    Reject,
+    Send,
+    Session,
+    Step,
+    Stream,
+    Turn,
+)
+from marketprism.outlet import Outlet
+from marketprism.records import Gap, Record
+from marketprism.settings import Manners
+from marketprism.status import Board, ConnectionRow
+
+TICK_SECONDS = 0.25
+PING_EVERY, PONG_WITHIN = 20.0, 10.0
+"""Seconds. trio-websocket has no keep-alive of its own: a half-open connection shows here."""
+WRITES_WAITING = 4096
+SAMPLES_PER_REASON = 3
+"""Rejected frames that one connection logs of each kind; all are counted."""
+
+log = structlog.get_logger()
+
+
+@attrs.frozen
+class World:
+    """What every connection of a process shares."""
+
+    outlet: Outlet
+    rest: Rest
+    hosts: Hosts
+    proxies: Proxies
+    board: Board
+    now: Callable[[], Moment]
+    tls: ssl.SSLContext
+
+
+class Connection:
+    """One connection and its session."""
+
+    def __init__(
+        self,
+        session: Session,
+        row: ConnectionRow,
+        manners: Manners,
+        world: World,
+        produced: Callable[[], None],
+    ) -> None:
+        self._session = session
+        self._row = row
+        self._manners = manners
+        self._world = world
+        self._produced = produced
+        self._host = urlsplit(session.url).netloc.rpartition("@")[2]
+        self._silence = trio.CancelScope()
+        self._samples: dict[str, int] = {}
+        self._say, self._said = trio.open_memory_channel[tuple[Send, trio.Event]](WRITES_WAITING)
+        self._nursery: trio.Nursery
+        self._log = log.bind(connection=row.id)
+
+    async def run(self) -> None:
+        """Connect and stay connected; ends by raising only: Lost, Quiet, RateLimited, Refused."""
+        try:
+            with translated(self._host):
+                await self._attempt()
+        except Transient as error:
+            if self._row.state == "connected":
+                self._log.warning("feed.disconnected", reason=str(error))
+            else:
+                reason = str(error).removeprefix(f"{self._host}: ")
+                self._world.hosts.failed(self._host, reason)
+            raise
+        except Refused as error:
+            self._world.hosts.refused(self._host, str(error).removeprefix(f"{self._host} "))
+            raise
+        finally:
+            self._row.connected_since = None
+
+    async def _attempt(self) -> None:
+        path = urlsplit(self._session.url)
+        resource = path.path + (f"?{path.query}" if path.query else "")
+        proxy = self._world.proxies.proxy_for(self._session.url)
+        stream: trio.abc.Stream | None = None
+        try:
+            with trio.move_on_after(self._manners.connect_timeout) as patience:
+                stream = await dial(self._session.url, proxy, self._world.tls)
+                async with trio.open_nursery() as self._nursery:
+                    connection = BatchingConnection(
+                        stream,
+                        path.netloc.rpartition("@")[2],
+                        resource or "/",
+                        self._receive,
+                        self._manners.max_message_bytes,
+                    )
+                    self._nursery.start_soon(self._read, connection)
+                    await connection.opened()
+                    patience.deadline = float("inf")
+                    self._opened()
+                    self._nursery.start_soon(self._write, connection)
+                    self._nursery.start_soon(self._ping, connection)
+                    self._nursery.start_soon(self._tick)
+            if patience.cancelled_caught:
+                raise trio.TooSlowError
+        finally:
+            if stream is not None:
+                await trio.aclose_forcefully(stream)
+
+    def _opened(self) -> None:
+        row, now = self._row, self._world.now()
+        row.state, row.reason = "connected", None
+        self._world.hosts.reached(self._host)
+        row.connected_since = now.monotonic
+        row.connects += 1
+        self._silence.deadline = trio.current_time() + self._manners.silence_timeout
+        self._log.info("feed.connected", url=row.url, streams=len(self._session.streams))
+        self._act(self._session.opening(now), now)
+
+    async def _read(self, connection: BatchingConnection) -> None:
+        with self._silence:
+            await connection.run()
+        if self._silence.cancelled_caught:
+            raise Quiet(f"nothing came for {self._manners.silence_timeout:g} s")
+        closed = connection.closed
+        raise Lost(f"closed: {closed.code} {closed.reason or closed.name}" if closed else "closed")
+
+    def _receive(self, frames: list[bytes]) -> None:
+        now = self._world.now()
+        self._silence.deadline = trio.current_time() + self._manners.silence_timeout
+        self._row.frames += len(frames)
+        self._row.last_message = now.monotonic
+        turn = self._session.receive(frames, now)
+        self._time(turn.records, now)
+        self._act(turn, now)
+
+    def _time(self, records: list[Record], now: Moment) -> None:
+        """One observation a batch: its first record stands for all."""
+        if records and (happened := records[0].timestamp) is not None:
+            transit = self._world.board.transit_of(self._row.exchange)
+            transit.add(max(0.0, (now.wall - happened) / 1e9), len(records))
+
+    def _act(self, turn: Turn, now: Moment) -> None:
+        if turn.records:
+            self._publish(turn.records, now)
+        for step in turn.steps:
+            self._do(step)
+
+    def _publish(self, records: list[Record], now: Moment) -> None:
+        self._produced()
+        board = self._world.board
+        for record in records:
+            instrument = record.instrument
+            if isinstance(record, Gap):
+                affected = str(record.affected)
+                board.gaps[
+                    instrument.exchange, instrument.market_type, affected, record.reason
+                ] += 1
+                self._log.warning(
+                    "stream.gap",
+                    symbol=instrument.symbol,
+                    data_type=affected,
+                    reason=record.reason,
+                    lost=record.lost,
+                )
+                continue
+            origin = (instrument.exchange, instrument.market_type, record.data_type)
+            board.received[origin] += 1
+        self._world.outlet.put(records, now.monotonic, self._row.id)
+
+    def _do(self, step: Step) -> None:
+        match step:
+            case Send():
+                self._enqueue(step)
+            case Fetch():
+                self._nursery.start_soon(self._fetch, step)
+            case Reject():
+                self._reject(step)
+            case Park(stream=(data_type, native_id), reason=reason):
+                self._log.warning(
+                    "stream.parked", data_type=str(data_type), instrument=native_id, reason=reason
+                )
+            case Close(error=error):
+                raise error
+
+    def _reject(self, reject: Reject) -> None:
+        self._world.board.rejected[self._row.venue, reject.reason] += 1
+        seen = self._samples[reject.reason] = self._samples.get(reject.reason, 0) + 1
+        if seen <= SAMPLES_PER_REASON:
+            self._log.warning(
+                "frame.rejected",
+                reason=reject.reason,
+                detail=reject.detail,
+                sample=reject.sample.decode(errors="replace"),
+            )
+
+    def _enqueue(self, send: Send) -> trio.Event:
+        sent = trio.Event()
+        try:
+            self._say.send_nowait((send, sent))
+        except trio.WouldBlock:
+            raise Lost("more to send than the connection takes") from None
+        return sent
+
+    async def _write(self, connection: BatchingConnection) -> None:
+        async for send, sent in self._said:
+            await connection.send_message(send.payload)
+            sent.set()
+            await trio.sleep(self._manners.message_interval)
+
+    async def _ping(self, connection: BatchingConnection) -> None:
+        while True:
+            await trio.sleep(PING_EVERY)
+            with trio.move_on_after(PONG_WITHIN) as patience:
+                await connection.ping()
+            if patience.cancelled_caught:
+                raise Quiet(f"no answer to a ping for {PONG_WITHIN:g} s")
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(TICK_SECONDS)
+            now = self._world.now()
+            self._act(self._session.tick(now), now)
+            if self._world.outlet.lossy:
+                self._confess(now)
+
+    def _confess(self, now: Moment) -> None:
+        def restate(stream: Stream, heals: int) -> list[Record]:
+            return self._session.restate(stream, heals, now).records
+
+        self._world.outlet.confess(self._row.id, now.wall, now.monotonic, restate)
+
+    async def _fetch(self, request: Fetch) -> None:
+        async def say(send: Send) -> None:
+            await self._enqueue(send).wait()
+
+        answer = await self._world.rest.fetch(request, say)
+        now = self._world.now()
+        self._act(self._session.reply(request.tag, answer, now), now)

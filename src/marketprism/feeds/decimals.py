@@ -1,0 +1,56 @@
+"""What counts as a number from an exchange: plain decimals, nothing else.
+
+Python is more generous than an exchange may be: `Decimal` and `float` take NaN, Infinity,
+`1_000`, other scripts' digits and `1e999999`. Here a number is ASCII digits with at most one
+point between them.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import chain
+
+from marketprism.records import Level
+
+_MAX_DIGITS = 64
+_UNSIGNED = r"[0-9]+(?:\.[0-9]+)?"
+_unsigned = re.compile(_UNSIGNED).fullmatch
+_signed = re.compile(f"-?{_UNSIGNED}").fullmatch
+_many = re.compile(f"(?:{_UNSIGNED},)*+").fullmatch
+
+
+class NotANumber(ValueError):
+    """The exchange's text is not a plain decimal."""
+
+
+def unsigned(text: str) -> str:
+    """`text`, when it is a plain decimal that is not negative. Raises NotANumber otherwise."""
+    if _unsigned(text) is None or len(text) > _MAX_DIGITS:
+        raise NotANumber(f"not a number: {text[:80]!r}")
+    return text
+
+
+def signed(text: str) -> str:
+    """`text`, when it is a plain decimal. Raises NotANumber otherwise."""
+    if _signed(text) is None or len(text) > _MAX_DIGITS:
+        raise NotANumber(f"not a number: {text[:80]!r}")
+    return text
+
+
+def levels(*sides: Iterable[Level]) -> None:
+    """Check every price and quantity of an update. Raises NotANumber.
+
+    One match over all of them together costs half of one each. A comma within a text would pass
+    for two numbers, so they are counted.
+    """
+    texts = [text for level in chain.from_iterable(sides) for text in level[:2]]
+    joined = ",".join([*texts, ""])
+    if (
+        _many(joined) is None
+        or joined.count(",") != len(texts)
+        or max(map(len, texts), default=0) > _MAX_DIGITS
+    ):
+        raise NotANumber(f"not a level: {next(filter(_odd, texts), '')[:80]!r}")
+
+
+def _odd(text: str) -> bool:
+    return _unsigned(text) is None or len(text) > _MAX_DIGITS

@@ -1,0 +1,126 @@
+"""Reaching a host: DNS, TCP, a proxy, TLS — and what each failure means."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import h11
+import python_socks
+import trio
+import wsproto.utilities
+from python_socks.async_.trio import Proxy
+from trio_websocket import ConnectionClosed, ConnectionRejected
+
+from marketprism.errors import Lost, MarketPrismError, RateLimited, Refused
+
+RATE_LIMITED, FORBIDDEN = (418, 429), (401, 403, 451)
+
+
+async def dial(url: str, proxy: str | None, context: ssl.SSLContext) -> trio.abc.Stream:
+    """A stream to the host of a `ws`, `wss`, `http` or `https` URL, TLS verified.
+
+    Raises what `translated` makes of it: Lost or Refused.
+    """
+    parts = urlsplit(url)
+    secure = parts.scheme in ("wss", "https")
+    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+    stream: trio.abc.Stream
+    if proxy is None:
+        stream = await trio.open_tcp_stream(host, port)
+    else:
+        sock = await Proxy.from_url(proxy).connect(host, port)
+        stream = trio.SocketStream(sock)
+    if not secure:
+        return stream
+    secured = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+    try:
+        await secured.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(secured)
+        raise
+    return secured
+
+
+@contextmanager
+def translated(host: str) -> Iterator[None]:
+    """The border: foreign errors of a connection, alone or in groups, leave it as ours.
+
+    Of a group one is raised: ours where there is one (it was the conclusion, the rest its echo).
+    What is neither foreign nor ours is a bug, and leaves it as it is.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        leaves = list(_leaves(group))
+        if not all(isinstance(leaf, (MarketPrismError, *_FOREIGN)) for leaf in leaves):
+            raise
+        own = [leaf for leaf in leaves if isinstance(leaf, MarketPrismError)]
+        raise (own[0] if own else _ours(leaves[0], host)) from group
+    except tuple(_FOREIGN) as error:
+        raise _ours(error, host) from error
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _ours(error: BaseException, host: str) -> MarketPrismError:
+    if isinstance(error, ConnectionRejected):
+        return rejected(host, error.status_code, dict(error.headers or ()))
+    root = _root(error)
+    for kind, words in _FOREIGN.items():
+        if isinstance(root, kind):
+            refusal = isinstance(root, ssl.SSLCertVerificationError)
+            text = f"{host}: {words.format(error=_text(root))}"
+            return Refused(text) if refusal else Lost(text)
+    return Lost(f"{host}: {root}")
+
+
+def rejected(host: str, status: int, headers: dict[bytes, bytes]) -> MarketPrismError:
+    """What a websocket handshake means that was answered with an HTTP status."""
+    said = headers.get(b"retry-after", b"")
+    retry_after = float(said[:9]) if said.isdigit() else None
+    if status in RATE_LIMITED:
+        words = f"{host}: too many connections, status {status}"
+        return RateLimited(words, retry_after=retry_after)
+    if status in FORBIDDEN:
+        return Refused(f"{host} refuses us with status {status}")
+    return Lost(f"{host} answered the handshake with status {status}")
+
+
+def _root(error: BaseException) -> BaseException:
+    # trio.open_tcp_stream raises OSError from the group of each address's own failure.
+    cause = error.__cause__
+    if type(error) is OSError and cause is not None:
+        return next(_leaves(cause))
+    return error
+
+
+def _text(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+_FOREIGN: dict[type[Exception], str] = {
+    trio.TooSlowError: "no connection in time",
+    socket.gaierror: "its name cannot be resolved ({error})",
+    ssl.SSLCertVerificationError: "its certificate is not to be trusted ({error})",
+    ConnectionRefusedError: "it refuses the connection",
+    ConnectionResetError: "it reset the connection",
+    python_socks.ProxyError: "the proxy failed ({error})",
+    python_socks.ProxyConnectionError: "the proxy cannot be reached ({error})",
+    python_socks.ProxyTimeoutError: "the proxy does not answer",
+    ConnectionClosed: "the connection was closed ({error})",
+    ConnectionRejected: "it rejected the handshake",
+    wsproto.utilities.ProtocolError: "it broke the websocket protocol ({error})",
+    h11.ProtocolError: "it broke the HTTP protocol ({error})",
+    trio.BrokenResourceError: "the connection broke ({error})",
+    trio.ClosedResourceError: "the connection was closed",
+    OSError: "{error}",
+}
+"""The table of the border, special cases before general ones: foreign error → our words."""

@@ -1,0 +1,338 @@
+"""The interface of an exchange: pure, in batches, without a clock.
+
+A **venue** describes one market of one exchange and plans **shards**: what one connection carries.
+A shard opens a **session**: what that connection remembers. Frames go in, a `Turn` comes out; all
+that follows for a single stream is returned, only what the world must do is asked for in steps.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum, StrEnum
+from typing import NamedTuple, Protocol
+
+import attrs
+
+from marketprism.errors import Transient
+from marketprism.instruments import Instrument
+from marketprism.records import DataType, Gap, GapReason, Record
+from marketprism.settings import Manners
+
+Stream = tuple[DataType, str]
+"""Data type and native instrument id: the unit of freshness, gaps, parking and hand-over."""
+
+
+class Moment(NamedTuple):
+    """A stamp. Clocks jump: times come from the first, durations and deadlines from the second."""
+
+    wall: int
+    """Nanoseconds since the Unix epoch."""
+    monotonic: int
+    """Nanoseconds of a clock that only goes forward."""
+
+
+@attrs.define
+class OpenGap:
+    """Sight of a stream was lost and has not come back."""
+
+    reason: GapReason
+    started_at: int
+    """Wall nanoseconds: when the last record before it was read."""
+
+
+@attrs.define
+class Cursor:
+    """How far a stream is known, whatever happens to connections. It never holds a book."""
+
+    last_id: int | None = None
+    """The last published trade id or book update id."""
+    event_time: int | None = None
+    """The exchange's time of the last record, nanoseconds."""
+    received: int | None = None
+    """When the last record was read, wall nanoseconds; None before the first."""
+    gap: OpenGap | None = None
+    gap_started: int = 0
+    """`started_at` of the latest gap. Gap ids are made of it, so it only grows."""
+
+    def lose(self, reason: GapReason) -> None:
+        """Open a gap, unless nothing was seen yet or one stands open: a loss within a loss is
+        the same loss.
+        """
+        if self.received is None or self.gap is not None:
+            return
+        millisecond = 1_000_000
+        started = max(self.received, (self.gap_started // millisecond + 1) * millisecond)
+        self.gap = OpenGap(reason, started)
+        self.gap_started = started
+
+    def close(
+        self,
+        instrument: Instrument,
+        affected: DataType,
+        wall: int,
+        connection: str,
+        missing: tuple[int, int] | None = None,
+        *,
+        countable: bool = False,
+    ) -> Gap | None:
+        """The record of the open gap, which ends now; None when there is none.
+
+        `missing` are the first and last id that are missing, `countable` whether the exchange
+        counts by ones, so that the two say how many.
+        """
+        gap, self.gap = self.gap, None
+        if gap is None:
+            return None
+        first, last = missing or (None, None)
+        lost = last - first + 1 if countable and first is not None and last is not None else None
+        ended = max(wall, gap.started_at)
+        return Gap(
+            instrument,
+            ended,
+            wall,
+            affected=affected,
+            reason=gap.reason,
+            started_at=gap.started_at,
+            ended_at=ended,
+            first_missing_id=first,
+            last_missing_id=last,
+            lost=lost,
+            connection=connection,
+        )
+
+
+class Phase(StrEnum):
+    """Where a stream of a session stands."""
+
+    WANTED = "wanted"
+    ACKNOWLEDGED = "acknowledged"
+    LIVE = "live"
+    PARKED = "parked"
+
+
+@attrs.define(eq=False)
+class StreamState:
+    """What a session knows of one of its streams. The counts are this session's own."""
+
+    instrument: Instrument
+    data_type: DataType
+    cursor: Cursor
+    phase: Phase = Phase.WANTED
+    detail: str | None = None
+    """Why it is parked or not yet live, in words."""
+    last_record: int | None = None
+    """Monotonic nanoseconds of its last accepted record."""
+    records: int = 0
+    duplicates: int = 0
+    gaps: int = 0
+    resyncs: int = 0
+
+
+class Priority(IntEnum):
+    """Who is served first from a host's budget."""
+
+    METADATA = 0
+    RESYNC = 1
+    FIRST_SNAPSHOT = 2
+    POLL = 3
+    AUDIT = 4
+
+
+@attrs.frozen
+class Send:
+    """Say this on the wire."""
+
+    payload: str
+
+
+@attrs.frozen
+class Fetch:
+    """Get this over REST; the answer comes to `reply` under the same tag."""
+
+    url: str
+    tag: object = None
+    """Carries the attempt, so that an answer that comes too late is known as such."""
+    weight: int = 1
+    """What it costs of the host's budget, in the host's own unit."""
+    priority: Priority = Priority.POLL
+    before: Send | None = None
+    """Said on the wire when the budget grants the fetch, `settle` seconds before it goes out."""
+    settle: float = 0.0
+    required: bool = True
+    """For metadata: the venue cannot start without it."""
+
+
+@attrs.frozen
+class Park:
+    """This one stream cannot be had; the others go on."""
+
+    stream: Stream
+    reason: str
+
+
+@attrs.frozen
+class Reject:
+    """A frame that could not be used. It is counted by `reason`, and a sample is logged."""
+
+    reason: str
+    """A short fixed phrase: it becomes a metric's label."""
+    detail: str
+    sample: bytes
+
+
+@attrs.frozen
+class Close:
+    """This connection has no more use; the records beside this step are still good."""
+
+    error: Transient
+
+
+Step = Send | Fetch | Park | Reject | Close
+
+
+@attrs.define
+class Turn:
+    """What follows from an input: records to publish, in order, and things to do."""
+
+    records: list[Record] = attrs.field(factory=list)
+    steps: list[Step] = attrs.field(factory=list)
+
+
+@attrs.frozen
+class Fetched:
+    """The body of a successful answer."""
+
+    body: bytes
+    asked: int
+    """Monotonic nanoseconds: when the request went out. What the wire acknowledged before then
+    is complete from the answer on."""
+
+
+@attrs.frozen
+class FetchFailed:
+    """No usable answer. `status` None: none at all."""
+
+    status: int | None
+    retry_after: float | None = None
+    body: bytes = b""
+
+
+class Session(Protocol):
+    """What one connection remembers: born at dial, with the cursors it is handed."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def streams(self) -> Mapping[Stream, StreamState]: ...
+
+    def opening(self, now: Moment) -> Turn:
+        """The connection stands: what to say first."""
+
+    def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
+        """Frames that were read together, in their order."""
+
+    def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
+        """The answer to a `Fetch`; one that is no longer wanted changes nothing."""
+
+    def tick(self, now: Moment) -> Turn:
+        """Called every 250 ms: retries, time-outs, due snapshots."""
+
+    def change(self, add: Sequence["Want"], remove: Sequence["Want"], now: Moment) -> Turn:
+        """Subscribe and unsubscribe on the live connection, without touching other streams."""
+
+    def renew(self, stream: Stream, now: Moment) -> Turn:
+        """Resubscribe and resynchronise one stream."""
+
+    def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
+        """A snapshot of a book from what is known here, after the channel lost updates of it in
+        the gap that started at `heals`; nothing when the book is not synchronised.
+        """
+
+
+@attrs.frozen
+class Want:
+    """One thing to collect."""
+
+    data_type: DataType
+    instrument: Instrument
+
+    @property
+    def stream(self) -> Stream:
+        return self.data_type, self.instrument.native_id
+
+
+class Shard(Protocol):
+    """What one connection carries."""
+
+    @property
+    def id(self) -> str:
+        """`binance_spot/0`: stable over restarts; a gap's `connection`."""
+
+    @property
+    def wants(self) -> Sequence[Want]: ...
+
+    def open(self, cursors: Mapping[Stream, Cursor]) -> Session:
+        """A fresh session. It moves the cursors it is handed, in place."""
+
+
+class Poll(Protocol):
+    """What is asked for again and again over REST."""
+
+    @property
+    def streams(self) -> Sequence[Stream]: ...
+
+    @property
+    def request(self) -> Fetch: ...
+
+    @property
+    def period(self) -> float:
+        """Seconds; the poll follows each multiple of it, by `offset` seconds."""
+
+    @property
+    def offset(self) -> float: ...
+
+    def read(
+        self, answer: Fetched | FetchFailed, cursors: Mapping[Stream, Cursor], now: Moment
+    ) -> Turn:
+        """The records that are past their cursors."""
+
+
+@attrs.frozen
+class Offer:
+    """How a venue has a data type."""
+
+    by: str
+    """`stream` or `poll`."""
+    quiet_limit: float | None
+    """Seconds without a record after which the stream is suspect; None: it may be silent."""
+
+
+class Venue(Protocol):
+    """One market of one exchange."""
+
+    @property
+    def name(self) -> str:
+        """Its id in the configuration."""
+
+    @property
+    def exchange(self) -> str: ...
+
+    @property
+    def market_type(self) -> str: ...
+
+    @property
+    def offers(self) -> Mapping[DataType, Offer]: ...
+
+    @property
+    def manners(self) -> Manners: ...
+
+    @property
+    def metadata(self) -> Sequence[Fetch]: ...
+
+    def instruments(self, bodies: Sequence[bytes]) -> list[Instrument]:
+        """What the metadata's answers name. Raises ValueError when they cannot be read."""
+
+    def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
+        """Spread wants over connections. Existing shards keep theirs."""
+
+    def polls(self, wants: Sequence[Want]) -> list[Poll]:
+        """What has to be polled for those wants."""

@@ -1,0 +1,204 @@
+"""The channel between the feeds and the outbox: near side and far side.
+
+The near side never waits: a reader that waited would stop answering the exchange's pings. What
+does not fit is lost, counted, and confessed as a gap as soon as there is room again. After a loss
+a book's updates no longer chain, so they are held back until a snapshot heals it.
+"""
+
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from marketprism.feeds.venue import Stream
+from marketprism.instruments import Instrument
+from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
+from marketprism.status import Board
+
+
+@attrs.frozen
+class Batch:
+    """Records that were read together."""
+
+    records: list[Record]
+    read_at: int
+    """Monotonic nanoseconds: when their frames were read."""
+
+
+@attrs.define(eq=False)
+class Loss:
+    """What was lost of one stream since the channel overflowed."""
+
+    instrument: Instrument
+    affected: DataType
+    started_at: int
+    connection: str
+    first_id: int | None = None
+    last_id: int | None = None
+    count: int = 0
+    confessed: bool = False
+    """The gap is in the channel; a book's snapshot is still to come."""
+
+    def add(self, record: Record) -> None:
+        """One more is lost; a snapshot only tells again what is known."""
+        if isinstance(record, OrderBookRecord) and record.update_type == "snapshot":
+            return
+        self.count += 1
+        if isinstance(record, Trade):
+            number = int(record.trade_id) if record.trade_id.isdecimal() else None
+            self._widen(number, number)
+        elif isinstance(record, OrderBookRecord):
+            first = record.first_update_id
+            self._widen(record.last_update_id if first is None else first, record.last_update_id)
+
+    def _widen(self, first: int | None, last: int | None) -> None:
+        self.first_id = first if self.first_id is None else self.first_id
+        self.last_id = last
+
+    def gap(self, wall: int) -> Gap:
+        """The confession."""
+        ended = max(wall, self.started_at)
+        return Gap(
+            self.instrument,
+            ended,
+            wall,
+            affected=self.affected,
+            reason="overflow",
+            started_at=self.started_at,
+            ended_at=ended,
+            first_missing_id=self.first_id,
+            last_missing_id=self.last_id,
+            lost=self.count,
+            connection=self.connection,
+        )
+
+
+class Outlet:
+    """The near side: called by whoever reads from an exchange, between two reads."""
+
+    def __init__(self, capacity: int, board: Board) -> None:
+        self._send, receive = trio.open_memory_channel[Batch](float("inf"))
+        self._board = board
+        self._losses: dict[tuple[str, Stream], Loss] = {}
+        self._last_started: dict[tuple[str, Stream], int] = {}
+        self.intake = Intake(receive, self._taken)
+        """The far side."""
+        board.channel.capacity = capacity
+
+    async def __aenter__(self) -> "Outlet":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing more will come: what is lost and not confessed yet is, room or not."""
+        await self._send.aclose()
+
+    @property
+    def lossy(self) -> bool:
+        """Something was lost and is not healed yet."""
+        return bool(self._losses)
+
+    def put(self, records: list[Record], read_at: int, connection: str) -> None:
+        """Hand records on, all of a batch in order, or lose what does not fit."""
+        if self._losses:
+            records = [r for r in records if not self._withheld(r, connection)]
+        room = self._board.channel.capacity - self._board.channel.held
+        if len(records) > room:
+            for record in records[room:]:
+                self._lose(record, connection)
+            records = records[:room]
+        if records:
+            self._pass(records, read_at)
+
+    def confess(
+        self,
+        connection: str,
+        wall: int,
+        read_at: int,
+        restate: Callable[[Stream, int], list[Record]],
+    ) -> None:
+        """Where there is room again, end the losses of a connection.
+
+        `restate(stream, heals)` gives a book's snapshot, or nothing while it has none: then the
+        stream stays withheld, and the snapshot that the session publishes by itself heals it.
+        """
+        for key, loss in list(self._losses.items()):
+            if loss.connection != connection or self._full():
+                continue
+            if loss.affected is not DataType.ORDERBOOK:
+                del self._losses[key]
+                self._pass([loss.gap(wall)], read_at)
+            elif snapshot := restate(key[1], loss.started_at):
+                last = snapshot[-1]
+                assert isinstance(last, OrderBookRecord)
+                del self._losses[key]
+                loss.last_id = max(loss.last_id or 0, last.last_update_id)
+                self._pass([loss.gap(wall), *snapshot], read_at)
+
+    def close(self, wall: int, read_at: int) -> None:
+        """Confess every loss that is left, healed or not, room or not: the last thing put."""
+        left = [loss.gap(wall) for loss in self._losses.values()]
+        self._losses.clear()
+        if left:
+            self._pass(list(left), read_at)
+
+    def _full(self) -> bool:
+        # Half: a channel that is just below its edge would lose again with the next batch.
+        return self._board.channel.held > self._board.channel.capacity // 2
+
+    def _withheld(self, record: Record, connection: str) -> bool:
+        """Whether a record falls into a loss that is not healed yet; then it is part of it."""
+        loss = self._losses.get((connection, _stream(record)))
+        if loss is None or isinstance(record, Gap):
+            return False
+        loss.add(record)
+        self._count(record)
+        return True
+
+    def _lose(self, record: Record, connection: str) -> None:
+        stream = _stream(record)
+        key = (connection, stream)
+        loss = self._losses.get(key)
+        if loss is None:
+            began = record.started_at if isinstance(record, Gap) else record.collected_at
+            started = max(began, self._last_started.get(key, 0) + 1_000_000)
+            self._last_started[key] = started
+            affected = stream[0]
+            loss = self._losses[key] = Loss(record.instrument, affected, started, connection)
+        loss.add(record)
+        self._count(record)
+
+    def _count(self, record: Record) -> None:
+        instrument = record.instrument
+        origin = (instrument.exchange, instrument.market_type, str(record.data_type))
+        self._board.lost[origin] += 1
+
+    def _pass(self, records: list[Record], read_at: int) -> None:
+        self._board.channel.held += len(records)
+        self._send.send_nowait(Batch(records, read_at))
+
+    def _taken(self, batch: Batch) -> None:
+        self._board.channel.held -= len(batch.records)
+
+
+@attrs.frozen
+class Intake:
+    """The far side: an async iterator of batches, which ends when the near side is closed."""
+
+    _receive: trio.MemoryReceiveChannel[Batch]
+    _taken: Callable[[Batch], None]
+
+    def __aiter__(self) -> "Intake":
+        return self
+
+    async def __anext__(self) -> Batch:
+        try:
+            batch = await self._receive.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+        self._taken(batch)
+        return batch
+
+
+def _stream(record: Record) -> Stream:
+    affected = record.affected if isinstance(record, Gap) else DataType(record.data_type)
+    return affected, record.instrument.native_id

@@ -1,0 +1,283 @@
+"""Everything that can be configured, with its meaning, its unit and its default.
+
+A field's name is its key in the YAML file. Times are in seconds, sizes in bytes; the file may
+write `48h` or `2GiB`. URLs may hold passwords: they are shown without.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import attrs
+
+from marketprism import quantities
+from marketprism.records import DataType
+from marketprism.redaction import redact
+
+Text = Annotated[str, quantities.text]
+StreamName = Annotated[str, quantities.stream_name]
+FilePath = Annotated[Path, quantities.path]
+Flag = Annotated[bool, quantities.flag]
+Count = Annotated[int, quantities.count]
+CountOrNone = Annotated[int, quantities.count_or_none]
+Port = Annotated[int, quantities.port]
+Share = Annotated[float, quantities.share]
+Duration = Annotated[float, quantities.duration]
+DurationOrNever = Annotated[float, quantities.duration_or_never]
+Size = Annotated[int, quantities.size]
+HttpUrl = Annotated[str, quantities.http_url]
+WebsocketUrl = Annotated[str, quantities.websocket_url]
+NatsUrl = Annotated[str, quantities.nats_url]
+ProxyUrl = Annotated[str, quantities.proxy_url]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+def _shown(value: object) -> str:
+    return redact(repr(value))
+
+
+@attrs.frozen
+class Api:
+    """Where an exchange answers. Roots: the venue adds its own paths."""
+
+    base_url: HttpUrl = attrs.field(repr=_shown)
+    """REST."""
+    ws_url: WebsocketUrl = attrs.field(repr=_shown)
+    """Websockets."""
+
+
+@attrs.frozen
+class TradeOptions:
+    """How trades are taken."""
+
+    kind: Literal["raw", "aggregated"] = "raw"
+    """Every trade, or the exchange's aggregate of those of one order (Binance `aggTrade`)."""
+
+
+@attrs.frozen
+class OrderbookOptions:
+    """How order books are published."""
+
+    mode: Literal["updates", "snapshot"] = "updates"
+    """Every update with snapshots between, or only snapshots of the local book."""
+    depth: Count = 400
+    """Levels a side in a snapshot, at most."""
+    snapshot_interval: DurationOrNever = 10.0
+    """Time between two snapshots of a book. 0: only after a (re)synchronisation."""
+
+
+@attrs.frozen
+class Manners:
+    """How a venue is to be treated: heartbeat, pacing, sizes. The key is `limits`."""
+
+    connect_timeout: Duration = 10.0
+    """Time a connection may take from dialling to the end of the handshake."""
+    silence_timeout: Duration = 90.0
+    """Time without any frame after which a connection is given up."""
+    heartbeat: DurationOrNever = 0.0
+    """Time between the heartbeats this side owes. 0: it owes none, it answers pings."""
+    message_interval: DurationOrNever = 0.25
+    """Least time between two messages sent on one connection."""
+    subscribe_batch: Count = 100
+    """Streams in one subscribe message, at most."""
+    streams_per_connection: Count = 200
+    """Streams on one connection, at most."""
+    connection_life: Duration = 23.5 * 3600
+    """Age at which a connection is replaced by a fresh one, ahead of the exchange's own limit."""
+    max_message_bytes: Size = 16 * 2**20
+    """Size of one received message, at most; a larger one ends its connection."""
+    connects_per_window: Count = 150
+    """Connection attempts to one host within `connect_window`, at most."""
+    connect_window: Duration = 300.0
+    """The time `connects_per_window` counts over."""
+    rest_weight_per_minute: Count = 6000
+    """What the host allows in REST weight a minute; a limit it announces itself replaces it."""
+    rest_share: Share = 0.75
+    """The part of that weight which is used."""
+
+
+@attrs.frozen
+class VenueConfig:
+    """What is collected from one venue."""
+
+    name: Text
+    """Its id, as in `exchanges.<name>`; never a key of its own."""
+    api: Api
+    symbols: tuple[Text, ...]
+    """BASE-QUOTE, or patterns with `*` and `?`; bare currencies for a volatility index."""
+    data_types: tuple[DataType, ...]
+    """By default everything the venue offers."""
+    enabled: Flag = True
+    """Whether it is collected at all."""
+    trade: TradeOptions = TradeOptions()
+    orderbook: OrderbookOptions = OrderbookOptions()
+    limits: Manners = Manners()
+
+
+@attrs.frozen
+class BackoffConfig:
+    """Waits between attempts: a random part of `first`·2ⁿ, at most `cap`."""
+
+    first: Duration = 0.5
+    """Longest wait before the first new attempt."""
+    cap: Duration = 60.0
+    """Longest wait of all."""
+    reset_after: Duration = 60.0
+    """Time an attempt must have produced records for n to be 0 again."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.cap < self.first:
+            raise ValueError("cap must not be shorter than first")
+
+
+@attrs.frozen
+class IntensityConfig:
+    """How many failures that are nobody's weather, but bugs, are borne before the process ends."""
+
+    restarts: Count = 5
+    window: Duration = 600.0
+    """The time `restarts` counts over."""
+
+
+@attrs.frozen
+class SupervisionConfig:
+    """How what fails is started again."""
+
+    backoff: BackoffConfig = BackoffConfig()
+    intensity: IntensityConfig = IntensityConfig()
+    refused_retry: Duration = 300.0
+    """Time between attempts at a host which will not have us."""
+
+
+@attrs.frozen
+class ChannelConfig:
+    """The channel between all feeds and the outbox."""
+
+    capacity: Count = 100_000
+    """Records it holds, at most; what does not fit is lost and published as a gap."""
+
+
+@attrs.frozen
+class OutboxConfig:
+    """What is held in memory until the sink has acknowledged it."""
+
+    max_messages: Count = 500_000
+    max_bytes: Size = 256 * 2**20
+    """Bytes of payload, at most."""
+
+
+@attrs.frozen
+class StreamConfig:
+    """The JetStream stream. One that exists is widened where it must be, never narrowed."""
+
+    name: StreamName = "MARKET_DATA"
+    max_messages: Count = 5_000_000
+    max_bytes: Size = 2 * 2**30
+    max_age: Duration = 48 * 3600.0
+    duplicate_window: Duration = 120.0
+    """How long the server remembers message ids."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.duplicate_window > self.max_age:
+            raise ValueError("duplicate_window must not be longer than max_age")
+
+
+@attrs.frozen
+class EmbeddedConfig:
+    """The nats-server that is started when `servers` is empty."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 4222
+    """A free one is taken, and said so, where this is in use."""
+    monitor_port: Port = 8222
+    """Its own HTTP, with `/healthz`; the same holds."""
+    store_dir: FilePath = Path("data/nats")
+    """Where it keeps its streams; from the working directory."""
+    config_file: FilePath | None = None
+    """Its further settings; by default `./config/nats/nats-server.conf`, else the packaged copy."""
+
+
+@attrs.frozen
+class NatsConfig:
+    """The NATS sink."""
+
+    servers: tuple[NatsUrl, ...] = attrs.field(default=(), repr=_shown)
+    """Of one cluster. Empty: the embedded server."""
+    stream: StreamConfig = StreamConfig()
+    window: Count = 4096
+    """Messages published and not yet acknowledged, at most."""
+    batch: Count = 256
+    """Messages handed to the NATS client at once, at most."""
+    ack_timeout: Duration = 2.0
+    """Time without any acknowledgement, while some are owed, after which the connection is lost."""
+    connect_timeout: Duration = 5.0
+    embedded: EmbeddedConfig = EmbeddedConfig()
+
+
+@attrs.frozen
+class HttpConfig:
+    """Health, status and dashboard."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 8086
+
+
+@attrs.frozen
+class MetricsConfig:
+    """Prometheus."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 9093
+
+
+@attrs.frozen
+class ProxyConfig:
+    """How the exchanges are reached; NATS is reached directly."""
+
+    https: ProxyUrl | None = attrs.field(default=None, repr=_shown)
+    """For `https://` and `wss://`."""
+    all: ProxyUrl | None = attrs.field(default=None, repr=_shown)
+    """For whatever the former does not name."""
+    no_proxy: tuple[Text, ...] = ()
+    """Hosts and domains reached directly; `*` is every host."""
+
+
+@attrs.frozen
+class LogFile:
+    """The log file, as `config/logging/logging_config.yaml` sets it."""
+
+    path: FilePath | None = Path("logs/collector.log")
+    """From the working directory. Null: no file."""
+    max_bytes: Size = 20 * 2**20
+    """Size at which it is rotated."""
+    backups: CountOrNone = 5
+    """Rotated files that are kept."""
+
+
+@attrs.frozen
+class LogConfig:
+    """What is logged."""
+
+    level: LogLevel = "INFO"
+
+
+@attrs.frozen
+class Config:
+    """The whole configuration."""
+
+    exchanges: Mapping[str, VenueConfig] = attrs.field(factory=dict)
+    """What is collected, by venue; those that are not enabled are left out."""
+    sink: Literal["nats", "stdout"] = "nats"
+    """Where records go."""
+    nats: NatsConfig = NatsConfig()
+    channel: ChannelConfig = ChannelConfig()
+    outbox: OutboxConfig = OutboxConfig()
+    supervision: SupervisionConfig = SupervisionConfig()
+    http: HttpConfig = HttpConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    proxy: ProxyConfig = ProxyConfig()
+    log: LogConfig = LogConfig()
+    log_file: LogFile = LogFile()
+    """Never a key of the main file: `logging_config.yaml` is its own."""
+    shutdown_grace: Duration = 4.0
+    """Time everything has to end in once asked to."""

@@ -1,0 +1,82 @@
+"""Captures: recorded websocket and REST traffic, one JSON object a line.
+
+`{"ts":"<seconds>","kind":"connect|send|recv|http","url":"…","raw":"<text as on the wire>"}`, in
+the order of receipt; `ts` of `http` is the arrival of the answer. `connect` has no `raw`, and `recv`
+may have no `url`.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from .market import Market
+from .skin import Skin
+
+
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of a capture."""
+
+    ts: str
+    kind: str
+    url: str = ""
+    raw: str = ""
+
+    @property
+    def at(self) -> float:
+        """The recorder's wall clock, seconds since the epoch."""
+        return float(self.ts)
+
+
+_DECODER = msgspec.json.Decoder(Line)
+
+
+def read(lines: Iterable[str]) -> list[Line]:
+    """The lines of a capture; blank ones are passed over."""
+    return [_DECODER.decode(line) for line in lines if not line.isspace() and line]
+
+
+def read_file(path: Path) -> list[Line]:
+    """A capture on disk."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        return read(file)
+
+
+def record(
+    market: Market,
+    seconds: float,
+    skin: Skin,
+    *,
+    start_ms: int = 1_700_000_000_000,
+    snapshot_after: float = 1.0,
+    limit: int = 1_000,
+) -> list[str]:
+    """What a recorder connected to all streams of this market would have written.
+
+    Pure, so the same seed gives the same lines. A symbol's book is fetched once, `snapshot_after`
+    seconds in: as on the real exchange, it may contain changes not told on the stream yet.
+    """
+    # An odd step lets snapshots fall inside a batch of book changes.
+    step = 30
+    lines: list[Line] = []
+    streams: dict[str, None] = {}
+    fetched = False
+    market.step(start_ms)
+    for elapsed in range(step, int(seconds * 1_000) + 1, step):
+        now = start_ms + elapsed
+        for event in market.step(now):
+            message = skin.message(event)
+            streams[message.stream] = None
+            raw = skin.envelope(message.stream, message.text)
+            lines.append(Line(_seconds(event.time), "recv", raw=raw))
+        if not fetched and elapsed >= snapshot_after * 1_000:
+            fetched = True
+            for symbol in market.symbols:
+                raw = skin.depth_text(market.snapshot(symbol, limit))
+                lines.append(Line(_seconds(now), "http", skin.depth_url(symbol, limit), raw))
+    connect = Line(_seconds(start_ms), "connect", skin.stream_url(streams))
+    return [msgspec.json.encode(line).decode() for line in (connect, *lines)]
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds // 1_000}.{milliseconds % 1_000:03d}"

@@ -1,0 +1,175 @@
+"""One simulated exchange: a skin, a source, whoever is connected, and its faults."""
+
+import itertools
+import time
+from collections.abc import Callable, Collection
+
+import trio
+
+from .connection import Connection, Wire
+from .events import Message, Snapshot
+from .faults import Faults
+from .skin import Opening, Skin
+from .source import Source
+
+_PATIENT_CAPACITY = 100
+_CAPACITY = 10_000
+
+
+def wall_clock_ms() -> int:
+    """The machine's clock, milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class Exchange:
+    """The state of an exchange, to be served by `serve` and driven by tests."""
+
+    def __init__(
+        self,
+        skin: Skin,
+        source: Source,
+        *,
+        ping_interval: float = 20.0,
+        pong_timeout: float = 60.0,
+        clock_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        """The exchange pings each connection every `ping_interval` seconds."""
+        self.skin = skin
+        self.source = source
+        self.ping_interval = ping_interval
+        self.pong_timeout = pong_timeout
+        self.symbols: Collection[str] = source.symbols
+        self.connections: dict[int, Connection] = {}
+        self.faults = Faults(self)
+        self.finished = trio.Event()
+        """Set when a capture has been played to its end; connections stay open."""
+        self.accepted = 0
+        """Connections there have been."""
+        self.requests = 0
+        """REST requests there have been."""
+        self.last_subscription = float("-inf")
+        self.clock_ms = clock_ms
+        self._idents = itertools.count(1)
+        self._wanted: set[str] = set()
+        self._last_trades: dict[str, Message] = {}
+        self._changed = trio.Event()
+        self._minute = 0
+        self._weight = 0
+
+    async def run(self) -> None:
+        """Play the source to its end."""
+        await self.source.play(self)
+        self.finished.set()
+
+    def now_ms(self) -> int:
+        """The exchange's clock, milliseconds since the epoch."""
+        return self.clock_ms()
+
+    # Streams
+
+    @property
+    def streams(self) -> set[str]:
+        """The streams that some connection has."""
+        return {stream for each in self.connections.values() for stream in each.streams}
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether some stream lost its last connection and has not been subscribed again."""
+        return not self._wanted <= self.streams
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition holds; it is looked at when connections or streams change."""
+        while not condition():
+            await self._changed.wait()
+
+    async def publish(self, message: Message) -> None:
+        """Send to whoever is subscribed, through the faults."""
+        if message.kind == "trade":
+            self._last_trades[message.symbol] = message
+        audience = [each for each in self.connections.values() if message.stream in each.streams]
+        if not audience:
+            return
+        for _ in range(self.faults.copies(message)):
+            for each in audience:
+                framed = each.frame(message.stream, message.text)
+                if self.source.patient:
+                    await each.put(framed)
+                else:
+                    each.offer(framed)
+
+    def last_trade(self, symbol: str) -> Message | None:
+        """The last trade told of a symbol."""
+        return self._last_trades.get(symbol)
+
+    def connect(self, path: str, wire: Wire, opening: Opening) -> Connection:
+        """A new client."""
+        capacity = _PATIENT_CAPACITY if self.source.patient else _CAPACITY
+        connection = Connection(next(self._idents), path, wire, opening, capacity, self.skin)
+        self.connections[connection.ident] = connection
+        self.accepted += 1
+        self._tell_change()
+        return connection
+
+    def disconnect(self, connection: Connection) -> None:
+        """A client has gone."""
+        self.connections.pop(connection.ident, None)
+        self._tell_change()
+
+    def subscribe(self, connection: Connection, streams: tuple[str, ...]) -> None:
+        """The connection has these streams as well."""
+        if streams:
+            connection.streams.update(dict.fromkeys(streams))
+            self._wanted.update(streams)
+            self.last_subscription = trio.current_time()
+            self._tell_change()
+
+    def unsubscribe(self, connection: Connection, streams: tuple[str, ...]) -> None:
+        """The connection has these streams no more."""
+        for stream in streams:
+            connection.streams.pop(stream, None)
+        self._wanted -= set(streams) - self.streams
+        self._tell_change()
+
+    def _tell_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    # REST
+
+    def spend(self, weight: int) -> int:
+        """Book the weight of a request; the weight spent in this minute, with it."""
+        minute = self.now_ms() // 60_000
+        if minute != self._minute:
+            self._minute, self._weight = minute, 0
+        self._weight += weight
+        return self._weight
+
+    async def depth(self, symbol: str, limit: int) -> Snapshot | None:
+        """A book, late or stale when that was asked for."""
+        late, stale = self.faults.depth(symbol)
+        snapshot = await self.source.snapshot(symbol, limit, stale=stale)
+        await trio.sleep(late)
+        return snapshot
+
+    def state(self) -> dict[str, object]:
+        """Everything at a glance, for people."""
+        return {
+            "venue": self.skin.venue,
+            "position": self.source.position(),
+            "finished": self.finished.is_set(),
+            "symbols": list(self.symbols),
+            "accepted": self.accepted,
+            "requests": self.requests,
+            "weight_this_minute": self._weight,
+            "connections": [
+                {
+                    "connection": each.ident,
+                    "path": each.path,
+                    "streams": list(each.streams),
+                    "sent": each.sent,
+                    "lost": each.lost,
+                }
+                for each in self.connections.values()
+            ],
+            "faults_done": self.faults.done,
+        }

@@ -1,0 +1,92 @@
+"""Where an exchange's messages come from: the interface, and the live market.
+
+A source knows no connection and no protocol but through the skin; what it needs of the exchange it
+plays on stands in `Stage`.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+import trio
+
+from .events import Message, Snapshot
+from .market import Market
+from .skin import Skin
+
+_STEP_SECONDS = 0.02
+
+
+class Stage(Protocol):
+    """What a source asks of the exchange it plays on."""
+
+    last_subscription: float
+    """When somebody last subscribed to something, in Trio's time; -inf before that."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether some stream lost its last connection and has not been subscribed again."""
+
+    def now_ms(self) -> int:
+        """The exchange's clock, milliseconds since the epoch."""
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition holds; it is looked at when connections or streams change."""
+
+    async def publish(self, message: Message) -> None:
+        """Send to whoever is subscribed, through the faults."""
+
+
+class Source(Protocol):
+    """A market, live or recorded."""
+
+    patient: bool
+    """Whether it waits for a slow reader; else a slow reader is disconnected."""
+
+    @property
+    def symbols(self) -> Collection[str]:
+        """What is listed, in the exchange's own names."""
+
+    async def play(self, stage: Stage) -> None:
+        """Publish all there is, at its time; a live market never returns."""
+
+    async def snapshot(self, symbol: str, limit: int, *, stale: bool = False) -> Snapshot | None:
+        """The book as of the last update published, or as of the earliest moment known.
+
+        Waits while the book is not known yet; None when it never will be.
+        """
+
+    def position(self) -> dict[str, object]:
+        """How far it has come, for people."""
+
+
+class Live:
+    """A seeded market driven by the clock."""
+
+    patient = False
+
+    def __init__(self, market: Market, skin: Skin) -> None:
+        self.symbols = market.symbols
+        self._market = market
+        self._skin = skin
+        self._published = 0
+
+    async def play(self, stage: Stage) -> None:
+        """Step the market for ever."""
+        due = trio.current_time()
+        while True:
+            for event in self._market.step(stage.now_ms()):
+                await stage.publish(self._skin.message(event))
+                self._published += 1
+            due += _STEP_SECONDS
+            await trio.sleep_until(due)
+
+    async def snapshot(self, symbol: str, limit: int, *, stale: bool = False) -> Snapshot | None:
+        """The market's book now; a stale one is from before the first trade."""
+        await trio.lowlevel.checkpoint()
+        if stale:
+            return self._market.first_snapshot(symbol)
+        return self._market.snapshot(symbol, limit)
+
+    def position(self) -> dict[str, object]:
+        """Messages so far."""
+        return {"source": "market", "messages": self._published}

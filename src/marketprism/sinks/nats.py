@@ -1,0 +1,293 @@
+"""The NATS sink. The only file that imports trio_asyncio or nats.
+
+An attempt is one connection: a fresh asyncio loop, a fresh client, no reconnecting of its own.
+The client's callbacks only record; everything is concluded on the Trio side.
+"""
+
+import asyncio
+import math
+import re
+import socket
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import attrs
+import msgspec
+import nats.errors
+import structlog
+import trio
+import trio_asyncio
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.transport import TcpTransport
+from trio_asyncio import aio_as_trio
+
+from marketprism.errors import Refused, SinkLost
+from marketprism.redaction import redact
+from marketprism.settings import NatsConfig
+from marketprism.sinks.jetstream import ensure_stream
+from marketprism.sinks.outbox import Numbered, Outbox
+from marketprism.sinks.publishing import Conclusion, Publishing
+from marketprism.status import Board
+
+log = structlog.get_logger()
+
+_PORT = 4222
+_SECOND_THOUGHT = 1.0
+
+
+class NatsSink:
+    """Publishes to a JetStream stream; only its acknowledgement counts as delivered.
+
+    Nothing is lost, stored twice or reordered through any number of attempts, as long as an
+    outage and the replay after it stay within the stream's duplicate window: beyond it the
+    server has forgotten what it stored of the messages whose acknowledgements were lost.
+    """
+
+    def __init__(self, config: NatsConfig, servers: Sequence[str], board: Board) -> None:
+        self._config = config
+        self._servers = deque(servers)
+        self._board = board
+
+    async def run(self, outbox: Outbox) -> None:
+        """One attempt: see `Sink`. Each server is tried once, first the one after the last."""
+        row = self._board.sink
+        row.kind = "nats"
+        failure: Conclusion | None = None
+        try:
+            # What a nursery raises is a group; an attempt ends for one reason, raised below.
+            async with trio_asyncio.open_loop() as loop:
+                loop.set_exception_handler(self._stray)
+                try:
+                    await self._attempt(outbox)
+                except (SinkLost, Refused) as conclusion:
+                    failure = conclusion
+        finally:
+            row.connected = False
+            row.in_flight = 0
+        row.reason = None if failure is None else str(failure)
+        if failure is not None:
+            raise failure
+
+    async def _attempt(self, outbox: Outbox) -> None:
+        failures: list[Conclusion] = []
+        for _ in range(len(self._servers)):
+            connection = _Connection.to(self._servers[0], self._config, self._board)
+            try:
+                try:
+                    await connection.open()
+                except (SinkLost, Refused) as failure:
+                    failures.append(failure)
+                    continue
+                await connection.deliver(outbox)
+                return
+            finally:
+                connection.drop()
+                if not outbox.drained:
+                    self._servers.rotate(-1)
+        words = "; ".join(dict.fromkeys(map(str, failures)))
+        if all(isinstance(failure, Refused) for failure in failures):
+            raise Refused(words)
+        raise SinkLost(words)
+
+    def _stray(self, _loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+        """Errors that nobody in asyncio awaited end here, and nothing else with them."""
+        self._board.faults["nats"] += 1
+        error = context.get("exception") or context.get("message")
+        log.warning("sink.stray_error", error=redact(repr(error)))
+
+
+class _Client(Client):
+    """Hands no credentials to a server that answers a `tls://` address without TLS."""
+
+    def _connect_command(self) -> bytes:
+        server = self._current_server
+        wanted = server is not None and server.uri.scheme == "tls"
+        if wanted and not self._server_info.get("tls_required"):
+            raise nats.errors.SecureConnRequiredError
+        return super()._connect_command()
+
+
+@attrs.define(eq=False)
+class _Connection:
+    """One connection to one server, from dial to death."""
+
+    url: str = attrs.field(repr=redact)
+    config: NatsConfig
+    board: Board
+    publishing: Publishing
+    client: Client = attrs.field(factory=_Client)
+    last_error: BaseException | None = None
+    """What the client told about last, before it gave up."""
+
+    @classmethod
+    def to(cls, url: str, config: NatsConfig, board: Board) -> "_Connection":
+        return cls(url, config, board, Publishing(config, board, redact(url)))
+
+    @property
+    def target(self) -> str:
+        return self.publishing.target
+
+    # The client's callbacks. They run in asyncio; one that raised would leave the client deaf.
+
+    async def _on_error(self, error: Exception) -> None:
+        self.last_error = error
+        if isinstance(conclusion := _conclude(error, self.target), Refused):
+            self.publishing.fail(conclusion)
+
+    async def _on_closed(self) -> None:
+        self.publishing.fail(_conclude(self.client.last_error or self.last_error, self.target))
+
+    async def _on_answer(self, answer: Msg) -> None:
+        self.publishing.answer(int(answer.subject.rpartition(".")[2]), answer.data)
+
+    # From here on it is Trio's side.
+
+    async def open(self) -> None:
+        """Connect and see to the stream. Raises SinkLost or Refused."""
+        row = self.board.sink
+        row.target = self.target
+        for step in (self._connect, self._see_to_stream):
+            # The client has limits of its own, but a few in a row.
+            with trio.move_on_after(self.config.connect_timeout) as patience:
+                await step()
+            if patience.cancelled_caught:
+                limit = f"{self.config.connect_timeout:g} s"
+                raise self._end(SinkLost(f"no answer from {self.target} within {limit}"))
+        row.connected, row.reason = True, None
+        row.connects += 1
+        log.info("sink.connected", target=self.target, stream=self.config.stream.name)
+
+    def _end(self, conclusion: Conclusion) -> Conclusion:
+        """What a callback recorded says more than what failed because of it."""
+        return self.publishing.failure or conclusion
+
+    async def _connect(self) -> None:
+        parts = urlsplit(self.url)
+        host, port = parts.hostname or "localhost", parts.port or _PORT
+        try:
+            # Here and not in asyncio, where a slow resolver could not be cancelled.
+            found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            await aio_as_trio(self.client.connect)(
+                [_at(parts, str(address[0]), port) for *_, address in found],
+                name="marketprism",
+                tls_hostname=host,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=math.ceil(self.config.connect_timeout),
+                ping_interval=5,
+                max_outstanding_pings=2,
+                dont_randomize=True,
+                skip_subject_validation=True,
+                error_cb=self._on_error,
+                closed_cb=self._on_closed,
+            )
+        except nats.errors.NoServersError as error:
+            raise _conclude(self.last_error or error, self.target) from error
+        except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
+            raise _conclude(error, self.target) from error
+
+    async def _see_to_stream(self) -> None:
+        try:
+            await ensure_stream(self.config.stream, self._ask)
+        except msgspec.MsgspecError as error:
+            raise SinkLost(f"{self.target} does not answer as JetStream does") from error
+
+    async def _ask(self, question: str, content: object) -> bytes:
+        request = aio_as_trio(self.client.request)
+        subject, body = f"$JS.API.{question}", msgspec.json.encode(content)
+        limit = self.config.connect_timeout
+        try:
+            try:
+                answer = await request(subject, body, timeout=limit)
+            except nats.errors.NoRespondersError:
+                # A server that is going down says so too; one that stays means it.
+                await trio.sleep(_SECOND_THOUGHT)
+                answer = await request(subject, body, timeout=limit)
+        except nats.errors.NoRespondersError as error:
+            raise self._end(Refused(f"{self.target} has no JetStream enabled")) from error
+        except (nats.errors.Error, OSError) as error:
+            raise self._end(_conclude(error, self.target)) from error
+        return bytes(answer.data)
+
+    async def deliver(self, outbox: Outbox) -> None:
+        """Publish until the outbox is drained. Raises SinkLost or Refused."""
+        inbox = self.client.new_inbox()
+
+        async def listen() -> None:
+            await self.client.subscribe(f"{inbox}.*", cb=self._on_answer)
+
+        async def hand_over(batch: Sequence[Numbered]) -> None:
+            publish = self.client.publish
+            for sequence, message in batch:
+                headers = {"Nats-Msg-Id": message.msg_id}
+                await publish(message.subject, message.payload, f"{inbox}.{sequence}", headers)
+
+        async def send(batch: Sequence[Numbered]) -> None:
+            await self._crossing(hand_over, batch)
+
+        await self._crossing(listen)
+        await self.publishing.run(outbox, send, self.client.max_payload)
+
+    async def _crossing(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        try:
+            await aio_as_trio(function)(*arguments)
+        except (nats.errors.Error, OSError) as error:
+            raise self._end(_conclude(error, self.target)) from error
+
+    def drop(self) -> None:
+        """Give the connection up at once: closing it in order would wait for a stopped server.
+
+        The client has no way to say so, hence its transport's writer; leaving the loop ends its
+        tasks.
+        """
+        transport = self.client._transport
+        if isinstance(transport, TcpTransport) and transport._bare_io_writer is not None:
+            transport._bare_io_writer.transport.abort()
+
+
+def _at(parts: SplitResult, address: str, port: int) -> str:
+    """The URL with its host resolved."""
+    user, at, _ = parts.netloc.rpartition("@")
+    host = f"[{address}]" if ":" in address else address
+    return f"{parts.scheme}://{user}{at}{host}:{port}"
+
+
+def _conclude(error: BaseException | None, target: str) -> Conclusion:
+    """What the failure of a connection means, in words: the one table of foreign errors."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return Refused(f"{target}: its certificate is not accepted: {error.verify_message}")
+        case nats.errors.SecureConnRequiredError():
+            return Refused(f"{target} does not require TLS, and we do")
+        case nats.errors.TimeoutError() | TimeoutError():
+            return SinkLost(f"no answer from {target}")
+        case ConnectionRefusedError():
+            return SinkLost(f"{target} refused the connection")
+        case socket.gaierror():
+            return SinkLost(f"{target}: no such host: {error.strerror}")
+        case None | ConnectionError() | nats.errors.UnexpectedEOF():
+            return SinkLost(f"{target} closed the connection")
+        case nats.errors.ConnectionClosedError():
+            return SinkLost(f"{target} closed the connection")
+        case nats.errors.StaleConnectionError():
+            return SinkLost(f"{target} does not answer pings")
+        case nats.errors.Error():
+            words = redact(str(error).removeprefix("nats: ")).strip("'")
+            if _AUTHORISATION.search(words):
+                return Refused(f"{target}: authorisation refused: {words}")
+            return SinkLost(f"{target}: {words}")
+        case OSError():
+            return SinkLost(f"{target}: {redact(error.strerror or str(error))}")
+        case _:
+            return SinkLost(f"{target} does not answer as a NATS server does")
+
+
+# Not "Authentication Timeout": that is a slow network's.
+_AUTHORISATION = re.compile(
+    r"(?i)permissions violation|authorization|authentication (expired|revoked)"
+)

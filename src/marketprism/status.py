@@ -1,0 +1,241 @@
+"""The board: what each task last said of itself. Pure; read by health, metrics and people.
+
+Tasks write their own row and nobody else's. All durations here come from monotonic nanoseconds.
+"""
+
+import bisect
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from marketprism.instruments import Instrument
+from marketprism.records import DataType
+
+if TYPE_CHECKING:
+    from marketprism.feeds.venue import Stream, StreamState
+
+Origin = tuple[str, str, str]
+"""Exchange, market type, data type: the labels of the counters."""
+
+
+@attrs.define(eq=False)
+class VenueRow:
+    """One venue: whether it has its metadata, and runs."""
+
+    name: str
+    exchange: str
+    market_type: str
+    state: str = "starting"
+    """`starting`, `running`, `failing` (the world), `refused` (our configuration or place)."""
+    reason: str | None = None
+    instruments: int = 0
+    unmatched: list[str] = attrs.field(factory=list)
+    """Configured symbols that the exchange does not have."""
+
+
+@attrs.define(eq=False)
+class StreamRow:
+    """One stream over all its connections: counts of ended sessions, and the live one."""
+
+    venue: str
+    instrument: Instrument
+    data_type: DataType
+    connection: str
+    live: "StreamState | None" = None
+    last_record: int | None = None
+    records_before: int = 0
+    duplicates_before: int = 0
+    gaps_before: int = 0
+    resyncs_before: int = 0
+
+    def attach(self, state: "StreamState") -> None:
+        """A new session has the stream: count on from here."""
+        self.detach()
+        self.live = state
+
+    def detach(self) -> None:
+        """The session ended: keep its counts."""
+        if (state := self.live) is None:
+            return
+        self.records_before += state.records
+        self.duplicates_before += state.duplicates
+        self.gaps_before += state.gaps
+        self.resyncs_before += state.resyncs
+        self.last_record = state.last_record or self.last_record
+        self.live = None
+
+    @property
+    def state(self) -> str:
+        """`disconnected`, or the phase its session has it in."""
+        return "disconnected" if self.live is None else str(self.live.phase)
+
+    @property
+    def records(self) -> int:
+        return self.records_before + (self.live.records if self.live else 0)
+
+    @property
+    def duplicates(self) -> int:
+        return self.duplicates_before + (self.live.duplicates if self.live else 0)
+
+    @property
+    def gaps(self) -> int:
+        return self.gaps_before + (self.live.gaps if self.live else 0)
+
+    @property
+    def resyncs(self) -> int:
+        return self.resyncs_before + (self.live.resyncs if self.live else 0)
+
+    @property
+    def last_seen(self) -> int | None:
+        """Monotonic nanoseconds of the last accepted record of any session."""
+        return (self.live.last_record if self.live else None) or self.last_record
+
+
+@attrs.define(eq=False)
+class ConnectionRow:
+    """One feed's connection."""
+
+    id: str
+    venue: str
+    exchange: str
+    market_type: str
+    url: str
+    state: str = "dialling"
+    """`dialling`, `connected`, `waiting` (to dial again), `refused`, `stopped`."""
+    reason: str | None = None
+    """Why the last attempt ended, in words."""
+    connected_since: int | None = None
+    """Monotonic nanoseconds."""
+    last_message: int | None = None
+    """Monotonic nanoseconds of the last data frame."""
+    attempts: int = 0
+    connects: int = 0
+    frames: int = 0
+    streams: Mapping["Stream", "StreamState"] = attrs.field(factory=dict)
+
+    @property
+    def reconnects(self) -> int:
+        """How often it came back."""
+        return max(0, self.connects - 1)
+
+
+@attrs.define(eq=False)
+class HostRow:
+    """One REST or websocket host, shared by all who call it."""
+
+    host: str
+    reachable: bool | None = None
+    reason: str | None = None
+    used_weight: int = 0
+    weight_limit: int = 0
+    blocked_until: int = 0
+    """Monotonic nanoseconds: nobody may call it before."""
+    waiting: int = 0
+    """Fetches that wait for room in the budget."""
+
+
+@attrs.define(eq=False)
+class SinkRow:
+    """Where messages go."""
+
+    kind: str = "nats"
+    connected: bool = False
+    reason: str | None = None
+    """Why it is not connected, in words."""
+    target: str = ""
+    connects: int = 0
+    in_flight: int = 0
+    acknowledged: int = 0
+    duplicates: int = 0
+    """Messages that the stream had already: re-sent by us, or told by another collector."""
+    oversize: int = 0
+
+
+@attrs.define(eq=False)
+class QueueRow:
+    """A bounded queue: how full it is."""
+
+    held: int = 0
+    capacity: int = 0
+    held_bytes: int = 0
+    capacity_bytes: int = 0
+
+
+class Tally:
+    """A histogram that costs one bisection a batch, however many records are in it."""
+
+    def __init__(self, *bounds: float) -> None:
+        self.bounds = bounds
+        """Upper bounds in seconds, ascending; the last bucket has none."""
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, seconds: float, times: int = 1) -> None:
+        self.counts[bisect.bisect_left(self.bounds, seconds)] += times
+        self.sum += seconds * times
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+    def quantile(self, fraction: float) -> float | None:
+        """The upper bound of the bucket that holds it (the last bound beyond all), or None
+        before the first observation.
+        """
+        if not (total := self.count):
+            return None
+        reached = 0
+        for bound, count in zip((*self.bounds, self.bounds[-1]), self.counts, strict=True):
+            reached += count
+            if reached >= fraction * total:
+                return bound
+        return self.bounds[-1]
+
+
+def _latency() -> Tally:
+    return Tally(
+        *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+        *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    )
+
+
+@attrs.define(eq=False)
+class Board:
+    """All rows and counters of one process."""
+
+    started: int = 0
+    """Monotonic nanoseconds."""
+    venues: dict[str, VenueRow] = attrs.field(factory=dict)
+    connections: dict[str, ConnectionRow] = attrs.field(factory=dict)
+    streams: dict[tuple[str, "Stream"], StreamRow] = attrs.field(factory=dict)
+    hosts: dict[str, HostRow] = attrs.field(factory=dict)
+    sink: SinkRow = attrs.field(factory=SinkRow)
+    channel: QueueRow = attrs.field(factory=QueueRow)
+    outbox: QueueRow = attrs.field(factory=QueueRow)
+    received: Counter[Origin] = attrs.field(factory=Counter)
+    """Records accepted from exchanges."""
+    published: Counter[Origin] = attrs.field(factory=Counter)
+    """Messages that the sink acknowledged."""
+    lost: Counter[Origin] = attrs.field(factory=Counter)
+    """Records that we read and could not keep: each lies inside a published gap."""
+    gaps: Counter[tuple[str, str, str, str]] = attrs.field(factory=Counter)
+    """Gap records by origin of what they affect, and reason."""
+    rejected: Counter[tuple[str, str]] = attrs.field(factory=Counter)
+    """Frames that could not be used, by venue and reason."""
+    processing: Tally = attrs.field(factory=_latency)
+    """Frame read → message ready, a record."""
+    acknowledgement: Tally = attrs.field(factory=_latency)
+    """Message handed to the sink → acknowledged."""
+    transit: dict[str, Tally] = attrs.field(factory=dict)
+    """The exchange's own stamp → frame read, by exchange; clocks permitting."""
+    faults: Counter[str] = attrs.field(factory=Counter)
+    """Errors that were survived in servers and libraries, by kind."""
+
+    def stream_rows(self) -> Iterator[StreamRow]:
+        return iter(self.streams.values())
+
+    def transit_of(self, exchange: str) -> Tally:
+        """That exchange's tally, made when first asked for."""
+        return self.transit.setdefault(exchange, _latency())

@@ -1,0 +1,154 @@
+"""Restarting what fails: policies that know no clock, and the one loop that applies them.
+
+What an attempt raises says what to do: the world got in the way (`Transient`: again, for ever),
+the host will not have us (`Refused`: again, slowly), or anything else: a bug, which is borne a
+few times and then ends the process. A cancellation is nobody's failure.
+"""
+
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from enum import StrEnum
+
+import attrs
+import structlog
+import trio
+
+from marketprism.errors import MarketPrismError, Refused, Transient
+from marketprism.settings import SupervisionConfig
+
+log = structlog.get_logger()
+
+
+@attrs.define
+class Backoff:
+    """Waits between attempts: a random part of `first`·2ⁿ, at most `cap` (full jitter)."""
+
+    first: float
+    cap: float
+    failures: int = 0
+
+    def wait(self, chance: float, at_least: float | None = None) -> float:
+        """Seconds to wait after one more failure; `chance` is uniform in [0, 1)."""
+        longest = min(self.cap, self.first * 2.0 ** min(self.failures, 60))
+        self.failures += 1
+        return max(longest * chance, at_least or 0.0)
+
+    def reset(self) -> None:
+        """It worked."""
+        self.failures = 0
+
+
+@attrs.define
+class Intensity:
+    """How many bugs are borne: `restarts` within `window` seconds."""
+
+    restarts: int
+    window: float
+    times: deque[float] = attrs.field(factory=deque)
+
+    def exceeded(self, now: float) -> bool:
+        """Count one at `now` seconds; whether that is more than is borne."""
+        self.times.append(now)
+        while self.times[0] <= now - self.window:
+            self.times.popleft()
+        return len(self.times) > self.restarts
+
+
+class Conclusion(StrEnum):
+    """What an attempt's end means."""
+
+    TRANSIENT = "transient"
+    REFUSED = "refused"
+    BUG = "bug"
+
+
+@attrs.frozen
+class Ended:
+    """How an attempt ended."""
+
+    conclusion: Conclusion
+    reason: str
+    """In words, for people."""
+    retry_after: float | None = None
+
+
+@attrs.define(eq=False)
+class Attempt:
+    """One life of a supervised task, as the supervisor follows it."""
+
+    productive_since: float | None = None
+    """When it first produced something, by Trio's clock; it says so itself."""
+
+    def produced(self) -> None:
+        """Something good came of it."""
+        if self.productive_since is None:
+            self.productive_since = trio.current_time()
+
+
+def conclude(error: BaseException) -> Ended:
+    """What an error means, or a group of them: a bug outweighs a refusal, that the world."""
+    leaves = list(_leaves(error))
+    bugs = [leaf for leaf in leaves if not isinstance(leaf, MarketPrismError)]
+    if bugs:
+        return Ended(Conclusion.BUG, f"{type(bugs[0]).__name__}: {bugs[0]}")
+    if refusals := [leaf for leaf in leaves if isinstance(leaf, Refused)]:
+        return Ended(Conclusion.REFUSED, str(refusals[0]))
+    weather = [leaf for leaf in leaves if isinstance(leaf, Transient)]
+    if len(weather) < len(leaves):
+        strange = next(leaf for leaf in leaves if not isinstance(leaf, Transient))
+        return Ended(Conclusion.BUG, f"{type(strange).__name__}: {strange}")
+    waits = [leaf.retry_after for leaf in weather if leaf.retry_after is not None]
+    return Ended(Conclusion.TRANSIENT, str(weather[0]), max(waits, default=None))
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+async def supervise(
+    name: str,
+    attempt: Callable[[Attempt], Awaitable[None]],
+    policy: SupervisionConfig,
+    ended: Callable[[Ended], None],
+) -> None:
+    """Run `attempt` again and again until it returns or this is cancelled.
+
+    `ended` is told of each failure before the wait. A bug beyond the intensity is raised.
+    """
+    backoff = Backoff(policy.backoff.first, policy.backoff.cap)
+    intensity = Intensity(policy.intensity.restarts, policy.intensity.window)
+    while True:
+        life = Attempt()
+        failure: Exception | None = None
+        try:
+            await attempt(life)
+        except BaseExceptionGroup as group:
+            ours, foreign = group.split(Exception)
+            if foreign is not None or ours is None:
+                raise
+            failure = ours
+        except Exception as error:
+            failure = error
+        if failure is None:
+            return
+        end = conclude(failure)
+        now = trio.current_time()
+        since = life.productive_since
+        if since is not None and now - since >= policy.backoff.reset_after:
+            backoff.reset()
+        ended(end)
+        if end.conclusion is Conclusion.BUG:
+            log.error("task.failed", task=name, reason=end.reason, exc_info=failure)
+            if intensity.exceeded(now):
+                log.critical("task.given_up", task=name, restarts=policy.intensity.restarts)
+                raise failure
+        least = end.retry_after
+        if end.conclusion is Conclusion.REFUSED:
+            least = policy.refused_retry
+        wait = backoff.wait(random.random(), least)
+        await trio.sleep(wait)

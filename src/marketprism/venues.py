@@ -1,0 +1,119 @@
+"""The tasks of a venue: find out what there is, then keep each connection's session connected."""
+
+import structlog
+import trio
+
+from marketprism.errors import Lost, Refused
+from marketprism.feeds.connection import Connection, World
+from marketprism.feeds.venue import Cursor, Shard, Stream, Venue, Want
+from marketprism.instruments import Instrument, select
+from marketprism.outlet import Outlet
+from marketprism.records import DataType, Record
+from marketprism.settings import SupervisionConfig, VenueConfig
+from marketprism.status import ConnectionRow, StreamRow, VenueRow
+from marketprism.supervise import Attempt, Conclusion, Ended, supervise
+
+log = structlog.get_logger()
+
+
+async def run_venue(
+    venue: Venue,
+    settings: VenueConfig,
+    world: World,
+    policy: SupervisionConfig,
+    feeds: trio.Nursery,
+) -> None:
+    """Metadata → instruments → plan; then start the venue's feeds in `feeds`.
+
+    An exchange that is down is asked again and again; it holds up nobody else.
+    """
+    row = VenueRow(venue.name, venue.exchange, venue.market_type)
+    world.board.venues[venue.name] = row
+    limits = settings.limits
+    weight = int(limits.rest_weight_per_minute * limits.rest_share)
+    for request in venue.metadata:
+        world.rest.allow(request.url, weight)
+
+    async def attempt(_life: Attempt) -> None:
+        wants = _wants(settings, await _instruments(venue, world), row)
+        for shard in venue.plan(wants):
+            feeds.start_soon(run_feed, shard, venue, world, policy)
+        row.state, row.reason = "running", None
+        log.info("venue.started", venue=venue.name, instruments=row.instruments)
+
+    def ended(end: Ended) -> None:
+        row.state = "refused" if end.conclusion is Conclusion.REFUSED else "failing"
+        if row.reason != end.reason and end.conclusion is Conclusion.REFUSED:
+            log.error("venue.refused", venue=venue.name, reason=end.reason)
+        row.reason = end.reason
+
+    await supervise(venue.name, attempt, policy, ended)
+
+
+async def _instruments(venue: Venue, world: World) -> list[Instrument]:
+    bodies = [await world.rest.require(request) for request in venue.metadata]
+    try:
+        return venue.instruments(bodies)
+    except ValueError as error:
+        raise Lost(f"{venue.name}: {error}") from error
+
+
+def _wants(settings: VenueConfig, instruments: list[Instrument], row: VenueRow) -> list[Want]:
+    """What the configuration asks for of what there is. Raises Refused when that is nothing."""
+    chosen, row.unmatched = select(instruments, settings.symbols)
+    row.instruments = len(chosen)
+    for pattern in row.unmatched:
+        log.warning("symbol.unknown", venue=row.name, symbol=pattern)
+    if not chosen:
+        raise Refused(f"{row.name} has none of the configured symbols")
+    return [
+        Want(data_type, instrument) for instrument in chosen for data_type in settings.data_types
+    ]
+
+
+async def run_feed(shard: Shard, venue: Venue, world: World, policy: SupervisionConfig) -> None:
+    """Keep one shard's session connected until cancelled; then publish the gaps left open."""
+    cursors: dict[Stream, Cursor] = {want.stream: Cursor() for want in shard.wants}
+    row = ConnectionRow(shard.id, venue.name, venue.exchange, venue.market_type, url="")
+    board = world.board
+    board.connections[shard.id] = row
+    for want in shard.wants:
+        board.streams[venue.name, want.stream] = StreamRow(
+            venue.name, want.instrument, want.data_type, shard.id
+        )
+
+    async def attempt(life: Attempt) -> None:
+        session = shard.open(cursors)
+        row.state, row.url, row.streams = "dialling", session.url, session.streams
+        row.attempts += 1
+        for stream, state in session.streams.items():
+            board.streams[venue.name, stream].attach(state)
+        await Connection(session, row, venue.manners, world, life.produced).run()
+
+    def ended(end: Ended) -> None:
+        for cursor in cursors.values():
+            cursor.lose("disconnect")
+        for stream in cursors:
+            board.streams[venue.name, stream].detach()
+        row.state = "refused" if end.conclusion is Conclusion.REFUSED else "waiting"
+        row.reason = end.reason
+
+    try:
+        await supervise(shard.id, attempt, policy, ended)
+    finally:
+        row.state = "stopped"
+        _confess(shard, cursors, world)
+
+
+def _confess(shard: Shard, cursors: dict[Stream, Cursor], world: World) -> None:
+    """The stop ends what is open: nobody will see the end of it any more."""
+    now = world.now()
+    gaps: list[Record] = []
+    for want in shard.wants:
+        data_type: DataType = want.data_type
+        gap = cursors[want.stream].close(want.instrument, data_type, now.wall, shard.id)
+        if gap is not None:
+            gaps.append(gap)
+    outlet: Outlet = world.outlet
+    if gaps:
+        outlet.put(gaps, now.monotonic, shard.id)

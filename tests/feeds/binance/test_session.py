@@ -1,0 +1,635 @@
+"""Binance sessions, as one would play the exchange by hand."""
+
+import json
+from collections.abc import Callable
+
+import attrs
+import pytest
+from consumer import Consumer
+from depth import Chain
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketprism.errors import Lost
+from marketprism.feeds.binance import BinanceSpot
+from marketprism.feeds.venue import (
+    Close,
+    Cursor,
+    Fetch,
+    Fetched,
+    FetchFailed,
+    Moment,
+    Park,
+    Phase,
+    Reject,
+    Send,
+    Session,
+    Stream,
+    Turn,
+    Want,
+)
+from marketprism.instruments import Instrument
+from marketprism.records import DataType, Gap, OrderBookRecord, Trade
+from marketprism.settings import Api, OrderbookOptions, TradeOptions, VenueConfig
+from marketprism.wire import encode
+
+BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT", "BTC", "USDT")
+BOOK: Stream = (DataType.ORDERBOOK, "BTCUSDT")
+TRADES: Stream = (DataType.TRADE, "BTCUSDT")
+SECOND = 1_000_000_000
+START = 1_700_000_000 * SECOND
+
+CONFIG = VenueConfig(
+    "binance_spot",
+    Api("http://rest.test", "ws://stream.test"),
+    ("BTC-USDT",),
+    (DataType.ORDERBOOK, DataType.TRADE),
+)
+
+
+def moment(seconds: float) -> Moment:
+    """So many seconds into the test, on both clocks."""
+    return Moment(START + round(seconds * SECOND), round(seconds * SECOND))
+
+
+@attrs.define
+class Line:
+    """A session, the exchange's end of its line, and the consumer of what it publishes."""
+
+    config: VenueConfig = CONFIG
+    cursors: dict[Stream, Cursor] = attrs.field(factory=dict)
+    consumer: Consumer = attrs.field(factory=Consumer)
+    seconds: float = 0.0
+    turns: list[Turn] = attrs.field(factory=list)
+    fetches: list[Fetch] = attrs.field(factory=list)
+    session: Session = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.connect()
+
+    def connect(self) -> None:
+        """Dial (again): subscribe, and confirm all that is asked for."""
+        venue = BinanceSpot(self.config)
+        wants = [Want(data_type, BTC) for data_type in self.config.data_types]
+        (shard,) = venue.plan(wants)
+        for want in wants:
+            self.cursors.setdefault(want.stream, Cursor())
+        self.fetches.clear()
+        self.session = shard.open(self.cursors)
+        turn = self.did(self.session.opening(self.now))
+        said = [step for step in turn.steps if isinstance(step, Send)]
+        said += [fetch.before for fetch in self.fetches if fetch.before is not None]
+        for send in said:
+            number = json.loads(send.payload)["id"]
+            self.hear(json.dumps({"result": None, "id": number}).encode())
+
+    def cut(self) -> None:
+        """The connection is lost."""
+        for cursor in self.cursors.values():
+            cursor.lose("disconnect")
+
+    @property
+    def now(self) -> Moment:
+        return moment(self.seconds)
+
+    def did(self, turn: Turn) -> Turn:
+        self.turns.append(turn)
+        self.fetches += [step for step in turn.steps if isinstance(step, Fetch)]
+        for record in turn.records:
+            self.consumer.take(encode(record).payload)
+        return turn
+
+    def hear(self, *frames: bytes) -> Turn:
+        self.seconds += 0.01
+        return self.did(self.session.receive(frames, self.now))
+
+    def answer(self, body: bytes | FetchFailed) -> Turn:
+        """Answer the newest request, sent a moment ago."""
+        asked = self.now.monotonic
+        self.seconds += 0.01
+        answer = body if isinstance(body, FetchFailed) else Fetched(body, asked)
+        return self.did(self.session.reply(self.fetches[-1].tag, answer, self.now))
+
+    def wait(self, seconds: float) -> Turn:
+        """Ticks until then; the last one's turn."""
+        turn = Turn()
+        for _ in range(round(seconds / 0.25)):
+            self.seconds += 0.25
+            turn = self.did(self.session.tick(self.now))
+        return turn
+
+    def synchronise(self, chain: Chain, number: int = 0) -> None:
+        """Answer until the book lives: with the exchange's book before the update `number`."""
+        for _ in range(20):
+            if self.session.streams[BOOK].phase is Phase.LIVE:
+                return
+            asked = len(self.fetches)
+            self.answer(chain.snapshot(number))
+            if self.session.streams[BOOK].phase is not Phase.LIVE:
+                self.wait(40)
+                assert len(self.fetches) > asked, "a retry is due"
+        raise AssertionError("the book never lived")
+
+
+def trade(number: int, **changes: object) -> bytes:
+    """A raw trade's frame."""
+    fields = {
+        "e": "trade",
+        "E": 1_700_000_000_000 + number,
+        "s": "BTCUSDT",
+        "t": number,
+        "p": "100.50",
+        "q": "0.25",
+        "T": 1_700_000_000_000 + number,
+        "m": True,
+        "M": True,
+    }
+    return json.dumps(fields | changes).encode()
+
+
+def only_gap(turn: Turn) -> Gap:
+    """The one gap among a turn's records."""
+    (gap,) = (record for record in turn.records if isinstance(record, Gap))
+    return gap
+
+
+def test_it_subscribes_by_command_and_takes_a_book_when_its_snapshot_is_granted() -> None:
+    """Trades at once; a book's subscription goes out with the request for its snapshot."""
+    line = Line()
+    turn = line.turns[0]
+    (send,) = (step for step in turn.steps if isinstance(step, Send))
+    assert line.session.url == "ws://stream.test/ws"
+    assert json.loads(send.payload)["method"] == "SUBSCRIBE"
+    assert json.loads(send.payload)["params"] == ["btcusdt@trade"]
+    (fetch,) = line.fetches
+    assert fetch.url == "http://rest.test/api/v3/depth?symbol=BTCUSDT&limit=500"
+    assert fetch.weight == 25
+    assert fetch.before is not None
+    assert json.loads(fetch.before.payload)["params"] == ["btcusdt@depth@100ms"]
+
+
+@pytest.mark.parametrize(
+    ("depth", "limit", "weight"),
+    [(1, 100, 5), (100, 100, 5), (101, 500, 25), (1000, 1000, 50), (9999, 5000, 250)],
+)
+def test_the_depth_fetched_is_the_smallest_on_offer_that_suffices(
+    depth: int, limit: int, weight: int
+) -> None:
+    """At least what is published, else the largest, at the documented weight."""
+    line = Line(attrs.evolve(CONFIG, orderbook=OrderbookOptions(depth=depth)))
+    assert line.fetches[0].url.endswith(f"limit={limit}")
+    assert line.fetches[0].weight == weight
+
+
+def test_a_trade_gives_its_record_exactly() -> None:
+    """Every field as the exchange said it; the taker sells when the buyer made the market."""
+    turn = Line().hear(trade(7))
+    assert turn.records == [
+        Trade(
+            BTC,
+            1_700_000_000_007 * 1_000_000,
+            moment(0.03).wall,
+            trade_id="7",
+            price="100.50",
+            quantity="0.25",
+            side="sell",
+            is_maker=True,
+        )
+    ]
+
+
+def test_an_aggregate_trade_names_its_first_and_last() -> None:
+    """`aggTrade` gives kind, first and last trade id, and its own id."""
+    line = Line(attrs.evolve(CONFIG, trade=TradeOptions("aggregated")))
+    frame = trade(7, e="aggTrade", a=9, f=20, l=22, m=False)
+    (record,) = line.hear(frame).records
+    assert isinstance(record, Trade)
+    assert (record.trade_id, record.trade_kind, record.side) == ("9", "aggregated", "buy")
+    assert (record.first_trade_id, record.last_trade_id) == ("20", "22")
+
+
+def test_missing_trades_are_one_gap_that_names_them() -> None:
+    """The ids between are the gap's, counted."""
+    line = Line()
+    turn = line.hear(trade(7), trade(11))
+    gap = only_gap(turn)
+    assert (gap.affected, gap.reason) == (DataType.TRADE, "sequence")
+    assert (gap.first_missing_id, gap.last_missing_id, gap.lost) == (8, 10, 3)
+    assert not line.consumer.faults
+
+
+def test_a_repeated_trade_is_published_once() -> None:
+    """An id that has passed is no news."""
+    line = Line()
+    line.hear(trade(7), trade(8), trade(7), trade(8), trade(9))
+    assert line.consumer.trades == {"BTC-USDT": [7, 8, 9]}
+    assert line.session.streams[TRADES].duplicates == 2
+    assert not line.consumer.gaps
+
+
+def test_two_losses_in_one_batch_are_two_gaps_with_ids_of_their_own() -> None:
+    """Message ids are made of `started_at`; equal ones would lose a gap in the stream."""
+    turn = Line().hear(trade(1), trade(3), trade(5))
+    ids = {encode(record).msg_id for record in turn.records}
+    assert len(ids) == len(turn.records) == 5
+
+
+def test_a_reconnect_without_loss_has_no_gap() -> None:
+    """The next id proves that nothing was missed, whatever happened to the connection."""
+    line = Line()
+    line.hear(trade(7))
+    line.cut()
+    line.connect()
+    line.hear(trade(8))
+    assert not line.consumer.gaps
+    assert line.cursors[TRADES].gap is None
+
+
+def test_a_reconnect_with_loss_has_one_gap_that_names_it() -> None:
+    """From the last record to the first new one, with the ids between."""
+    line = Line()
+    line.hear(trade(7))
+    before = line.cursors[TRADES].received
+    line.cut()
+    line.seconds += 5
+    line.connect()
+    gap = only_gap(line.hear(trade(10)))
+    assert (gap.reason, gap.first_missing_id, gap.last_missing_id) == ("disconnect", 8, 9)
+    assert gap.started_at >= (before or 0)
+    assert gap.ended_at == line.now.wall
+
+
+def test_trade_ids_that_start_over_do_not_silence_the_stream() -> None:
+    """A lower id at a later time is a new count: a gap of unknown size, and on it goes."""
+    line = Line()
+    line.hear(trade(700), trade(3, T=1_700_000_001_000), trade(4, T=1_700_000_001_000))
+    assert line.consumer.trades["BTC-USDT"] == [700, 3, 4]
+    (gap,) = line.consumer.gaps
+    assert gap["lost"] is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    heard_from=st.integers(0, 10),
+    heard_to=st.integers(0, 20),
+    taken_at=st.integers(0, 25),
+    batches=st.lists(st.integers(1, 5), max_size=30),
+)
+def test_any_order_of_snapshot_and_updates_gives_the_true_book(
+    seed: int, heard_from: int, heard_to: int, taken_at: int, batches: list[int]
+) -> None:
+    """Whenever the stream begins, the snapshot is taken and it arrives: what is published chains,
+    and rebuilds the exchange's book.
+    """
+    chain = Chain.made(seed, 30)
+    heard_to = max(heard_from, heard_to)
+    line = Line()
+    if heard_to > heard_from:
+        line.hear(*(chain.frame(n) for n in range(heard_from, heard_to)))
+    # What is asked after the stream stands cannot be older than what was sent before it.
+    taken_at = max(taken_at, heard_from) if heard_to == heard_from else taken_at
+    line.answer(chain.snapshot(taken_at))
+    if taken_at > heard_to:
+        line.hear(*(chain.frame(n) for n in range(heard_to, taken_at)))
+        heard_to = taken_at
+    line.synchronise(chain, heard_to)
+    rest = [chain.frame(n) for n in range(heard_to, 30)]
+    for size in batches:
+        line.hear(*rest[:size])
+        del rest[:size]
+    line.hear(*rest)
+    book = line.consumer.books["BTC-USDT"]
+    assert line.consumer.faults == []
+    assert (book.last_id, book.bids, book.asks) == attrs.astuple(chain.truths[-1])
+    assert line.consumer.gaps == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    lost=st.sets(st.integers(3, 27), min_size=1, max_size=4),
+    repeated=st.sets(st.integers(0, 29), max_size=4),
+)
+def test_lost_and_repeated_updates_leave_one_gap_a_loss_and_the_true_book(
+    seed: int, lost: set[int], repeated: set[int]
+) -> None:
+    """A loss is a gap, then a snapshot; a repetition is nothing; the end is the exchange's book."""
+    chain = Chain.made(seed, 30)
+    line = Line()
+    line.synchronise(chain)
+    losses = 0
+    for number in range(30):
+        if number in lost:
+            continue
+        frames = [chain.frame(number)] * (2 if number in repeated else 1)
+        line.hear(*frames)
+        if line.session.streams[BOOK].phase is not Phase.LIVE:
+            losses += 1
+            line.synchronise(chain, number + 1)
+    book = line.consumer.books["BTC-USDT"]
+    assert line.consumer.faults == []
+    assert len(line.consumer.gaps) == losses
+    assert (book.last_id, book.bids, book.asks) == attrs.astuple(chain.truths[-1])
+
+
+def test_a_gap_of_a_book_names_the_ids_that_its_snapshot_stands_for() -> None:
+    """From the last published id to the snapshot's; the snapshot carries the gap in its id."""
+    chain = Chain.made(1, 10)
+    line = Line()
+    line.synchronise(chain)
+    line.hear(chain.frame(0))
+    line.hear(chain.frame(2))
+    assert [step.priority.name for step in line.turns[-1].steps if isinstance(step, Fetch)] == [
+        "RESYNC"
+    ]
+    gap, snapshot = line.answer(chain.snapshot(3)).records
+    assert isinstance(gap, Gap)
+    assert isinstance(snapshot, OrderBookRecord)
+    first, last = chain.truths[1].last_id + 1, chain.truths[3].last_id
+    assert (gap.first_missing_id, gap.last_missing_id) == (first, last)
+    assert gap.lost == last - first + 1
+    assert encode(snapshot).msg_id.endswith(f"snapshot:{last}:{gap.started_at // 1_000_000}")
+
+
+def test_a_book_that_stood_still_over_a_reconnect_has_no_gap() -> None:
+    """The snapshot is at the very id that was published last, so nothing is missing."""
+    chain = Chain.made(1, 4)
+    line = Line()
+    line.synchronise(chain)
+    line.hear(chain.frame(0))
+    line.cut()
+    line.connect()
+    line.answer(chain.snapshot(1))
+    line.hear(chain.frame(1))
+    assert line.consumer.gaps == []
+    assert line.consumer.faults == []
+
+
+def test_a_book_whose_updates_join_over_a_reconnect_has_no_gap() -> None:
+    """The first update of the new connection continues the last of the old one: all of them are
+    published, those within the snapshot before it.
+    """
+    chain = Chain.made(1, 6)
+    line = Line()
+    line.synchronise(chain)
+    line.hear(chain.frame(0))
+    line.cut()
+    line.connect()
+    line.hear(chain.frame(1), chain.frame(2), chain.frame(3))
+    line.answer(chain.snapshot(3))
+    assert line.consumer.gaps == []
+    assert line.consumer.faults == []
+    assert line.consumer.books["BTC-USDT"].updates == 4
+
+
+def test_a_snapshot_older_than_what_was_published_is_asked_for_again() -> None:
+    """A book never goes back in time."""
+    chain = Chain.made(1, 8)
+    line = Line()
+    line.synchronise(chain)
+    line.hear(*(chain.frame(n) for n in range(5)))
+    line.cut()
+    line.connect()
+    assert line.answer(chain.snapshot(2)).records == []
+    line.wait(1)
+    assert line.answer(chain.snapshot(5)).records != []
+    assert line.consumer.faults == []
+
+
+def test_a_quiet_book_is_not_believed_before_its_subscription_stands() -> None:
+    """A snapshot asked for earlier may lack an update that nobody was sent."""
+    line = Line()
+    line.session = BinanceSpot(CONFIG).plan([Want(DataType.ORDERBOOK, BTC)])[0].open(line.cursors)
+    line.fetches.clear()
+    line.did(line.session.opening(line.now))
+    assert line.answer(Chain.made(1, 1).snapshot(0)).records == []
+    assert line.session.streams[BOOK].phase is Phase.WANTED
+
+
+@pytest.mark.parametrize("status", [None, 500, 429, 403])
+def test_a_failed_snapshot_is_asked_for_again_later(status: int | None) -> None:
+    """Not at once, and not before the host allows it."""
+    line = Line()
+    chain = Chain.made(1, 3)
+    line.answer(FetchFailed(status, retry_after=5.0 if status == 429 else None))
+    asked = len(line.fetches)
+    line.wait(4.5)
+    assert len(line.fetches) == asked + (status != 429)
+    line.wait(1)
+    line.synchronise(chain)
+    assert line.consumer.gaps == []
+
+
+def test_an_answer_that_comes_too_late_is_dropped() -> None:
+    """Its attempt has been given up; the one under way counts."""
+    chain = Chain.made(1, 6)
+    line = Line()
+    first = line.fetches[-1]
+    line.answer(FetchFailed(None))
+    line.wait(2)
+    late = Fetched(chain.snapshot(0), line.now.monotonic)
+    assert line.session.reply(first.tag, late, line.now) == Turn()
+
+
+def test_an_unknown_symbol_is_parked_and_disturbs_nobody() -> None:
+    """The exchange's own word for it; trades go on."""
+    line = Line()
+    body = b'{"code":-1121,"msg":"Invalid symbol."}'
+    (park,) = line.answer(FetchFailed(400, None, body)).steps
+    assert isinstance(park, Park)
+    assert line.session.streams[BOOK].phase is Phase.PARKED
+    asked = len(line.fetches)
+    line.wait(60)
+    assert len(line.fetches) == asked
+    assert line.hear(trade(1)).records
+
+
+def test_a_refused_command_is_tried_one_by_one_and_the_guilty_parked() -> None:
+    """Of several streams in a command, those to blame are found."""
+    two = Instrument("binance", "spot", "ETH-USDT", "ETHUSDT", "ETH", "USDT")
+    wants = [Want(DataType.TRADE, BTC), Want(DataType.TRADE, two)]
+    session = BinanceSpot(CONFIG).plan(wants)[0].open({})
+    session.opening(moment(0))
+
+    def refuse(number: int) -> Turn:
+        error = {"error": {"code": 2, "msg": "Invalid request"}, "id": number}
+        return session.receive([json.dumps(error).encode()], moment(0.1))
+
+    again = [step for step in refuse(1).steps if isinstance(step, Send)]
+    assert [json.loads(send.payload)["params"] for send in again] == [
+        ["btcusdt@trade"],
+        ["ethusdt@trade"],
+    ]
+    parked = [step for step in refuse(3).steps if isinstance(step, Park)]
+    assert parked == [Park((DataType.TRADE, "ETHUSDT"), "Invalid request")]
+
+
+def test_a_command_without_an_answer_ends_the_connection() -> None:
+    """Ten seconds; nobody listens there."""
+    session = BinanceSpot(CONFIG).plan([Want(DataType.TRADE, BTC)])[0].open({})
+    session.opening(moment(0))
+    assert session.tick(moment(9)).steps == []
+    (close,) = session.tick(moment(11)).steps
+    assert isinstance(close, Close)
+
+
+def test_an_announced_shutdown_ends_the_connection_after_what_came_before() -> None:
+    """The records of the same batch are good."""
+    turn = Line().hear(trade(1), b'{"e":"serverShutdown","E":1700000000000}')
+    assert len(turn.records) == 1
+    (close,) = turn.steps
+    assert isinstance(close, Close)
+    assert isinstance(close.error, Lost)
+
+
+def test_snapshots_come_at_their_interval_while_the_book_moves() -> None:
+    """Not while its id stands still: that snapshot is in the stream already."""
+    chain = Chain.made(1, 10)
+    line = Line()
+    line.synchronise(chain)
+    book = line.consumer.books["BTC-USDT"]
+    line.wait(21)
+    assert book.snapshots == 1
+    line.hear(chain.frame(0))
+    line.wait(11)
+    assert book.snapshots == 2
+    assert (book.bids, book.asks) == (chain.truths[1].bids, chain.truths[1].asks)
+
+
+def test_snapshot_mode_publishes_snapshots_only() -> None:
+    """The local book is kept all the same."""
+    options = OrderbookOptions(mode="snapshot", depth=2, snapshot_interval=1)
+    line = Line(attrs.evolve(CONFIG, orderbook=options))
+    chain = Chain.made(1, 10)
+    line.synchronise(chain)
+    line.hear(*(chain.frame(n) for n in range(10)))
+    line.wait(1.25)
+    book, truth = line.consumer.books["BTC-USDT"], chain.truths[-1]
+    assert book.updates == 0
+    assert book.last_id == truth.last_id
+    assert len(book.bids) == min(2, len(truth.bids))
+    assert book.best()[0][0] == max(truth.bids, key=float)
+
+
+def test_renewing_a_book_resubscribes_and_resynchronises_it_alone() -> None:
+    """A gap of reason stale, a snapshot; trades are not touched."""
+    chain = Chain.made(1, 10)
+    line = Line()
+    line.synchronise(chain)
+    line.hear(trade(1), chain.frame(0))
+    turn = line.did(line.session.renew(BOOK, line.now))
+    (leave,) = (step for step in turn.steps if isinstance(step, Send))
+    assert json.loads(leave.payload)["method"] == "UNSUBSCRIBE"
+    before = line.fetches[-1].before
+    assert before is not None
+    number = json.loads(before.payload)["id"]
+    line.hear(json.dumps({"result": None, "id": number}).encode(), trade(2))
+    gap = only_gap(line.answer(chain.snapshot(3)))
+    assert gap.reason == "stale"
+    assert line.consumer.faults == []
+    assert line.consumer.trades["BTC-USDT"] == [1, 2]
+
+
+def test_a_lost_stretch_can_be_restated_from_the_local_book() -> None:
+    """After the channel overflowed: the book as it is, healing that gap."""
+    chain = Chain.made(1, 10)
+    line = Line()
+    line.synchronise(chain)
+    line.hear(chain.frame(0))
+    (record,) = line.session.restate(BOOK, 5_000_000, line.now).records
+    assert isinstance(record, OrderBookRecord)
+    assert record.heals == 5_000_000
+    assert record.last_update_id == chain.truths[1].last_id
+
+
+BAD: list[tuple[bytes, str]] = [
+    (b'{"e":"trade"', "not JSON"),
+    (b"\xff\xfe\x00", "not JSON"),
+    (b"[" * 5000, "not an event"),
+    (b'{"e":"trade","x":' + b"[" * 100_000, "not JSON"),
+    (b"[1,2]", "not an event"),
+    (b'{"e":"kline","s":"BTCUSDT"}', "unknown event"),
+    (b'{"e":"trade","s":"BTCUSDT"}', "unfit event"),
+    (trade(1, s="ETHUSDT"), "unknown symbol"),
+    (trade(1, T=10**15), "unfit event"),
+    *[
+        (trade(1, p=price), "bad number")
+        for price in (
+            "-1.0",
+            "",
+            "NaN",
+            "Infinity",
+            "1_000",
+            "１２",
+            "1e5",
+            "1,5",
+            " 1",
+            ".5",
+            "1.",
+        )
+    ],
+]
+
+
+@pytest.mark.parametrize(("frame", "reason"), BAD, ids=lambda value: str(value)[:40])
+def test_a_bad_frame_is_rejected_beside_its_good_neighbours(frame: bytes, reason: str) -> None:
+    """Counted under a reason; nothing else is disturbed."""
+    turn = Line().hear(trade(1), frame, trade(2))
+    assert [type(record) for record in turn.records] == [Trade, Trade]
+    (reject,) = turn.steps
+    assert isinstance(reject, Reject)
+    assert reject.reason == reason
+
+
+def test_bad_levels_are_rejected_whole() -> None:
+    """An update with one bad number changes nothing, and is missed."""
+    chain = Chain.made(1, 3)
+    line = Line()
+    line.synchronise(chain)
+    for level in (["-1", "2"], ["1", "x"], ["1,5", "2"], ["1", "1e9"]):
+        update = json.dumps({**chain.updates[0], "b": [["1.5", "2"], level]}).encode()
+        (reject,) = line.hear(update).steps
+        assert isinstance(reject, Reject)
+    assert line.session.streams[BOOK].phase is Phase.LIVE
+    line.hear(chain.frame(0))
+    assert line.consumer.faults == []
+
+
+Mutation = Callable[[bytes], bytes]
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> Mutation:
+    """Cut it off, change a byte, put something in, or say a part twice."""
+    kind = draw(st.integers(0, 3))
+    where, value = draw(st.integers(0, 10_000)), draw(st.binary(min_size=1, max_size=4))
+
+    def mutate(frame: bytes) -> bytes:
+        at = where % (len(frame) + 1)
+        match kind:
+            case 0:
+                return frame[:at]
+            case 1:
+                return frame[:at] + value + frame[at + len(value) :]
+            case 2:
+                return frame[:at] + value + frame[at:]
+            case _:
+                return frame[:at] + frame[at // 2 :]
+
+    return mutate
+
+
+@settings(max_examples=500, deadline=None)
+@given(mutate=st.lists(mutations(), min_size=1, max_size=8), seed=st.integers(0, 1000))
+def test_a_mutated_frame_gives_nothing_worse_than_a_reject(
+    mutate: list[Mutation], seed: int
+) -> None:
+    """No exception, whatever it is turned into; and every record can be told on the wire."""
+    chain = Chain.made(seed, 4)
+    line = Line()
+    line.synchronise(chain)
+    for number, change in enumerate(mutate):
+        line.hear(change(chain.frame(number % 4)), change(trade(number)))
+    line.answer(mutate[0](chain.snapshot(4)))
+    assert all(isinstance(step, Fetch | Reject) for turn in line.turns[1:] for step in turn.steps)

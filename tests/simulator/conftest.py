@@ -1,0 +1,110 @@
+"""What the tests of the simulator share: recordings, a server, clients."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+import pytest
+import trio
+from trio_websocket import WebSocketConnection, wrap_client_stream
+
+from marketprism.simulator import Address, Exchange, serve
+
+PROJECT = Path(__file__).parents[2]
+
+Handshake = Callable[[str], Awaitable[int]]
+Serving = Callable[[Exchange], Awaitable[Address]]
+Receive = Callable[[WebSocketConnection], Awaitable[Any]]
+Connect = Callable[[str], AbstractAsyncContextManager[WebSocketConnection]]
+
+
+@pytest.fixture(scope="session")
+def captures() -> Path:
+    """The folder of recorded exchange messages, which is not part of the project."""
+    named = os.environ.get("MARKETPRISM_CAPTURES", "../shared/data")
+    folder = PROJECT / named
+    if not folder.is_dir():
+        pytest.skip(f"no recordings at {folder} (MARKETPRISM_CAPTURES names the folder)")
+    return folder
+
+
+@pytest.fixture(
+    params=[
+        "binance_spot/capture_2021-04-04_btcusdt_ethusdt_dotusdt.jsonl",
+        "binance_spot/capture_2021-10-12_4sym_with_bookTicker.jsonl",
+    ],
+    ids=["2021-04-04", "2021-10-12"],
+)
+def spot_capture(captures: Path, request: pytest.FixtureRequest) -> Path:
+    """Each recording of Binance spot."""
+    return captures / str(request.param)
+
+
+@pytest.fixture
+async def serving(nursery: trio.Nursery) -> Serving:
+    """Serve an exchange on free ports until the test ends."""
+
+    async def start(exchange: Exchange) -> Address:
+        return await nursery.start(partial(serve, exchange))  # type: ignore[no-any-return]
+
+    return start
+
+
+@pytest.fixture
+def receive() -> Receive:
+    """Receive one JSON message, in at most five seconds."""
+
+    async def one(websocket: WebSocketConnection) -> Any:
+        with trio.fail_after(5):
+            return msgspec.json.decode(await websocket.get_message())
+
+    return one
+
+
+@pytest.fixture
+def connect() -> Connect:
+    """A client that accepts large messages and closes quickly.
+
+    It closes its socket itself: trio-websocket's own forgets to, when the peer has gone.
+    """
+
+    @asynccontextmanager
+    async def open_client(url: str) -> AsyncIterator[WebSocketConnection]:
+        parts = urlsplit(url)
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        stream = await trio.open_tcp_stream(str(parts.hostname), int(parts.port or 80))
+        async with stream, trio.open_nursery() as nursery:
+            with trio.fail_after(5):
+                websocket = await wrap_client_stream(
+                    nursery, stream, parts.netloc, target, max_message_size=1 << 24
+                )
+            yield websocket
+            with trio.move_on_after(1):
+                await websocket.aclose()
+            nursery.cancel_scope.cancel()
+
+    return open_client
+
+
+@pytest.fixture
+def handshake() -> Handshake:
+    """The status with which the handshake of a websocket is answered."""
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+
+    async def status(url: str) -> int:
+        async with httpx.AsyncClient(timeout=5) as client:
+            answer = await client.get(url.replace("ws://", "http://"), headers=headers)
+            return answer.status_code
+
+    return status
