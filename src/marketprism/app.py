@@ -12,8 +12,9 @@ the grace period.
 import signal
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 
 import attrs
 import structlog
@@ -21,7 +22,6 @@ import trio
 from prometheus_client import CollectorRegistry
 
 from marketprism.delivery import pump
-from marketprism.errors import ConfigError
 from marketprism.feeds import VENUES
 from marketprism.feeds.connection import World
 from marketprism.feeds.hosts import Hosts
@@ -34,12 +34,18 @@ from marketprism.outlet import Outlet
 from marketprism.serving import serve
 from marketprism.settings import Config
 from marketprism.sinks import Sink
+from marketprism.sinks.embedded import EmbeddedServer
+from marketprism.sinks.nats import NatsSink
 from marketprism.sinks.outbox import Outbox
+from marketprism.sinks.stdout import StdoutSink
 from marketprism.status import Board
 from marketprism.supervise import Attempt, Conclusion, Ended, supervise
 from marketprism.venues import run_venue
 
 log = structlog.get_logger()
+
+SINK_RETRY_CAP = 2.0
+"""Seconds between attempts at the sink, at most: what we read meanwhile is in memory."""
 
 
 def clock() -> Moment:
@@ -56,16 +62,16 @@ class Collector:
     board: Board = attrs.field(factory=Board)
     stopping: trio.Event = attrs.field(factory=trio.Event)
     """Set it to stop in order; the signals do."""
+    started: trio.Event = attrs.field(factory=trio.Event)
+    """Set when the ports are bound and the feeds begin."""
+    ports: dict[str, int] = attrs.field(factory=dict)
+    """Where `health` and `metrics` listen."""
 
     def __attrs_post_init__(self) -> None:
         self.board.started = self.now().monotonic
 
-    async def run(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> int:
-        """Collect until stopped; how many messages could not be delivered within the grace.
-
-        Started when the ports are bound and the feeds begin.
+    async def run(self) -> None:
+        """Collect until stopped; `undelivered` tells what the grace was too short for.
 
         Raises:
             StartFailed: a port is taken, or the embedded server cannot be had.
@@ -81,17 +87,18 @@ class Collector:
                 delivery.start_soon(pump, outlet.intake, outbox, self.board, self.now)
                 delivery.start_soon(self._deliver, self._sink(servers), outbox)
                 async with outlet:
-                    await self._feed(outlet, root.cancel_scope, task_status)
+                    await self._feed(outlet, root.cancel_scope)
             root.cancel_scope.cancel()
-        left = self.board.outbox.held
-        if left:
-            log.error("collector.undelivered", messages=left)
-        log.info("collector.stopped", undelivered=left)
-        return left
+        if self.undelivered:
+            log.error("collector.undelivered", messages=self.undelivered)
+        log.info("collector.stopped")
 
-    async def _feed(
-        self, outlet: Outlet, grace: trio.CancelScope, task_status: trio.TaskStatus[None]
-    ) -> None:
+    @property
+    def undelivered(self) -> int:
+        """How many records and messages are held and not acknowledged."""
+        return self.board.channel.held + self.board.outbox.held
+
+    async def _feed(self, outlet: Outlet, grace: trio.CancelScope) -> None:
         """Everything that faces the exchanges, until the stop."""
         hosts, proxies = Hosts(self.board), Proxies(self.config.proxy)
         tls = ssl.create_default_context()
@@ -104,13 +111,13 @@ class Collector:
                     policy = self.config.supervision
                     feeds.start_soon(run_venue, venue, settings, world, policy, feeds)
                 log.info("collector.started", venues=list(self.config.exchanges))
-                task_status.started()
+                self.started.set()
         now = self.now()
         outlet.close(now.wall, now.monotonic)
 
     async def _stop(self, feeds: trio.CancelScope, grace: trio.CancelScope) -> None:
         await self.stopping.wait()
-        log.info("collector.stopping", held=self.board.outbox.held + self.board.channel.held)
+        log.info("collector.stopping", held=self.undelivered)
         grace.deadline = trio.current_time() + self.config.shutdown_grace
         feeds.cancel()
 
@@ -128,25 +135,70 @@ class Collector:
             row.reason = end.reason
 
         policy = self.config.supervision
-        hurried = attrs.evolve(
-            policy,
-            backoff=attrs.evolve(policy.backoff, cap=min(policy.backoff.cap, SINK_CAP_SECONDS)),
-            refused_retry=min(policy.refused_retry, SINK_CAP_SECONDS),
-        )
+        backoff = attrs.evolve(policy.backoff, cap=max(policy.backoff.first, SINK_RETRY_CAP))
+        hurried = attrs.evolve(policy, backoff=backoff, refused_retry=SINK_RETRY_CAP)
         await supervise("sink", attempt, hurried, ended)
 
     def _sink(self, servers: Sequence[str]) -> Sink:
         if self.config.sink == "stdout":
-            from marketprism.sinks.stdout import StdoutSink
-
-            return StdoutSink(self.board)
-        # Imported here: it costs a tenth of a second that a stdout run need not wait.
-        from marketprism.sinks.nats import NatsSink
-
+            return StdoutSink(self.board, reader_gone=self.stopping.set)
         return NatsSink(self.config.nats, servers, self.board)
 
     async def _nats(self, root: trio.Nursery) -> Sequence[str]:
         """The servers to publish to; ours, when none is configured."""
         if self.config.sink != "nats" or self.config.nats.servers:
             return self.config.nats.servers
-        raise NotImplementedError
+        server = EmbeddedServer(self.config.nats.embedded)
+        await root.start(self._keep, "nats-server", server.run)
+        return [server.url]
+
+    async def _serve(self, root: trio.Nursery) -> None:
+        """Health and metrics: bound before anything is collected, kept up until the end."""
+        http, metrics = self.config.http, self.config.metrics
+        health_app = Health(self.board, self.now)
+        metrics_app = Metrics(self.board, self.now, CollectorRegistry())
+        for name, app, address, variables in (
+            ("health", health_app, (http.host, http.port), "HEALTH_CHECK"),
+            ("metrics", metrics_app, (metrics.host, metrics.port), "METRICS"),
+        ):
+            server = partial(serve, app, *address, board=self.board, variables=variables)
+            self.ports[name] = await root.start(self._keep, name, server)
+            log.info(f"{name}.listening", host=address[0], port=self.ports[name])
+
+    async def _keep(
+        self,
+        name: str,
+        server: Callable[..., Awaitable[None]],
+        task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """A server that tells when it is ready; after the first time it is supervised."""
+        statuses = iter((task_status,))
+
+        async def attempt(_life: Attempt) -> None:
+            await server(task_status=next(statuses, trio.TASK_STATUS_IGNORED))
+
+        def ended(end: Ended) -> None:
+            log.error("server.lost", server=name, reason=end.reason)
+
+        await supervise(name, attempt, self.config.supervision, ended)
+
+
+async def run_until_signalled(collector: Collector) -> None:
+    """Run the collector; SIGTERM or SIGINT stops it in order, a second one at once."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_heed, signals, collector.stopping, nursery.cancel_scope)
+            await collector.run()
+            nursery.cancel_scope.cancel()
+
+
+async def _heed(
+    signals: AsyncIterator[int], stopping: trio.Event, everything: trio.CancelScope
+) -> None:
+    async for number in signals:
+        name = signal.Signals(number).name
+        if stopping.is_set():
+            log.warning("collector.interrupted", signal=name)
+            everything.cancel()
+        log.info("collector.signalled", signal=name)
+        stopping.set()

@@ -4,7 +4,16 @@ Foreign errors (sockets, TLS, HTTP, NATS) are translated into these at the borde
 arise; nothing further in needs to know which library was speaking.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors that a group is made of, however nested; of any other, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
 
 
 class MarketPrismError(Exception):

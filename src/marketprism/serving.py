@@ -20,7 +20,7 @@ import trio
 from h11 import Request
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol import H11Protocol
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -133,6 +133,7 @@ class Guard(TCPServer):
         self._board = board
         self._places = places
         self._patience = trio.CancelScope()
+        self._left = False
 
     async def run(self) -> None:
         try:
@@ -178,10 +179,14 @@ class Guard(TCPServer):
             plain.send,
         )
         await super()._read_data()
+        # hypercorn would keep what the other side has left until the idle time is over.
+        self._left = True
+        await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
         """Send, under a deadline. hypercorn shields its sends: a client that does not read would
-        hold up the end of the process."""
+        hold up the end of the process.
+        """
         if isinstance(event, RawData):
             async with self.send_lock:
                 try:
@@ -194,6 +199,8 @@ class Guard(TCPServer):
         if isinstance(event, Updated):
             within = float("inf") if event.idle else REQUEST_WITHIN
             self._patience.deadline = trio.current_time() + within
+            if event.idle and self._left:
+                return
         await super().protocol_send(event)
 
     def _survived(self, error: BaseException) -> None:
@@ -234,17 +241,23 @@ async def serve(
         StartFailed: the address cannot be had.
         Lost: it can no longer be listened to.
     """
-    listeners = await _listen(host, port, variables)
-    bound = listeners[0].socket.getsockname()[1]
     context = WorkerContext(None)
     places = trio.CapacityLimiter(MAX_CONNECTIONS)
     handler = partial(Guard, app, _config(), context, board, places)
+    listeners = await _listen(host, port, variables)
     async with trio.open_nursery() as connections:
-        async with trio.open_nursery() as listening:
-            listening.start_soon(_accept, handler, listeners, connections)
-            task_status.started(bound)
-            await (shutdown or trio.Event()).wait()
-            listening.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as listening:
+                listening.start_soon(_accept, handler, listeners, connections)
+                task_status.started(listeners[0].socket.getsockname()[1])
+                if shutdown is None:
+                    await trio.sleep_forever()
+                else:
+                    await shutdown.wait()
+                listening.cancel_scope.cancel()
+        finally:
+            for listener in listeners:
+                listener.socket.close()
         await context.terminated.set()  # what is idle ends now
         connections.cancel_scope.deadline = trio.current_time() + GRACE
 
@@ -263,7 +276,8 @@ async def _accept(
 
 async def _listen(host: str, port: int, variables: str) -> list[trio.SocketListener]:
     """Listeners on the one address that `host` means: the first of IPv4, if there is any, so
-    that `localhost` is the same everywhere."""
+    that `localhost` is the same everywhere.
+    """
     try:
         found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         address = min(found, key=lambda item: item[0] is not socket.AF_INET)[4][0]

@@ -49,6 +49,8 @@ class StreamRow:
     duplicates_before: int = 0
     gaps_before: int = 0
     resyncs_before: int = 0
+    quiet_limit: float | None = None
+    """Seconds without a record after which it is suspect; None: it may be silent."""
 
     def attach(self, state: "StreamState") -> None:
         """A new session has the stream: count on from here."""

@@ -7,14 +7,14 @@ few times and then ends the process. A cancellation is nobody's failure.
 
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 import attrs
 import structlog
 import trio
 
-from marketprism.errors import MarketPrismError, Refused, Transient
+from marketprism.errors import MarketPrismError, Refused, StartFailed, Transient, leaves
 from marketprism.settings import SupervisionConfig
 
 log = structlog.get_logger()
@@ -61,6 +61,7 @@ class Conclusion(StrEnum):
     TRANSIENT = "transient"
     REFUSED = "refused"
     BUG = "bug"
+    FATAL = "fatal"
 
 
 @attrs.frozen
@@ -88,26 +89,20 @@ class Attempt:
 
 def conclude(error: BaseException) -> Ended:
     """What an error means, or a group of them: a bug outweighs a refusal, that the world."""
-    leaves = list(_leaves(error))
-    bugs = [leaf for leaf in leaves if not isinstance(leaf, MarketPrismError)]
+    found = list(leaves(error))
+    if fatal := [leaf for leaf in found if isinstance(leaf, StartFailed)]:
+        return Ended(Conclusion.FATAL, str(fatal[0]))
+    bugs = [leaf for leaf in found if not isinstance(leaf, MarketPrismError)]
     if bugs:
         return Ended(Conclusion.BUG, f"{type(bugs[0]).__name__}: {bugs[0]}")
-    if refusals := [leaf for leaf in leaves if isinstance(leaf, Refused)]:
+    if refusals := [leaf for leaf in found if isinstance(leaf, Refused)]:
         return Ended(Conclusion.REFUSED, str(refusals[0]))
-    weather = [leaf for leaf in leaves if isinstance(leaf, Transient)]
-    if len(weather) < len(leaves):
-        strange = next(leaf for leaf in leaves if not isinstance(leaf, Transient))
+    weather = [leaf for leaf in found if isinstance(leaf, Transient)]
+    if len(weather) < len(found):
+        strange = next(leaf for leaf in found if not isinstance(leaf, Transient))
         return Ended(Conclusion.BUG, f"{type(strange).__name__}: {strange}")
     waits = [leaf.retry_after for leaf in weather if leaf.retry_after is not None]
     return Ended(Conclusion.TRANSIENT, str(weather[0]), max(waits, default=None))
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 async def supervise(
@@ -118,7 +113,8 @@ async def supervise(
 ) -> None:
     """Run `attempt` again and again until it returns or this is cancelled.
 
-    `ended` is told of each failure before the wait. A bug beyond the intensity is raised.
+    `ended` is told of each failure before the wait. A bug beyond the intensity is raised, and
+    what cannot be had at all (`StartFailed`) at once.
     """
     backoff = Backoff(policy.backoff.first, policy.backoff.cap)
     intensity = Intensity(policy.intensity.restarts, policy.intensity.window)
@@ -137,6 +133,8 @@ async def supervise(
         if failure is None:
             return
         end = conclude(failure)
+        if end.conclusion is Conclusion.FATAL:
+            raise failure
         now = trio.current_time()
         since = life.productive_since
         if since is not None and now - since >= policy.backoff.reset_after:

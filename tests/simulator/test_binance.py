@@ -101,7 +101,9 @@ def test_what_the_market_says_is_read_back() -> None:
 def test_flawed_messages_are_well_formed_json(flaw: Flaw, seen: bool) -> None:
     """A flaw is in the meaning, not in the syntax; a flawed trade keeps the id of the real one."""
     like = SKIN.message(Trade("BTCUSDT", 77, "5.00", "1.00", False, 1)) if seen else None
-    payload = msgspec.json.decode(SKIN.flawed(flaw, like, "BTCUSDT"))
+    message = SKIN.flawed(flaw, like, "BTCUSDT")
+    assert message.stream == "btcusdt@trade"
+    payload = msgspec.json.decode(message.text)
     assert payload["s"] == "BTCUSDT"
     if flaw != "unknown_event":
         assert payload["e"] == "trade"

@@ -183,7 +183,7 @@ def test_the_rate_of_trades_is_about_what_was_asked() -> None:
     """Fifty trades a second are fifty, give or take a fifth, over a minute."""
     market = Market(11, [SYMBOL], trades_per_second=50, quotes_per_second=100)
     trades = sum(isinstance(event, Trade) for event in run(market, 60))
-    assert 0.8 < trades / (50 * 60) < 1.3
+    assert 0.8 < trades / (50 * 60) < 1.2
 
 
 def test_an_unlisted_symbol_without_a_known_quote_is_refused() -> None:

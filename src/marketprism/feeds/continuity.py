@@ -11,7 +11,7 @@ def accept_counted(
     now: Moment,
     connection: str,
 ) -> tuple[bool, Gap | None]:
-    """For events that are counted by ones: whether number `number` is news, and the gap that ends with it, if one does.
+    """Whether the event numbered `number` is news, and the gap that ends with it, if one does.
 
     The next number proves that nothing is missing, whatever happened to the connection between.
     A number that has passed already is a duplicate — unless it happened later: then the exchange

@@ -13,7 +13,7 @@ import wsproto.utilities
 from python_socks.async_.trio import Proxy
 from trio_websocket import ConnectionClosed, ConnectionRejected
 
-from marketprism.errors import Lost, MarketPrismError, RateLimited, Refused
+from marketprism.errors import Lost, MarketPrismError, RateLimited, Refused, leaves
 
 RATE_LIMITED, FORBIDDEN = (418, 429), (401, 403, 451)
 
@@ -53,21 +53,13 @@ def translated(host: str) -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        leaves = list(_leaves(group))
-        if not all(isinstance(leaf, (MarketPrismError, *_FOREIGN)) for leaf in leaves):
+        found = list(leaves(group))
+        if not all(isinstance(leaf, (MarketPrismError, *_FOREIGN)) for leaf in found):
             raise
-        own = [leaf for leaf in leaves if isinstance(leaf, MarketPrismError)]
-        raise (own[0] if own else _ours(leaves[0], host)) from group
+        own = [leaf for leaf in found if isinstance(leaf, MarketPrismError)]
+        raise (own[0] if own else _ours(found[0], host)) from group
     except tuple(_FOREIGN) as error:
         raise _ours(error, host) from error
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 def _ours(error: BaseException, host: str) -> MarketPrismError:
@@ -98,7 +90,7 @@ def _root(error: BaseException) -> BaseException:
     # trio.open_tcp_stream raises OSError from the group of each address's own failure.
     cause = error.__cause__
     if type(error) is OSError and cause is not None:
-        return next(_leaves(cause))
+        return next(leaves(cause))
     return error
 
 

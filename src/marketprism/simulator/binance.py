@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import attrs
 import msgspec
 
 from .binance_rest import BinanceRest
@@ -150,15 +151,16 @@ class BinanceSpot(BinanceRest):
         """`serverShutdown`: reconnect at once."""
         return "!serverShutdown", _text({"e": "serverShutdown", "E": now_ms})
 
-    def flawed(self, flaw: Flaw, like: Message | None, symbol: str) -> str:
+    def flawed(self, flaw: Flaw, like: Message | None, symbol: str) -> Message:
         """A trade with an impossible price, or an event nobody knows."""
-        if flaw == "unknown_event":
-            return _text({"e": "unheardOf", "E": 0, "s": symbol, "x": [1, 2, 3]})
         if like is None:
             like = self.message(Trade(symbol, 0, "1.00000000", "1.00000000", True, 0))
+        if flaw == "unknown_event":
+            text = _text({"e": "unheardOf", "E": 0, "s": like.symbol, "x": [1, 2, 3]})
+            return attrs.evolve(like, kind="other", text=text)
         payload = msgspec.json.decode(like.text)
         payload["p"] = "-1.00000000" if flaw == "negative_price" else "abc"
-        return _text(payload)
+        return attrs.evolve(like, text=_text(payload))
 
 
 def _aggregate_ids(event: Aggregate) -> dict[str, int]:

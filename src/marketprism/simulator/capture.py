@@ -1,8 +1,8 @@
 """Captures: recorded websocket and REST traffic, one JSON object a line.
 
 `{"ts":"<seconds>","kind":"connect|send|recv|http","url":"…","raw":"<text as on the wire>"}`, in
-the order of receipt; `ts` of `http` is the arrival of the answer. `connect` has no `raw`, and `recv`
-may have no `url`.
+the order of receipt; `ts` of `http` is the arrival of the answer. `connect` has no `raw`, and
+`recv` may have no `url`.
 """
 
 from collections.abc import Iterable

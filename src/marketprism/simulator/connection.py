@@ -114,10 +114,6 @@ class Connection:
         """A message as it is."""
         return frame(payload)
 
-    def symbols(self) -> list[str]:
-        """The symbols of this connection's streams."""
-        return list(dict.fromkeys(name.partition("@")[0].upper() for name in self.streams))
-
     def offer(self, framed: bytes) -> None:
         """Queue a frame; a connection that reads too slowly is aborted."""
         if self._muted():

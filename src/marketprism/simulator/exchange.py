@@ -48,10 +48,12 @@ class Exchange:
         self.requests = 0
         """REST requests there have been."""
         self.last_subscription = float("-inf")
+        """When somebody last subscribed to something, in Trio's time."""
+        self.last_trades: dict[str, Message] = {}
+        """By stream, the last trade there was."""
         self.clock_ms = clock_ms
         self._idents = itertools.count(1)
         self._wanted: set[str] = set()
-        self._last_trades: dict[str, Message] = {}
         self._changed = trio.Event()
         self._minute = 0
         self._weight = 0
@@ -85,7 +87,7 @@ class Exchange:
     async def publish(self, message: Message) -> None:
         """Send to whoever is subscribed, through the faults."""
         if message.kind == "trade":
-            self._last_trades[message.symbol] = message
+            self.last_trades[message.stream] = message
         audience = [each for each in self.connections.values() if message.stream in each.streams]
         if not audience:
             return
@@ -96,10 +98,6 @@ class Exchange:
                     await each.put(framed)
                 else:
                     each.offer(framed)
-
-    def last_trade(self, symbol: str) -> Message | None:
-        """The last trade told of a symbol."""
-        return self._last_trades.get(symbol)
 
     def connect(self, path: str, wire: Wire, opening: Opening) -> Connection:
         """A new client."""

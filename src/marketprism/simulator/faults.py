@@ -5,7 +5,7 @@ A method a fault. Each can be called in the same process, or over HTTP with
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar, get_type_hints
 
@@ -49,13 +49,12 @@ class Target(Protocol):
     """The exchange, as far as faults reach into it."""
 
     skin: Skin
+    symbols: Collection[str]
     connections: dict[int, Connection]
+    last_trades: dict[str, Message]
 
     def now_ms(self) -> int:
         """The exchange's clock, milliseconds since the epoch."""
-
-    def last_trade(self, symbol: str) -> Message | None:
-        """The last trade told of a symbol."""
 
 
 @attrs.define
@@ -271,13 +270,14 @@ class Faults:
             return connection.raw_frame('{"stream":"btcusdt@trade","data":{"e":"tra')
         if flaw == "binary":
             return connection.raw_frame(bytes(range(255, 191, -1)))
-        symbols = [symbol] if symbol else connection.symbols()
-        told = ((each, self._target.last_trade(each)) for each in symbols)
-        known = {each: trade for each, trade in told if trade is not None}
-        chosen = next(iter(known), symbols[0] if symbols else "BTCUSDT")
-        trade = known.get(chosen)
-        text = self._target.skin.flawed(flaw, trade, chosen)
-        return connection.frame(trade.stream if trade else "!unknown", text)
+        told = [
+            trade
+            for stream in connection.streams
+            if (trade := self._target.last_trades.get(stream)) and symbol in (None, trade.symbol)
+        ]
+        like = told[0] if told else None
+        message = self._target.skin.flawed(flaw, like, symbol or next(iter(self._target.symbols)))
+        return connection.frame(message.stream, message.text)
 
 
 def request_fault(faults: Faults, body: bytes) -> object:

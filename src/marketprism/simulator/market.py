@@ -73,8 +73,8 @@ class _Pit:
     ) -> None:
         self._listed = listed
         self._rng = rng
-        # A taker order makes about two trades, see _parts.
-        self._order_gap = 2_000.0 / trade_rate if trade_rate else math.inf
+        # A taker order makes about two and a half trades: see _take and _parts.
+        self._order_gap = 2_500.0 / trade_rate if trade_rate else math.inf
         self._quote_gap = 1_000.0 / quote_rate if quote_rate else math.inf
         self._typical = max(2, _TYPICAL_VALUE * SCALE * SCALE // (listed.price * listed.lot))
         self.bids: dict[int, int] = {}

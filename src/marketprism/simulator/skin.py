@@ -102,8 +102,8 @@ class Skin(Protocol):
     def shutdown_notice(self, now_ms: int) -> tuple[str, str]:
         """The stream and payload that announce the end of a connection."""
 
-    def flawed(self, flaw: Flaw, like: Message | None, symbol: str) -> str:
-        """A payload with a flaw, made from a trade sent before, where there was one."""
+    def flawed(self, flaw: Flaw, like: Message | None, symbol: str) -> Message:
+        """A message with a flaw: like a trade sent before, else like some trade of the symbol."""
 
     async def answer(self, request: Request, desk: Desk) -> Answer:
         """Answer a REST request."""

@@ -96,7 +96,11 @@ class Publishing:
             self._scope.deadline = now + self.config.ack_timeout
         self._sent.update((sequence, now) for sequence, _ in batch)
         self.board.sink.in_flight = len(self._sent)
-        await send(batch)
+        try:
+            await send(batch)
+        except (SinkLost, Refused) as conclusion:
+            self.fail(conclusion)
+            await trio.lowlevel.checkpoint()  # here it ends
 
     def _without_oversize(
         self, batch: Sequence[Numbered], outbox: Outbox, largest: int

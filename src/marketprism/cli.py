@@ -1,0 +1,173 @@
+"""The commands. Exit codes: 0 stopped as asked, 1 failed, 2 bad usage or configuration."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import trio
+
+from marketprism import __version__, config, log
+from marketprism.errors import ConfigError, MarketPrismError, leaves
+from marketprism.feeds import OFFERS
+from marketprism.redaction import redact
+from marketprism.settings import Config, LogLevel
+
+STOPPED, FAILED, MISUSED = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` ask for; its exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace, Mapping[str, str]], int] = COMMANDS[options.command]
+    environ = dict(os.environ)
+    if options.log_level:
+        environ["LOG_LEVEL"] = options.log_level.upper()
+    try:
+        return command(options, environ)
+    except (MarketPrismError, BaseExceptionGroup) as error:
+        return _told(error)
+
+
+def _told(error: BaseException) -> int:
+    """Say what went wrong, a line each; what is not ours to word is raised again."""
+    found = list(leaves(error))
+    if not all(isinstance(leaf, MarketPrismError) for leaf in found):
+        raise error
+    for leaf in found:
+        problems = leaf.problems if isinstance(leaf, ConfigError) else [str(leaf)]
+        for problem in problems:
+            print(f"marketprism: {redact(problem)}", file=sys.stderr)
+    return MISUSED if any(isinstance(leaf, ConfigError) for leaf in found) else FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="marketprism",
+        parents=[_common()],
+        description="Collects market data from exchanges and publishes it to NATS JetStream.",
+        epilog="Without a command it runs the collector (COLLECTOR_MODE may name another).",
+    )
+    parser.add_argument("--version", action="version", version=f"marketprism {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    # Without defaults of its own: they would undo what stood before the command.
+    common = _common(argument_default=argparse.SUPPRESS)
+    for name, words in {
+        "run": "run the collector (the default)",
+        "launcher": "the same",
+        "check": "validate the configuration and print what would be collected",
+        "demo": "the whole system on this machine, without internet: simulated exchanges, "
+        "embedded NATS, the collector",
+    }.items():
+        commands.add_parser(name, parents=[common], help=words, description=words)
+    simulate = commands.add_parser(
+        "simulate", parents=[common], help="serve the simulated exchanges alone"
+    )
+    _simulate_options(simulate)
+    parser.set_defaults(command=os.environ.get("COLLECTOR_MODE") or "run")
+    return parser
+
+
+def _common(**defaults: Any) -> argparse.ArgumentParser:
+    """What every command takes, before or after its name."""
+    common = argparse.ArgumentParser(add_help=False, **defaults)
+    common.add_argument("--config", type=Path, metavar="PATH", help="the configuration file")
+    common.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR")
+    common.add_argument(
+        "--exchange",
+        action="append",
+        metavar="VENUE",
+        help="collect this venue only; may be repeated",
+    )
+    return common
+
+
+def _simulate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--venue", default="binance_spot", help="which exchange to be")
+    parser.add_argument("--ws-port", type=int, default=0, help="0: a free one")
+    parser.add_argument("--rest-port", type=int, default=0, help="0: a free one")
+    parser.add_argument("--seed", type=int, default=0, help="of the random market")
+    parser.add_argument("--capture", type=Path, help="play this recording, not a random market")
+    parser.add_argument("--speed", type=float, default=1.0, help="of the recording; inf: at once")
+
+
+def _load(options: argparse.Namespace, environ: Mapping[str, str]) -> Config:
+    return config.load(
+        path=options.config,
+        environ=environ,
+        directory=Path.cwd(),
+        venues=OFFERS,
+        only=options.exchange or (),
+    )
+
+
+def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    loaded = _load(options, environ)
+    log.configure(loaded.log.level, file=loaded.log_file)
+    # Imported here: `check` and --help need not wait for it.
+    from marketprism.app import Collector, run_until_signalled
+
+    collector = Collector(loaded)
+    trio.run(run_until_signalled, collector)
+    return FAILED if collector.undelivered else STOPPED
+
+
+def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    loaded = _load(options, environ)
+    print(f"configuration: {config.find(options.config, environ, Path.cwd())}")
+    for venue in loaded.exchanges.values():
+        print(f"{venue.name}: {', '.join(venue.symbols)}")
+        print(f"  data types  {', '.join(venue.data_types)}")
+        print(f"  websocket   {redact(venue.api.ws_url)}")
+        print(f"  REST        {redact(venue.api.base_url)}")
+    embedded = loaded.nats.embedded
+    servers = ", ".join(map(redact, loaded.nats.servers))
+    target = servers or f"embedded nats-server on {embedded.host}:{embedded.port}"
+    if loaded.sink == "stdout":
+        print("sink: standard output")
+    else:
+        print(f"sink: {target}, stream {loaded.nats.stream.name}")
+    print(f"health: http://{loaded.http.host}:{loaded.http.port}/health")
+    print(f"metrics: http://{loaded.metrics.host}:{loaded.metrics.port}/metrics")
+    return STOPPED
+
+
+def _demo(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from marketprism.demo import run
+
+    run(_level(environ.get("LOG_LEVEL", "WARNING")))
+    return STOPPED
+
+
+def _level(text: str) -> LogLevel:
+    for level in get_args(LogLevel):
+        if text == level:
+            return cast(LogLevel, level)
+    raise ConfigError([f"LOG_LEVEL: must be one of {', '.join(get_args(LogLevel))}"])
+
+
+def _simulate(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from marketprism.simulator.alone import run
+
+    if options.venue not in OFFERS:
+        raise ConfigError([f"--venue {options.venue}: there is {', '.join(OFFERS)}"])
+    run(
+        options.venue,
+        ws_port=options.ws_port,
+        rest_port=options.rest_port,
+        seed=options.seed,
+        capture=options.capture,
+        speed=options.speed,
+    )
+    return STOPPED
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace, Mapping[str, str]], int]] = {
+    "run": _run,
+    "launcher": _run,
+    "check": _check,
+    "demo": _demo,
+    "simulate": _simulate,
+}

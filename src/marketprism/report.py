@@ -1,0 +1,223 @@
+"""The board as plain data, for /status and /connections. Pure, but for what asks psutil.
+
+Durations are seconds, times RFC 3339 in UTC; nobody's password is in it.
+"""
+
+from collections import deque
+from typing import Any
+
+import attrs
+import psutil
+
+from marketprism.feeds.venue import Moment
+from marketprism.redaction import HIDDEN, redact
+from marketprism.status import Board, ConnectionRow, QueueRow, StreamRow, Tally
+from marketprism.wire import time_text
+
+SECOND = 1_000_000_000
+RATES_OVER = 10 * SECOND
+"""How far the recent rates look back, where they were asked for often enough."""
+
+_process = psutil.Process()
+
+
+def resident_memory() -> int:
+    """Bytes of memory that this process holds."""
+    return int(_process.memory_info().rss)
+
+
+def age(then: int | None, now: Moment) -> float | None:
+    """Seconds since a monotonic time."""
+    return None if then is None else max(0, now.monotonic - then) / SECOND
+
+
+def wall_text(then: int | None, now: Moment) -> str | None:
+    """A monotonic time as people write it, to the millisecond."""
+    if then is None:
+        return None
+    nanoseconds = now.wall - (now.monotonic - then)
+    return time_text(nanoseconds // 1_000_000 * 1_000_000)
+
+
+def shown_url(url: str) -> str:
+    """A URL without user and password."""
+    return redact(url).replace(f"{HIDDEN}@", "")
+
+
+@attrs.define(eq=False)
+class Rates:
+    """How fast totals grow, from the times at which somebody asked: nothing ticks for it."""
+
+    samples: deque[tuple[int, dict[str, int]]] = attrs.field(factory=deque)
+
+    def sample(self, monotonic: int, totals: dict[str, int]) -> dict[str, Any]:
+        """What was added a second since an earlier call: the youngest that is `RATES_OVER` ago,
+        else the first. `over_seconds` says how long that is; None at the first call.
+        """
+        while len(self.samples) > 1 and self.samples[1][0] <= monotonic - RATES_OVER:
+            self.samples.popleft()
+        rates: dict[str, Any] = {"over_seconds": None} | dict.fromkeys(totals)
+        if self.samples and (elapsed := (monotonic - self.samples[0][0]) / SECOND) > 0:
+            before = self.samples[0][1]
+            rates = {"over_seconds": round(elapsed, 3)} | {
+                name: round((total - before.get(name, 0)) / elapsed, 3)
+                for name, total in totals.items()
+            }
+        # One a second is enough, however often the page is asked for.
+        if not self.samples or monotonic - self.samples[-1][0] >= SECOND:
+            self.samples.append((monotonic, totals))
+        return rates
+
+
+def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, Any]:
+    """The whole board but its connections; `memory` in bytes."""
+    totals = {
+        "received": board.received.total(),
+        "published": board.published.total(),
+        "lost": board.lost.total(),
+    }
+    uptime = age(board.started, now) or 0.0
+    average = {name: round(total / uptime, 3) if uptime else 0 for name, total in totals.items()}
+    return {
+        "started_at": wall_text(board.started, now),
+        "memory": {"resident_bytes": memory},
+        "totals": totals
+        | {
+            "gaps": board.gaps.total(),
+            "rejected_frames": board.rejected.total(),
+            "survived_faults": board.faults.total(),
+        },
+        "records_per_second": {
+            "since_start": {"over_seconds": round(uptime, 3)} | average,
+            "recent": rates.sample(now.monotonic, totals),
+        },
+        "latency_seconds": {
+            "processing": _quantiles(board.processing),
+            "acknowledgement": _quantiles(board.acknowledgement),
+            "exchange_to_collector": {
+                exchange: _quantiles(tally) for exchange, tally in sorted(board.transit.items())
+            },
+        },
+        "sink": _sink(board),
+        "queues": {"channel": _queue(board.channel), "outbox": _queue(board.outbox)},
+        "venues": [
+            {
+                "name": row.name,
+                "exchange": row.exchange,
+                "market_type": row.market_type,
+                "state": row.state,
+                "reason": _clean(row.reason),
+                "instruments": row.instruments,
+                "unknown_symbols": row.unmatched,
+            }
+            for row in board.venues.values()
+        ],
+        "streams": [_stream(row, now) for row in board.stream_rows()],
+        "hosts": [
+            {
+                "host": row.host,
+                "reachable": row.reachable,
+                "reason": _clean(row.reason),
+                "used_weight": row.used_weight,
+                "weight_limit": row.weight_limit,
+                "blocked_for_seconds": max(0, row.blocked_until - now.monotonic) / SECOND,
+                "waiting": row.waiting,
+            }
+            for row in board.hosts.values()
+        ],
+        "rejected": [
+            {"venue": venue, "reason": reason, "frames": count}
+            for (venue, reason), count in board.rejected.items()
+        ],
+        "faults": dict(board.faults),
+    }
+
+
+def connections(board: Board, now: Moment) -> list[dict[str, Any]]:
+    """One row a connection."""
+    return [_connection(row, now) for row in board.connections.values()]
+
+
+def _connection(row: ConnectionRow, now: Moment) -> dict[str, Any]:
+    connected = row.state == "connected"
+    return {
+        "id": row.id,
+        "venue": row.venue,
+        "url": shown_url(row.url),
+        "state": row.state,
+        "reason": _clean(row.reason),
+        "connected_since": wall_text(row.connected_since, now),
+        "last_message_age_seconds": age(row.last_message, now),
+        "reconnects": row.reconnects,
+        "breaker": "closed",
+        "rotation_due_seconds": None,
+        "streams": [
+            {
+                "data_type": data_type,
+                "symbol": state.instrument.symbol,
+                # The last session's states stay on the row when it has ended.
+                "state": state.phase if connected else "disconnected",
+            }
+            for (data_type, _), state in row.streams.items()
+        ],
+    }
+
+
+def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
+    live = row.live
+    gap = live.cursor.gap if live is not None else None
+    return {
+        "venue": row.venue,
+        "connection": row.connection,
+        "exchange": row.instrument.exchange,
+        "market_type": row.instrument.market_type,
+        "data_type": row.data_type,
+        "symbol": row.instrument.symbol,
+        "instrument_id": row.instrument.native_id,
+        "state": row.state,
+        "detail": _clean(live.detail) if live is not None else None,
+        "last_record_age_seconds": age(row.last_seen, now),
+        "records": row.records,
+        "duplicates": row.duplicates,
+        "gaps": row.gaps,
+        "resyncs": row.resyncs,
+        "open_gap": gap and {"since": time_text(gap.started_at), "reason": gap.reason},
+    }
+
+
+def _sink(board: Board) -> dict[str, Any]:
+    row = board.sink
+    return {
+        "kind": row.kind,
+        "target": shown_url(row.target),
+        "connected": row.connected,
+        "reason": _clean(row.reason),
+        "reconnects": max(0, row.connects - 1),
+        "in_flight": row.in_flight,
+        "acknowledged": row.acknowledged,
+        "duplicates": row.duplicates,
+        "oversize": row.oversize,
+    }
+
+
+def _queue(row: QueueRow) -> dict[str, int]:
+    return {
+        "held": row.held,
+        "capacity": row.capacity,
+        "held_bytes": row.held_bytes,
+        "capacity_bytes": row.capacity_bytes,
+    }
+
+
+def _quantiles(tally: Tally) -> dict[str, float | int | None]:
+    """Upper bounds of the buckets that hold them."""
+    return {
+        "count": tally.count,
+        "p50": tally.quantile(0.5),
+        "p90": tally.quantile(0.9),
+        "p99": tally.quantile(0.99),
+    }
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is None else redact(text)
