@@ -12,13 +12,16 @@ import httpx
 import pytest
 import structlog
 import trio
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
 
 from marketprism import serving
 from marketprism.errors import Lost, StartFailed
-from marketprism.serving import Answer, App, Pages, Receive, Scope, Send, serve
+from marketprism.serving import Answer, App, Guard, Pages, Receive, Scope, Send, serve
 from marketprism.status import Board
 
-BIG = b"x" * (64 * 2**20)
+BIG = b"x" * (16 * 2**20)
 WEBSOCKET = (
     b"GET /page HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -152,7 +155,7 @@ async def test_an_application_is_told_of_its_life_in_order() -> None:
         assert isinstance(message, dict)
         said.append(message["type"])
 
-    await PAGES({"type": "lifespan"}, receive, send)  # type: ignore[arg-type]
+    await PAGES({"type": "lifespan"}, receive, send)
     assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
@@ -277,12 +280,14 @@ async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
     """A client that sends for ever and reads nothing keeps no task alive."""
     monkeypatch.setattr(serving, "REQUEST_WITHIN", 0.5)
     async with running() as server, await server.dial() as stream:
-        await stream.send_all(
-            b"POST /page HTTP/1.1\r\nHost: h\r\nContent-Length: 999999999\r\n\r\n"
-        )
-        with trio.fail_after(3), pytest.raises(trio.BrokenResourceError):
+        await stream.send_all(POST + b"Content-Length: 999999999\r\n\r\n")
+
+        async def blast() -> None:
             while True:
                 await stream.send_all(b"z" * 65536)
+
+        with trio.fail_after(3), pytest.raises(trio.BrokenResourceError):
+            await blast()
         assert await server.works()
 
 
@@ -398,12 +403,49 @@ async def test_to_be_no_longer_able_to_accept_is_to_be_lost(
         await serve(PAGES, "127.0.0.1", 0, board=Board())
 
 
-async def test_a_cancellation_goes_through_the_guard() -> None:
-    """What ends the whole process is no fault to be survived."""
+@pytest.mark.parametrize(
+    ("error", "counted"),
+    [
+        (ValueError(), {"http: ValueError": 1}),
+        (ExceptionGroup("", [OSError(), OSError()]), {"http: OSError": 2}),
+        (BaseExceptionGroup("", [ValueError(), KeyboardInterrupt()]), {"http: ValueError": 1}),
+        (KeyboardInterrupt(), {}),
+    ],
+)
+async def test_only_exceptions_are_survived(
+    error: BaseException, counted: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone or in groups: errors are counted, and what is to end the process goes through."""
+
+    async def failing(_self: TCPServer) -> None:
+        raise error
+
+    monkeypatch.setattr(TCPServer, "run", failing)
+    board, places = Board(), trio.CapacityLimiter(1)
+    ours, theirs = _socket_pair()
+    async with ours, theirs:
+        guard = Guard(PAGES, Config(), WorkerContext(None), board, places, ours)
+        if isinstance(error, Exception):
+            await guard.run()
+        else:
+            with pytest.RaisesGroup(KeyboardInterrupt, allow_unwrapped=True):
+                await guard.run()
+    assert board.faults == counted
+    assert places.borrowed_tokens == 0
+
+
+def _socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+    ours, theirs = trio.socket.socketpair()
+    return trio.SocketStream(ours), trio.SocketStream(theirs)
+
+
+async def test_a_stop_is_no_fault() -> None:
+    """Idle clients are let go at once, told or cancelled, and nothing of it is counted."""
     async with running() as server, await server.dial():
         await trio.sleep(0.05)
         server.shutdown.set()
-        await server.ended.wait()
+        with trio.fail_after(0.5):
+            await server.ended.wait()
     async with running() as cancelled:
         stream = await cancelled.dial()
         await trio.sleep(0.05)

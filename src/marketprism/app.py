@@ -64,6 +64,8 @@ class Collector:
     """Set it to stop in order; the signals do."""
     started: trio.Event = attrs.field(factory=trio.Event)
     """Set when the ports are bound and the feeds begin."""
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    """Set when all of it has ended in order."""
     ports: dict[str, int] = attrs.field(factory=dict)
     """Where `health` and `metrics` listen."""
 
@@ -91,7 +93,15 @@ class Collector:
             root.cancel_scope.cancel()
         if self.undelivered:
             log.error("collector.undelivered", messages=self.undelivered)
-        log.info("collector.stopped")
+        board = self.board
+        log.info(
+            "collector.stopped",
+            received=sum(board.received.values()),
+            gaps=sum(board.gaps.values()),
+            stored=sum(board.published.values()),
+            lost=sum(board.lost.values()),
+        )
+        self.ended.set()
 
     @property
     def undelivered(self) -> int:

@@ -22,10 +22,9 @@ async def pump(intake: Intake, outbox: Outbox, board: Board, now: Callable[[], M
     """
     async for batch in intake:
         messages = [_message(record, board) for record in batch.records]
-        await outbox.room()
+        board.processing.add((now().monotonic - batch.read_at) / 1e9, len(messages))
         outbox.append(messages)
-        ready = now().monotonic
-        board.processing.add((ready - batch.read_at) / 1e9, len(messages))
+        await outbox.room()
     outbox.close()
 
 

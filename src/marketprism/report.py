@@ -165,7 +165,7 @@ def _connection(row: ConnectionRow, now: Moment) -> dict[str, Any]:
 
 def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
     live = row.live
-    gap = live.cursor.gap if live is not None else None
+    gap = row.cursor.gap if row.cursor is not None else None
     return {
         "venue": row.venue,
         "connection": row.connection,

@@ -7,7 +7,7 @@ escapes it is counted on the board, and costs that connection only.
 
 import errno
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
 from http import HTTPStatus
 from logging import getLogger
@@ -25,7 +25,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
-from marketprism.errors import Lost, StartFailed
+from marketprism.errors import Lost, StartFailed, leaves
 from marketprism.status import Board
 
 REQUEST_WITHIN = 10.0
@@ -204,7 +204,7 @@ class Guard(TCPServer):
         await super().protocol_send(event)
 
     def _survived(self, error: BaseException) -> None:
-        for leaf in _leaves(error):
+        for leaf in leaves(error):
             self._count(type(leaf).__name__, leaf)
 
     def _count(self, kind: str, error: BaseException | None = None) -> None:
@@ -212,14 +212,6 @@ class Guard(TCPServer):
         self._board.faults[kind] += 1
         if self._board.faults[kind] == 1:  # whoever can cause one can cause a million
             log.warning("server.fault_survived", kind=kind, exc_info=error)
-
-
-def _leaves(error: BaseException) -> Iterable[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 async def serve(
@@ -270,7 +262,7 @@ async def _accept(
     try:
         await trio.serve_listeners(handler, listeners, handler_nursery=connections)
     except* (OSError, trio.ClosedResourceError) as group:
-        reason = next(iter(_leaves(group)))
+        reason = next(iter(leaves(group)))
         raise Lost(f"connections can no longer be accepted: {reason}") from group
 
 

@@ -14,7 +14,7 @@ from marketprism.instruments import Instrument
 from marketprism.records import DataType
 
 if TYPE_CHECKING:
-    from marketprism.feeds.venue import Stream, StreamState
+    from marketprism.feeds.venue import Cursor, Stream, StreamState
 
 Origin = tuple[str, str, str]
 """Exchange, market type, data type: the labels of the counters."""
@@ -44,6 +44,8 @@ class StreamRow:
     data_type: DataType
     connection: str
     live: "StreamState | None" = None
+    cursor: "Cursor | None" = None
+    """The last session's, which outlives it: whether a gap stands open."""
     last_record: int | None = None
     records_before: int = 0
     duplicates_before: int = 0
@@ -56,6 +58,7 @@ class StreamRow:
         """A new session has the stream: count on from here."""
         self.detach()
         self.live = state
+        self.cursor = state.cursor
 
     def detach(self) -> None:
         """The session ended: keep its counts."""

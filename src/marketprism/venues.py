@@ -79,7 +79,11 @@ async def run_feed(shard: Shard, venue: Venue, world: World, policy: Supervision
     board.connections[shard.id] = row
     for want in shard.wants:
         board.streams[venue.name, want.stream] = StreamRow(
-            venue.name, want.instrument, want.data_type, shard.id
+            venue.name,
+            want.instrument,
+            want.data_type,
+            shard.id,
+            quiet_limit=venue.offers[want.data_type].quiet_limit,
         )
 
     async def attempt(life: Attempt) -> None:

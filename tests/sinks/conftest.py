@@ -1,134 +1,20 @@
 """A real nats-server on free ports, and what the tests of the sinks share."""
 
-import asyncio
-import contextlib
-import http.client
-import json
-import signal
-import socket
-import subprocess
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
 
 import attrs
-import nats
 import pytest
 import trio
-from nats.aio.client import Client
-from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats_server import free_port
 
 from marketprism.errors import Refused, SinkLost
 from marketprism.instruments import Instrument
 from marketprism.settings import NatsConfig
 from marketprism.sinks import Outbox, Sink
-from marketprism.sinks.embedded import find_server
 from marketprism.status import Board
 from marketprism.wire import Message
 
-T = TypeVar("T")
-
 INSTRUMENT = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Server:
-    """A nats-server that can be killed, stopped and started again over the same store."""
-
-    def __init__(self, directory: Path) -> None:
-        self.port, self.monitor = free_port(), free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
-        self.store = directory / "store"
-        self.log = directory / "server.log"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *options: str, jetstream: bool = True) -> None:
-        command = [str(find_server()), "-a", "127.0.0.1", "-p", str(self.port)]
-        command += ["-m", str(self.monitor), *options]
-        if jetstream:
-            command += ["-js", "-sd", str(self.store)]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
-        while not self._healthy():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.02)
-
-    def _healthy(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.monitor, timeout=1)
-        with contextlib.closing(connection), contextlib.suppress(OSError):
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == 200
-        return False
-
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    # Seen through a client of its own, in a thread of its own.
-
-    async def ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
-        async def asking() -> T:
-            client = await nats.connect(self.url)
-            try:
-                return await question(client)
-            finally:
-                await client.close()
-
-        return await trio.to_thread.run_sync(lambda: asyncio.run(asking()))
-
-    async def manage(self, subject: str, content: object = None) -> dict[str, Any]:
-        async def question(client: Client) -> dict[str, Any]:
-            body = b"" if content is None else json.dumps(content).encode()
-            answer = await client.request(f"$JS.API.{subject}", body, timeout=5)
-            decoded: dict[str, Any] = json.loads(answer.data)
-            return decoded
-
-        return await self.ask(question)
-
-    async def stored(self, stream: str = "MARKET_DATA") -> list[bytes]:
-        """The payloads in the stream, in its order."""
-
-        async def question(client: Client) -> list[bytes]:
-            context = client.jetstream()
-            total = (await context.stream_info(stream)).state.messages
-            config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
-            reader = await context.pull_subscribe("", stream=stream, config=config)
-            payloads: list[bytes] = []
-            while len(payloads) < total:
-                batch = await reader.fetch(min(1000, total - len(payloads)), timeout=5)
-                payloads += [message.data for message in batch]
-            return payloads
-
-        return await self.ask(question)
-
-
-@pytest.fixture
-def absent_server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    yield server
-    with contextlib.suppress(AssertionError):
-        server.signal(signal.SIGCONT)
-    server.kill()
-
-
-@pytest.fixture
-def server(absent_server: Server) -> Server:
-    absent_server.start()
-    return absent_server
 
 
 def message(number: int, *, size: int = 300, data_type: str = "trade") -> Message:
@@ -167,29 +53,29 @@ class Delivery:
 
 @pytest.fixture
 def delivery() -> Delivery:
+    """See `Delivery`."""
     return Delivery()
 
 
 @pytest.fixture
 def make_message() -> Callable[..., Message]:
+    """See `message`."""
     return message
 
 
 @pytest.fixture
-def make_server(tmp_path: Path) -> Iterator[Callable[[str], Server]]:
-    """More servers, each in a directory of its own."""
-    made: list[Server] = []
-
-    def make(name: str) -> Server:
-        (tmp_path / name).mkdir()
-        made.append(Server(tmp_path / name))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.kill()
+def unused_port() -> Callable[[], int]:
+    """See `free_port`."""
+    return free_port
 
 
 @pytest.fixture
-def unused_port() -> Callable[[], int]:
-    return free_port
+def until() -> Callable[..., Awaitable[None]]:
+    """Waits for something that nobody announces."""
+
+    async def waiting(condition: Callable[[], object], limit: float = 5.0) -> None:
+        with trio.fail_after(limit):
+            while not condition():  # noqa: ASYNC110 (there is no event)
+                await trio.sleep(0.01)
+
+    return waiting

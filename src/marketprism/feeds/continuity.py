@@ -55,6 +55,17 @@ def accept_uncounted(
     return gap
 
 
+def listening(state: StreamState, now: Moment, connection: str) -> Gap | None:
+    """For a stream that may be silent for hours: the gap that ends with its confirmed
+    subscription, if one is open. From here on, silence means that there was nothing.
+    """
+    gap = state.cursor.close(state.instrument, state.data_type, now.wall, connection)
+    if gap is not None:
+        state.gaps += 1
+    state.cursor.received = now.wall
+    return gap
+
+
 def _accepted(state: StreamState, gap: Gap | None, event_time: int | None, now: Moment) -> None:
     if gap is not None:
         state.gaps += 1

@@ -66,12 +66,17 @@ def _ours(error: BaseException, host: str) -> MarketPrismError:
     if isinstance(error, ConnectionRejected):
         return rejected(host, error.status_code, dict(error.headers or ()))
     root = _root(error)
-    for kind, words in _FOREIGN.items():
+    text = f"{host}: {words(root)}"
+    return Refused(text) if isinstance(root, ssl.SSLCertVerificationError) else Lost(text)
+
+
+def words(error: BaseException) -> str:
+    """What a foreign error of a connection means, in plain words."""
+    root = _root(error)
+    for kind, said in _FOREIGN.items():
         if isinstance(root, kind):
-            refusal = isinstance(root, ssl.SSLCertVerificationError)
-            text = f"{host}: {words.format(error=_text(root))}"
-            return Refused(text) if refusal else Lost(text)
-    return Lost(f"{host}: {root}")
+            return said.format(error=_text(root))
+    return _text(root)
 
 
 def rejected(host: str, status: int, headers: dict[bytes, bytes]) -> MarketPrismError:
@@ -87,10 +92,12 @@ def rejected(host: str, status: int, headers: dict[bytes, bytes]) -> MarketPrism
 
 
 def _root(error: BaseException) -> BaseException:
-    # trio.open_tcp_stream raises OSError from the group of each address's own failure.
-    cause = error.__cause__
-    if type(error) is OSError and cause is not None:
-        return next(leaves(cause))
+    """Libraries wrap: what the operating system or TLS said first is what helps."""
+    seen = error
+    while (inner := seen.__cause__ or seen.__context__) is not None:
+        seen = next(leaves(inner))
+        if isinstance(seen, OSError) and type(seen) is not OSError:
+            return seen
     return error
 
 

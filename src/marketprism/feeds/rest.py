@@ -13,6 +13,7 @@ import trio
 
 from marketprism.errors import Lost, RateLimited, Refused
 from marketprism.feeds.budget import SECOND, Budget
+from marketprism.feeds.dialing import words
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Moment, Send
@@ -197,6 +198,4 @@ def _seconds(text: str) -> float | None:
 def _words(error: Exception) -> str:
     if isinstance(error, (httpx.TimeoutException, trio.TooSlowError)):
         return f"no answer within {ANSWER_WITHIN:g} s"
-    if isinstance(error, httpx.ConnectError):
-        return f"no connection: {error}"
-    return str(error) or type(error).__name__
+    return words(error)

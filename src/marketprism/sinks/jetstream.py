@@ -69,7 +69,11 @@ class Acknowledgements:
             SinkLost: it was not stored, and may be another time.
         """
         head = self._head
-        if payload.startswith(head) and payload[len(head) : -1].isdigit():
+        if (
+            payload.startswith(head)
+            and payload.endswith(b"}")
+            and payload[len(head) : -1].isdigit()
+        ):
             return "stored"
         if not payload:
             raise SinkLost(f"stream {self._stream} is gone")

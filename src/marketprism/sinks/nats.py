@@ -222,10 +222,13 @@ class _Connection:
             await self.client.subscribe(f"{inbox}.*", cb=self._on_answer)
 
         async def hand_over(batch: Sequence[Numbered]) -> None:
-            publish = self.client.publish
+            publish, task = self.client.publish, asyncio.current_task()
+            assert task is not None
             for sequence, message in batch:
                 headers = {"Nats-Msg-Id": message.msg_id}
                 await publish(message.subject, message.payload, f"{inbox}.{sequence}", headers)
+                if task.cancelling():  # the client swallows it while a slow server keeps it waiting
+                    raise asyncio.CancelledError
 
         async def send(batch: Sequence[Numbered]) -> None:
             await self._crossing(hand_over, batch)

@@ -1,0 +1,135 @@
+"""The whole system on loopback: a simulated exchange, the collector, a real NATS server."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import httpx
+import trio
+from consumer import Consumer
+from nats_server import Server
+
+from marketprism.app import Collector
+from marketprism.feeds import OFFERS
+from marketprism.records import DataType
+from marketprism.settings import (
+    Api,
+    BackoffConfig,
+    Config,
+    HttpConfig,
+    Manners,
+    MetricsConfig,
+    NatsConfig,
+    OrderbookOptions,
+    SupervisionConfig,
+    TradeOptions,
+    VenueConfig,
+)
+from marketprism.simulator import Address, Exchange, serve
+
+PATIENCE = 30.0
+"""Seconds within which whatever a test waits for must have come."""
+
+
+@attrs.define(eq=False)
+class Rig:
+    """What a test sees of the running system."""
+
+    exchange: Exchange
+    collector: Collector
+    server: Server
+    nursery: trio.Nursery
+
+    async def until(self, condition: Any, seconds: float = PATIENCE) -> None:
+        """Wait for a condition of the real world; there is no event to wait for."""
+        with trio.fail_after(seconds):
+            while not condition():  # noqa: ASYNC110 (other processes and sockets tell no event)
+                await trio.sleep(0.02)
+
+    async def settled(self) -> None:
+        """All that was read is acknowledged, and every book lives."""
+        board = self.collector.board
+        await self.until(
+            lambda: (
+                board.channel.held + board.outbox.held == 0
+                and all(
+                    row.state == "live"
+                    for row in board.streams.values()
+                    if row.data_type is DataType.ORDERBOOK
+                )
+            )
+        )
+
+    async def drained(self) -> None:
+        """The exchange has said all it has to say, and it is read: nothing came for a while."""
+        board, frames = self.collector.board, -1
+        while True:
+            before, frames = frames, sum(row.frames for row in board.connections.values())
+            if before == frames:
+                return
+            await trio.sleep(0.4)
+
+    async def consumed(self) -> Consumer:
+        """What an independent consumer makes of the stream."""
+        consumer = Consumer()
+        for payload in await self.server.stored():
+            consumer.take(payload)
+        return consumer
+
+    async def get(self, path: str) -> tuple[int, dict[str, Any]]:
+        """A page of the health server."""
+        port = self.collector.ports["health"]
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"http://127.0.0.1:{port}{path}")
+        return answer.status_code, answer.json()
+
+    async def stop(self, seconds: float = 5.0) -> None:
+        """Stop in order, and wait for it."""
+        self.collector.stopping.set()
+        with trio.fail_after(seconds):
+            await self.collector.ended.wait()
+
+
+def configured(
+    address: Address,
+    server: Server,
+    symbols: tuple[str, ...],
+    *,
+    venue: str = "binance_spot",
+    depth: int = 5000,
+    snapshot_interval: float = 0,
+    kind: str = "aggregated",
+    limits: Mapping[str, Any] | None = None,
+) -> Config:
+    """A configuration of one venue on loopback, on free ports."""
+    settings = VenueConfig(
+        venue,
+        Api(address.base_url, address.ws_url),
+        symbols,
+        tuple(data_type for data_type in DataType if data_type in OFFERS[venue]),
+        trade=TradeOptions("raw" if kind == "raw" else "aggregated"),
+        orderbook=OrderbookOptions(depth=depth, snapshot_interval=snapshot_interval),
+        limits=Manners(**(limits or {})),
+    )
+    return Config(
+        {venue: settings},
+        nats=NatsConfig((server.url,)),
+        http=HttpConfig(port=0),
+        metrics=MetricsConfig(port=0),
+        supervision=SupervisionConfig(BackoffConfig(first=0.2, cap=1.0)),
+    )
+
+
+@asynccontextmanager
+async def running(
+    exchange: Exchange, server: Server, symbols: tuple[str, ...], **options: Any
+) -> AsyncIterator[Rig]:
+    """The system, up to date with nothing; everything of it ends with the context."""
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(serve, exchange)
+        collector = Collector(configured(address, server, symbols, **options))
+        nursery.start_soon(collector.run)
+        await collector.started.wait()
+        yield Rig(exchange, collector, server, nursery)
+        nursery.cancel_scope.cancel()

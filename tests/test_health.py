@@ -1,0 +1,384 @@
+"""What the board means in words, and the pages that say it."""
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import trio
+
+from marketprism.feeds.venue import Cursor, Moment, OpenGap, Phase, StreamState
+from marketprism.health import Health, judge
+from marketprism.instruments import Instrument
+from marketprism.records import DataType
+from marketprism.report import Rates
+from marketprism.serving import serve
+from marketprism.status import Board, ConnectionRow, HostRow, StreamRow, VenueRow
+
+SECOND = 1_000_000_000
+START = 1_000 * SECOND
+WALL = 1_764_000_000 * SECOND
+CANARY = "canary-5f1d"
+BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
+FEED = "binance_spot/0"
+
+Change = Callable[[Board], object]
+
+
+def after(seconds: float) -> Moment:
+    """That long after the start."""
+    elapsed = round(seconds * SECOND)
+    return Moment(WALL + elapsed, START + elapsed)
+
+
+def working(now: Moment) -> Board:
+    """A board on which all is well at that moment."""
+    board = Board(started=START)
+    board.sink.connected, board.sink.connects = True, 1
+    board.sink.target = "nats://127.0.0.1:4222"
+    board.venues["binance_spot"] = VenueRow("binance_spot", "binance", "spot", "running")
+    state = StreamState(BTC, DataType.TRADE, Cursor(), Phase.LIVE, None, now.monotonic, records=7)
+    connection = ConnectionRow(
+        FEED, "binance_spot", "binance", "spot", "wss://host/stream", "connected"
+    )
+    connection.connected_since = START + SECOND
+    connection.last_message = now.monotonic
+    connection.connects = 3
+    connection.streams = {(DataType.TRADE, "BTCUSDT"): state}
+    board.connections[FEED] = connection
+    stream = StreamRow("binance_spot", BTC, DataType.TRADE, FEED, quiet_limit=30.0)
+    stream.attach(state)
+    board.streams["binance_spot", (DataType.TRADE, "BTCUSDT")] = stream
+    board.hosts["api.binance.com"] = HostRow("api.binance.com", reachable=True)
+    return board
+
+
+def the_stream(board: Board) -> StreamState:
+    """The session's state of the only stream."""
+    (row,) = board.streams.values()
+    assert row.live is not None
+    return row.live
+
+
+def drop(board: Board, state: str = "waiting") -> None:
+    """The connection is lost."""
+    board.connections[FEED].state = state
+    board.connections[FEED].reason = "closed: 1006"
+    next(board.stream_rows()).detach()
+
+
+def unreachable(board: Board) -> None:
+    """Nothing was ever reached."""
+    drop(board)
+    board.connections[FEED].last_message = next(board.stream_rows()).last_record = None
+
+
+def test_all_well_is_healthy() -> None:
+    """Every check says so, in words, and the age and version are told."""
+    verdict = judge(working(after(100)), after(100))
+    assert verdict.status_code == 200
+    assert verdict.body["status"] == "healthy"
+    assert {check["status"] for check in verdict.body["checks"].values()} == {"healthy"}
+    assert all(check["detail"] for check in verdict.body["checks"].values())
+    assert verdict.body["uptime_seconds"] == 100
+    assert verdict.body["version"]
+
+
+def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
+    """What is not there yet may still be coming, for sixty seconds."""
+    board = Board(started=START)
+    assert judge(board, after(0)).body["status"] == "starting"
+    assert judge(board, after(59)).body["status"] == "starting"
+    late = judge(board, after(61))
+    assert (late.body["status"], late.status_code) == ("unhealthy", 503)
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "status", "words"),
+    [
+        (lambda b: setattr(b.sink, "connected", False), "sink", "unhealthy", "not connected: lost"),
+        (
+            lambda b: vars_of(b.venues["binance_spot"], state="failing", reason="no instruments"),
+            "venues",
+            "unhealthy",
+            "binance_spot is failing: no instruments",
+        ),
+        (
+            lambda b: b.venues["binance_spot"].unmatched.append("FOO-USDT"),
+            "venues",
+            "degraded",
+            "binance_spot does not have FOO-USDT",
+        ),
+        (
+            lambda b: b.venues.update(
+                okx_spot=VenueRow("okx_spot", "okx", "spot", "refused", "451")
+            ),
+            "venues",
+            "degraded",
+            "okx_spot is refused: 451",
+        ),
+        (drop, "connections", "degraded", "0 of 1 connected; binance_spot/0 is waiting: closed"),
+        (drop, "streams", "degraded", "binance_spot trade BTC-USDT is disconnected"),
+        (unreachable, "data", "unhealthy", "nothing yet"),
+        (
+            lambda b: vars_of(the_stream(b), phase=Phase.PARKED, detail="no such symbol"),
+            "streams",
+            "degraded",
+            "binance_spot trade BTC-USDT is given up: no such symbol",
+        ),
+        (
+            lambda b: vars_of(b.hosts["api.binance.com"], reachable=False, reason="no name"),
+            "hosts",
+            "degraded",
+            "api.binance.com cannot be reached: no name; check the network, DNS and firewall, "
+            "or set HTTPS_PROXY",
+        ),
+        (
+            lambda b: vars_of(b.hosts["api.binance.com"], reason="451: refused"),
+            "hosts",
+            "degraded",
+            "api.binance.com: 451: refused",
+        ),
+        (
+            lambda b: vars_of(
+                b.hosts["api.binance.com"], blocked_until=START + 70 * SECOND, reason="status 429"
+            ),
+            "hosts",
+            "degraded",
+            "api.binance.com told us to stop for another 20 s: status 429",
+        ),
+        (lambda b: vars_of(b.outbox, held=81, capacity=100), "queues", "degraded", "81% full"),
+        (
+            lambda b: vars_of(b.channel, held_bytes=9, capacity_bytes=10),
+            "queues",
+            "degraded",
+            "the channel is 90% full",
+        ),
+    ],
+)
+def test_a_known_failure_counts_at_once(
+    change: Change, check: str, status: str, words: str
+) -> None:
+    """Within the first minute already, and the words say what it is."""
+    now = after(50)
+    board = working(now)
+    change(board)
+    verdict = judge(board, now)
+    assert verdict.body["checks"][check]["status"] == status
+    assert words in verdict.body["checks"][check]["detail"]
+    assert verdict.body["status"] == (
+        "unhealthy" if "unhealthy" in str(verdict.body["checks"]) else "degraded"
+    )
+    assert verdict.status_code == (503 if verdict.body["status"] == "unhealthy" else 200)
+
+
+def vars_of(row: object, **values: object) -> None:
+    """Set several of a row's fields."""
+    for name, value in values.items():
+        setattr(row, name, value)
+
+
+@pytest.mark.parametrize("phase", [Phase.WANTED, Phase.ACKNOWLEDGED])
+def test_a_stream_that_is_not_live_in_time_is_late(phase: Phase) -> None:
+    """It is starting in the first minute, and degraded after it."""
+    for seconds, status in ((30, "starting"), (90, "degraded")):
+        board = working(after(seconds))
+        vars_of(the_stream(board), phase=phase, detail="waits for its snapshot")
+        check = judge(board, after(seconds)).body["checks"]["streams"]
+        assert check["status"] == status
+        assert "waits for its snapshot" in check["detail"]
+
+
+def test_a_silent_stream_is_late_after_its_own_limit() -> None:
+    """The venue says how long it may be silent; without a limit it may be for ever."""
+    board = working(after(100))
+    assert judge(board, after(129)).body["status"] == "healthy"
+    late = judge(board, after(131)).body
+    assert late["status"] == "degraded"
+    assert "has been silent for 31 s" in late["checks"]["streams"]["detail"]
+    next(board.stream_rows()).quiet_limit = None
+    assert judge(board, after(131)).body["status"] == "healthy"
+
+
+def test_nothing_arriving_is_unhealthy_after_a_minute() -> None:
+    """Connections may stand: without data this process is of no use."""
+    board = working(after(100))
+    assert judge(board, after(159)).status_code == 200
+    verdict = judge(board, after(161))
+    assert verdict.status_code == 503
+    assert "nothing is arriving" in verdict.body["checks"]["data"]["detail"]
+
+
+def test_a_short_disconnection_is_not_unhealthy() -> None:
+    """Exchanges close connections every day: as long as data came lately, probes are at peace."""
+    board = working(after(100))
+    drop(board)
+    assert judge(board, after(130)).body["status"] == "degraded"
+    assert judge(board, after(170)).body["status"] == "unhealthy"
+
+
+def test_rare_data_may_be_silent_while_connected() -> None:
+    """Who collects liquidations only is not told that nothing arrives on a quiet day."""
+    board = working(after(100))
+    (row,) = board.streams.values()
+    vars_of(row, data_type=DataType.LIQUIDATION, quiet_limit=None)
+    assert judge(board, after(100_000)).body["status"] == "healthy"
+    drop(board)
+    assert judge(board, after(100_000)).status_code == 503
+
+
+def test_many_troubles_are_counted_not_listed() -> None:
+    """Five are named."""
+    board = working(after(100))
+    for number in range(9):
+        board.hosts[str(number)] = HostRow(f"host-{number}", False, "no answer")
+    detail = judge(board, after(100)).body["checks"]["hosts"]["detail"]
+    assert "host-4" in detail
+    assert "host-5" not in detail
+    assert detail.endswith("and 4 more")
+
+
+def test_rates_say_over_how_long_they_were_taken() -> None:
+    """From the totals at earlier calls: about ten seconds back, or as far as there is one."""
+    rates = Rates()
+    assert rates.sample(0, {"a": 0}) == {"over_seconds": None, "a": None}
+    assert rates.sample(2 * SECOND, {"a": 10}) == {"over_seconds": 2, "a": 5}
+    assert rates.sample(12 * SECOND, {"a": 10}) == {"over_seconds": 10, "a": 0}
+    assert rates.sample(72 * SECOND, {"a": 70}) == {"over_seconds": 60, "a": 1}
+    for number in range(1000):
+        rates.sample(72 * SECOND + number * SECOND // 100, {"a": 70})
+    assert len(rates.samples) < 15
+
+
+@asynccontextmanager
+async def served(board: Board) -> AsyncIterator[httpx.AsyncClient]:
+    """The pages over a real socket, a hundred seconds after the start."""
+    app = Health(board, lambda: after(100), memory=lambda: 123_456)
+    async with trio.open_nursery() as nursery:
+
+        async def run(task_status: trio.TaskStatus[int]) -> None:
+            await serve(app, "127.0.0.1", 0, board=board, task_status=task_status)
+
+        port = await nursery.start(run)
+        base = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
+            yield client
+        nursery.cancel_scope.cancel()
+
+
+async def read(client: httpx.AsyncClient, path: str, status: int = 200) -> Any:
+    """The JSON of a page."""
+    answer = await client.get(path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/json"
+    return answer.json()
+
+
+async def test_health_answers_with_the_verdict() -> None:
+    """200 while it is of use, 503 when not."""
+    board = working(after(100))
+    async with served(board) as client:
+        assert await read(client, "/health") == judge(board, after(100)).body
+        board.sink.connected = False
+        assert (await read(client, "/health", 503))["status"] == "unhealthy"
+
+
+async def test_other_paths_and_methods_are_errors() -> None:
+    """404 and 405, in JSON."""
+    async with served(Board()) as client:
+        assert "error" in await read(client, "/nothing", 404)
+        refused = await client.put("/health", content=b"{}")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+        assert "error" in refused.json()
+        assert (await client.head("/status")).content == b""
+
+
+async def test_connections_are_rows_of_the_contract() -> None:
+    """Exactly those keys, ages in seconds, times in RFC 3339."""
+    board = working(after(98))
+    async with served(board) as client:
+        page = await read(client, "/connections")
+        assert page == {
+            "connections": [
+                {
+                    "id": FEED,
+                    "venue": "binance_spot",
+                    "url": "wss://host/stream",
+                    "state": "connected",
+                    "reason": None,
+                    "connected_since": "2025-11-24T16:00:01.000Z",
+                    "last_message_age_seconds": 2.0,
+                    "reconnects": 2,
+                    "breaker": "closed",
+                    "rotation_due_seconds": None,
+                    "streams": [{"data_type": "trade", "symbol": "BTC-USDT", "state": "live"}],
+                }
+            ]
+        }
+        drop(board)
+        (row,) = (await read(client, "/connections"))["connections"]
+        assert row["streams"][0]["state"] == "disconnected"
+        assert row["reason"] == "closed: 1006"
+
+
+async def test_status_is_the_whole_board() -> None:
+    """Streams with their ages, counts and open gaps; sink, queues, memory, rates, latencies."""
+    board = working(after(98))
+    the_stream(board).cursor.gap = OpenGap("sequence", WALL)
+    board.received["binance", "spot", "trade"] = 700
+    board.processing.add(0.0002, 9)
+    board.transit_of("binance").add(math.inf)
+    async with served(board) as client:
+        page = await read(client, "/status")
+        again = await read(client, "/status")
+    assert page["status"] == "healthy"
+    assert page["started_at"] == "2025-11-24T16:00:00.000Z"
+    assert page["memory"] == {"resident_bytes": 123_456}
+    (stream,) = page["streams"]
+    assert stream["last_record_age_seconds"] == 2
+    assert stream["records"] == 7
+    assert stream["open_gap"] == {"since": "2025-11-24T16:00:00.000Z", "reason": "sequence"}
+    assert page["totals"]["received"] == 700
+    assert page["records_per_second"]["since_start"]["received"] == 7
+    assert page["records_per_second"]["recent"]["received"] is None
+    assert again["totals"] == page["totals"]
+    assert page["latency_seconds"]["processing"] == {
+        "count": 9,
+        "p50": 0.00025,
+        "p90": 0.00025,
+        "p99": 0.00025,
+    }
+    assert page["sink"]["connected"] is True
+    assert set(page["queues"]) == {"channel", "outbox"}
+    assert [row["name"] for row in page["venues"]] == ["binance_spot"]
+    assert [row["host"] for row in page["hosts"]] == ["api.binance.com"]
+
+
+async def test_an_empty_board_is_served_too() -> None:
+    """Before anything has begun all pages answer."""
+    async with served(Board(started=START)) as client:
+        assert (await read(client, "/connections")) == {"connections": []}
+        assert (await read(client, "/status"))["streams"] == []
+
+
+async def test_no_secret_is_on_any_page() -> None:
+    """Users and passwords of URLs, wherever they stand, are not served."""
+    url = f"wss://user:{CANARY}@host/stream"
+    board = working(after(100))
+    board.sink.target = f"nats://user:{CANARY}@host:4222"
+    board.sink.reason = f"nats://user:{CANARY}@host:4222 is away"
+    vars_of(board.connections[FEED], url=url, reason=f"{url}: lost", state="waiting")
+    vars_of(board.venues["binance_spot"], state="failing", reason=f"{url} failed")
+    vars_of(board.hosts["api.binance.com"], reachable=False, reason=f"proxy {url}")
+    vars_of(the_stream(board), phase=Phase.PARKED, detail=f"{url} says no")
+    async with served(board) as client:
+        for connected in (True, False):
+            board.sink.connected = connected
+            for path in ("/health", "/status", "/connections"):
+                answer = await client.get(path)
+                assert CANARY not in answer.text
+                assert "user" not in answer.text
+                assert msgspec.json.decode(answer.content)

@@ -1,0 +1,136 @@
+"""The channel's near side: it never waits, and confesses what it lost."""
+
+import trio.testing
+
+from marketprism.instruments import Instrument
+from marketprism.outlet import Batch, Outlet
+from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
+from marketprism.status import Board
+
+BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
+MILLISECOND = 1_000_000
+FEED = "binance_spot/0"
+
+
+def trade(number: int) -> Trade:
+    """A trade, read so many milliseconds after the start."""
+    at = number * MILLISECOND
+    return Trade(BTC, at, at, str(number), "1", "1", "buy")
+
+
+def book(last_id: int, kind: str = "update") -> OrderBookRecord:
+    """An update or a snapshot of one id."""
+    return OrderBookRecord(
+        BTC,
+        None,
+        last_id * MILLISECOND,
+        update_type="snapshot" if kind == "snapshot" else "update",
+        bids=[],
+        asks=[],
+        first_update_id=None if kind == "snapshot" else last_id,
+        last_update_id=last_id,
+    )
+
+
+def none(*_: object) -> list[Record]:
+    """A session that has no book to restate."""
+    return []
+
+
+async def taken(outlet: Outlet, batches: int) -> list[Record]:
+    """The records of the next batches."""
+    records: list[Record] = []
+    for _ in range(batches):
+        batch: Batch = await anext(aiter(outlet.intake))
+        records += batch.records
+    return records
+
+
+async def test_what_does_not_fit_is_one_gap_with_its_ids_when_there_is_room() -> None:
+    """Records count, not batches; the gap comes before what follows it."""
+    board = Board()
+    outlet = Outlet(4, board)
+    outlet.put([trade(1), trade(2), trade(3)], 0, FEED)
+    outlet.put([trade(4), trade(5), trade(6)], 0, FEED)
+    outlet.put([trade(7)], 0, FEED)
+    outlet.confess(FEED, 8 * MILLISECOND, 0, none)
+    assert outlet.lossy
+    assert await taken(outlet, 2) == [trade(n) for n in (1, 2, 3, 4)]
+    outlet.confess(FEED, 8 * MILLISECOND, 0, none)
+    outlet.put([trade(8)], 0, FEED)
+    gap, last = await taken(outlet, 2)
+    assert isinstance(gap, Gap)
+    assert (gap.reason, gap.affected, gap.lost) == ("overflow", DataType.TRADE, 3)
+    assert (gap.first_missing_id, gap.last_missing_id) == (5, 7)
+    assert gap.started_at == 5 * MILLISECOND
+    assert last == trade(8)
+    assert board.lost["binance", "spot", "trade"] == 3
+    assert board.channel.held == 0
+
+
+async def test_a_book_is_withheld_until_a_snapshot_heals_it() -> None:
+    """An update after a loss does not chain; gap and snapshot come together."""
+    outlet = Outlet(2, Board())
+    outlet.put([book(1), book(2), book(3)], 0, FEED)
+    await taken(outlet, 1)
+    outlet.put([book(4)], 0, FEED)
+    outlet.confess(FEED, 5 * MILLISECOND, 0, none)
+    outlet.put([book(5)], 0, FEED)
+    heals: list[int] = []
+
+    def restate(_stream: object, started: int) -> list[Record]:
+        heals.append(started)
+        return [book(5, "snapshot")]
+
+    outlet.confess(FEED, 6 * MILLISECOND, 0, restate)
+    outlet.put([book(6)], 0, FEED)
+    gap, snapshot, update = await taken(outlet, 2)
+    assert isinstance(gap, Gap)
+    assert (gap.first_missing_id, gap.last_missing_id, gap.lost) == (3, 5, 3)
+    assert heals == [gap.started_at]
+    assert (snapshot, update) == (book(5, "snapshot"), book(6))
+
+
+async def test_a_lost_gap_lies_inside_the_confession() -> None:
+    """The loss begins where the lost gap began."""
+    outlet = Outlet(1, Board())
+    gap = Gap(BTC, 9, 9, DataType.TRADE, "sequence", 3 * MILLISECOND, 9, 4, 5, 2, FEED)
+    outlet.put([trade(1), gap, trade(6)], 0, FEED)
+    await taken(outlet, 1)
+    outlet.confess(FEED, 10 * MILLISECOND, 0, none)
+    (told,) = await taken(outlet, 1)
+    assert isinstance(told, Gap)
+    assert told.started_at == 3 * MILLISECOND
+
+
+async def test_the_stop_confesses_what_is_left_room_or_not() -> None:
+    """Nothing lost leaves without a word."""
+    outlet = Outlet(1, Board())
+    async with outlet:
+        outlet.put([book(1), book(2)], 0, FEED)
+        outlet.close(9 * MILLISECOND, 0)
+    records = [record async for batch in outlet.intake for record in batch.records]
+    assert [type(record) for record in records] == [OrderBookRecord, Gap]
+
+
+async def test_two_losses_of_a_stream_have_ids_of_their_own() -> None:
+    """Gap ids are made of `started_at` in milliseconds."""
+    outlet = Outlet(1, Board())
+    started = []
+    for _ in range(3):
+        outlet.put([trade(1), trade(1)], 0, FEED)
+        await taken(outlet, 1)
+        outlet.confess(FEED, MILLISECOND, 0, none)
+        (gap,) = await taken(outlet, 1)
+        assert isinstance(gap, Gap)
+        started.append(gap.started_at // MILLISECOND)
+    assert len(set(started)) == 3
+
+
+async def test_it_never_waits() -> None:
+    """A thousand batches without a reader, and no checkpoint between."""
+    outlet = Outlet(10, Board())
+    with trio.testing.assert_no_checkpoints():
+        for number in range(1000):
+            outlet.put([trade(number)], 0, FEED)
+    assert outlet.lossy

@@ -1,0 +1,53 @@
+"""The rules of the house that a program can check, from the source itself."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import marketprism
+
+PACKAGE = Path(marketprism.__file__).parent
+IMPURE = {"trio", "asyncio", "time", "random", "datetime", "socket", "threading", "os"}
+FEEDS_IO = {"connection.py", "frames.py", "rest.py", "dialing.py", "polling.py"}
+PURE = [
+    *(path for path in (PACKAGE / "feeds").rglob("*.py") if path.name not in FEEDS_IO),
+    *(PACKAGE / name for name in ("orderbook.py", "records.py", "instruments.py", "status.py")),
+]
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The top-level names of what a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names=names):
+                yield from (name.name.split(".")[0] for name in names)
+            case ast.ImportFrom(module=str(module)):
+                yield module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_pure_code_knows_no_clock_no_socket_and_no_trio(path: Path) -> None:
+    """Time and chance come in as arguments."""
+    assert not IMPURE & set(imported(path))
+
+
+def test_only_the_nats_sink_imports_asyncio_and_nats() -> None:
+    """One border, one file."""
+    guests = {"trio_asyncio", "nats", "asyncio"}
+    found = {str(path.relative_to(PACKAGE)) for path in SOURCES if guests & set(imported(path))}
+    assert found <= {"sinks/nats.py", "sinks/publishing.py", "sinks/jetstream.py"}
+
+
+def test_the_wall_clock_is_read_in_one_place() -> None:
+    """`app.clock`; the simulator is another world and has its own."""
+    readers = [
+        str(path.relative_to(PACKAGE))
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in {"time_ns", "utcnow", "now", "today"}
+        if isinstance(node.value, ast.Name) and node.value.id in {"time", "datetime", "date"}
+    ]
+    assert [name for name in readers if not name.startswith("simulator/")] == ["app.py"]
