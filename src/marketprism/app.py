@@ -23,11 +23,11 @@ from prometheus_client import CollectorRegistry
 
 from marketprism.delivery import pump
 from marketprism.feeds import VENUES
-from marketprism.feeds.connection import World
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
 from marketprism.feeds.venue import Moment
+from marketprism.feeds.world import World
 from marketprism.health import Health
 from marketprism.metrics import Metrics
 from marketprism.outlet import Outlet

@@ -4,11 +4,11 @@ import structlog
 import trio
 
 from marketprism.errors import Lost, Refused
-from marketprism.feeds.connection import Connection, World
-from marketprism.feeds.venue import Cursor, Shard, Stream, Venue, Want
+from marketprism.feeds.connection import Connection
+from marketprism.feeds.polling import run_poll
+from marketprism.feeds.venue import Cursor, Fetch, Fetched, Shard, Stream, Venue, Want
+from marketprism.feeds.world import World
 from marketprism.instruments import Instrument, select
-from marketprism.outlet import Outlet
-from marketprism.records import DataType, Record
 from marketprism.settings import SupervisionConfig, VenueConfig
 from marketprism.status import ConnectionRow, StreamRow, VenueRow
 from marketprism.supervise import Attempt, Conclusion, Ended, supervise
@@ -38,6 +38,8 @@ async def run_venue(
         wants = _wants(settings, await _instruments(venue, world), row)
         for shard in venue.plan(wants):
             feeds.start_soon(run_feed, shard, venue, world, policy)
+        for poll in venue.polls(wants):
+            feeds.start_soon(run_poll, poll, venue, world, policy)
         row.state, row.reason = "running", None
         log.info("venue.started", venue=venue.name, instruments=row.instruments)
 
@@ -51,11 +53,19 @@ async def run_venue(
 
 
 async def _instruments(venue: Venue, world: World) -> list[Instrument]:
-    bodies = [await world.rest.require(request) for request in venue.metadata]
+    bodies = [await _body(request, world) for request in venue.metadata]
     try:
         return venue.instruments(bodies)
     except ValueError as error:
         raise Lost(f"{venue.name}: {error}") from error
+
+
+async def _body(request: Fetch, world: World) -> bytes:
+    """The answer; nothing, where one that is not required fails."""
+    if request.required:
+        return await world.rest.require(request)
+    answer = await world.rest.fetch(request)
+    return answer.body if isinstance(answer, Fetched) else b""
 
 
 def _wants(settings: VenueConfig, instruments: list[Instrument], row: VenueRow) -> list[Want]:
@@ -106,18 +116,9 @@ async def run_feed(shard: Shard, venue: Venue, world: World, policy: Supervision
         await supervise(shard.id, attempt, policy, ended)
     finally:
         row.state = "stopped"
-        _confess(shard, cursors, world)
-
-
-def _confess(shard: Shard, cursors: dict[Stream, Cursor], world: World) -> None:
-    """The stop ends what is open: nobody will see the end of it any more."""
-    now = world.now()
-    gaps: list[Record] = []
-    for want in shard.wants:
-        data_type: DataType = want.data_type
-        gap = cursors[want.stream].close(want.instrument, data_type, now.wall, shard.id)
-        if gap is not None:
-            gaps.append(gap)
-    outlet: Outlet = world.outlet
-    if gaps:
-        outlet.put(gaps, now.monotonic, shard.id)
+        wall = world.now().wall
+        open_gaps = (
+            cursors[want.stream].close(want.instrument, want.data_type, wall, shard.id)
+            for want in shard.wants
+        )
+        world.confess([gap for gap in open_gaps if gap is not None], shard.id)

@@ -5,20 +5,15 @@ it loses nothing that was read. All else — sends, fetches, ticks — are its s
 which ends with the first error, or when it is cancelled from without.
 """
 
-import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-import attrs
 import structlog
 import trio
 
 from marketprism.errors import Lost, Quiet, Refused, Transient
 from marketprism.feeds.dialing import dial, translated
 from marketprism.feeds.frames import BatchingConnection
-from marketprism.feeds.hosts import Hosts
-from marketprism.feeds.proxies import Proxies
-from marketprism.feeds.rest import Rest
 from marketprism.feeds.venue import (
     Close,
     Fetch,
@@ -31,32 +26,17 @@ from marketprism.feeds.venue import (
     Stream,
     Turn,
 )
-from marketprism.outlet import Outlet
-from marketprism.records import Gap, Record
+from marketprism.feeds.world import World
+from marketprism.records import Record
 from marketprism.settings import Manners
-from marketprism.status import Board, ConnectionRow
+from marketprism.status import ConnectionRow
 
 TICK_SECONDS = 0.25
 PING_EVERY, PONG_WITHIN = 20.0, 10.0
 """Seconds. trio-websocket has no keep-alive of its own: a half-open connection shows here."""
 WRITES_WAITING = 4096
-SAMPLES_PER_REASON = 3
-"""Rejected frames that one connection logs of each kind; all are counted."""
 
 log = structlog.get_logger()
-
-
-@attrs.frozen
-class World:
-    """What every connection of a process shares."""
-
-    outlet: Outlet
-    rest: Rest
-    hosts: Hosts
-    proxies: Proxies
-    board: Board
-    now: Callable[[], Moment]
-    tls: ssl.SSLContext
 
 
 class Connection:
@@ -170,25 +150,7 @@ class Connection:
 
     def _publish(self, records: list[Record], now: Moment) -> None:
         self._produced()
-        board = self._world.board
-        for record in records:
-            instrument = record.instrument
-            if isinstance(record, Gap):
-                affected = str(record.affected)
-                board.gaps[
-                    instrument.exchange, instrument.market_type, affected, record.reason
-                ] += 1
-                self._log.warning(
-                    "stream.gap",
-                    symbol=instrument.symbol,
-                    data_type=affected,
-                    reason=record.reason,
-                    lost=record.lost,
-                )
-                continue
-            origin = (instrument.exchange, instrument.market_type, record.data_type)
-            board.received[origin] += 1
-        self._world.outlet.put(records, now.monotonic, self._row.id)
+        self._world.publish(records, now.monotonic, self._row.id)
 
     def _do(self, step: Step) -> None:
         match step:
@@ -197,24 +159,13 @@ class Connection:
             case Fetch():
                 self._nursery.start_soon(self._fetch, step)
             case Reject():
-                self._reject(step)
+                self._world.reject(self._row.venue, self._row.id, step, self._samples)
             case Park(stream=(data_type, native_id), reason=reason):
                 self._log.warning(
                     "stream.parked", data_type=str(data_type), instrument=native_id, reason=reason
                 )
             case Close(error=error):
                 raise error
-
-    def _reject(self, reject: Reject) -> None:
-        self._world.board.rejected[self._row.venue, reject.reason] += 1
-        seen = self._samples[reject.reason] = self._samples.get(reject.reason, 0) + 1
-        if seen <= SAMPLES_PER_REASON:
-            self._log.warning(
-                "frame.rejected",
-                reason=reject.reason,
-                detail=reject.detail,
-                sample=reject.sample.decode(errors="replace"),
-            )
 
     def _enqueue(self, send: Send) -> trio.Event:
         sent = trio.Event()

@@ -11,7 +11,7 @@ import attrs
 import httpx
 import trio
 
-from marketprism.errors import Lost, RateLimited, Refused
+from marketprism.errors import Lost, RateLimited, Refused, Transient
 from marketprism.feeds.budget import SECOND, Budget
 from marketprism.feeds.dialing import words
 from marketprism.feeds.hosts import Hosts
@@ -116,14 +116,7 @@ class Rest:
         answer = await self.fetch(request)
         if isinstance(answer, Fetched):
             return answer.body
-        host, status = _host(request.url), answer.status
-        if status is None:
-            raise Lost(f"{host}: {answer.body.decode(errors='replace')}")
-        if status in BAN_SECONDS:
-            raise RateLimited(f"{host} says that we ask too much", retry_after=answer.retry_after)
-        if 400 <= status < 500:
-            raise Refused(f"{host} refuses us with status {status}")
-        raise Lost(f"{host} answers with status {status}")
+        raise failure(request, answer)
 
     async def _ask(self, request: Fetch, gate: _Gate) -> Fetched | FetchFailed:
         host = gate.row.host
@@ -175,6 +168,18 @@ class Rest:
             )
             self._gates[host] = _Gate(Budget(6000), self._hosts.row(host), client)
         return self._gates[host]
+
+
+def failure(request: Fetch, answer: FetchFailed) -> Transient | Refused:
+    """What to conclude from an answer that is of no use."""
+    host, status = _host(request.url), answer.status
+    if status is None:
+        return Lost(f"{host}: {answer.body.decode(errors='replace')}")
+    if status in BAN_SECONDS:
+        return RateLimited(f"{host} says that we ask too much", retry_after=answer.retry_after)
+    if 400 <= status < 500:
+        return Refused(f"{host} refuses us with status {status}")
+    return Lost(f"{host} answers with status {status}")
 
 
 async def _body(response: httpx.Response) -> bytes | None:

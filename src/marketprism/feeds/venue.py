@@ -275,10 +275,14 @@ class Shard(Protocol):
 
 
 class Poll(Protocol):
-    """What is asked for again and again over REST."""
+    """What is asked for again and again over REST: one stream."""
 
     @property
-    def streams(self) -> Sequence[Stream]: ...
+    def want(self) -> Want: ...
+
+    @property
+    def connection(self) -> str:
+        """What a gap of it names."""
 
     @property
     def request(self) -> Fetch: ...
@@ -293,7 +297,7 @@ class Poll(Protocol):
     def read(
         self, answer: Fetched | FetchFailed, cursors: Mapping[Stream, Cursor], now: Moment
     ) -> Turn:
-        """The records that are past their cursors."""
+        """The records that are past the cursor; of a failure, what follows for the stream."""
 
 
 @attrs.frozen

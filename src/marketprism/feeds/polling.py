@@ -1,0 +1,93 @@
+"""One poll: asked at once, then just after each boundary of its period, for ever."""
+
+import random
+
+import structlog
+import trio
+
+from marketprism.feeds.rest import failure
+from marketprism.feeds.venue import (
+    Cursor,
+    FetchFailed,
+    Moment,
+    Park,
+    Phase,
+    Poll,
+    Reject,
+    StreamState,
+    Turn,
+    Venue,
+)
+from marketprism.feeds.world import World
+from marketprism.records import Gap
+from marketprism.settings import SupervisionConfig
+from marketprism.status import StreamRow
+from marketprism.supervise import Attempt, Ended, supervise
+
+SECOND = 1_000_000_000
+JITTER, MOST_JITTER = 0.05, 5.0
+"""Part of a period, and seconds, that a poll may come late, so that not all ask at once."""
+
+log = structlog.get_logger()
+
+
+def until_boundary(poll: Poll, wall: int) -> float:
+    """Seconds from `wall` to `offset` past the next multiple of the period."""
+    since = (wall / SECOND - poll.offset) % poll.period
+    return poll.period - since
+
+
+async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionConfig) -> None:
+    """Ask, read, publish, wait — until cancelled, or until the stream is parked.
+
+    What fails is asked again with backoff, by the same rules as a connection.
+    """
+    want, name = poll.want, poll.connection
+    state = StreamState(want.instrument, want.data_type, Cursor())
+    cursors = {want.stream: state.cursor}
+    row = StreamRow(venue.name, want.instrument, want.data_type, name)
+    row.quiet_limit = venue.offers[want.data_type].quiet_limit
+    row.attach(state)
+    world.board.streams[venue.name, want.stream] = row
+    samples: dict[str, int] = {}
+
+    async def attempt(life: Attempt) -> None:
+        while state.phase is not Phase.PARKED:
+            answer = await world.rest.fetch(poll.request)
+            now = world.now()
+            turn = poll.read(answer, cursors, now)
+            _note(turn, state, now)
+            if turn.records:
+                life.produced()
+                world.publish(turn.records, now.monotonic, name)
+            for step in turn.steps:
+                if isinstance(step, Reject):
+                    world.reject(venue.name, name, step, samples)
+                elif isinstance(step, Park):
+                    state.phase, state.detail = Phase.PARKED, step.reason
+                    log.warning("stream.parked", connection=name, reason=step.reason)
+            if isinstance(answer, FetchFailed) and state.phase is not Phase.PARKED:
+                raise failure(poll.request, answer)
+            late = min(poll.period * JITTER, MOST_JITTER) * random.random()
+            await trio.sleep(until_boundary(poll, world.now().wall) + late)
+
+    def ended(end: Ended) -> None:
+        if state.detail is None:
+            log.warning("poll.failed", connection=name, reason=end.reason)
+        state.detail = end.reason
+
+    try:
+        await supervise(name, attempt, policy, ended)
+    finally:
+        gap = state.cursor.close(state.instrument, state.data_type, world.now().wall, name)
+        world.confess([] if gap is None else [gap], name)
+
+
+def _note(turn: Turn, state: StreamState, now: Moment) -> None:
+    """Count what came; an answer without news is a good answer, too."""
+    gaps = sum(isinstance(record, Gap) for record in turn.records)
+    state.gaps += gaps
+    if len(turn.records) > gaps:
+        state.records += len(turn.records) - gaps
+        state.last_record = now.monotonic
+        state.phase, state.detail = Phase.LIVE, None
