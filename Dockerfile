@@ -1,7 +1,7 @@
 FROM python:3.13-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/marketprism
-COPY pyproject.toml LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY config config
 COPY src src
 RUN /opt/marketprism/bin/pip install --no-cache-dir .
