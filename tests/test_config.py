@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from marketprism import config
 from marketprism.config import Config, DataType
 from marketprism.errors import ConfigError
+from marketprism.feeds import OFFERS
 
 VENUES = {
     "binance_spot": [DataType.ORDERBOOK, DataType.TRADE],
@@ -45,7 +46,7 @@ def problems(directory: Path, text: str, environ: Mapping[str, str] | None = Non
 
 def test_without_any_file_the_packaged_one_is_used(tmp_path: Path) -> None:
     """A start in an empty directory collects BTC and ETH."""
-    loaded = load(tmp_path)
+    loaded = config.load(path=None, environ={}, directory=tmp_path, venues=OFFERS)
     assert loaded.exchanges["binance_spot"].symbols == ("BTC-USDT", "ETH-USDT")
     assert loaded.exchanges["binance_spot"].api.base_url == "https://api.binance.com"
     assert loaded.nats.embedded.config_file == config.DEFAULTS / "nats/nats-server.conf"

@@ -9,14 +9,14 @@ import pytest
 import yaml
 
 from marketprism import config
-from marketprism.config import Config, DataType, LogFile, Manners, NatsConfig, VenueConfig
+from marketprism.config import Config, LogFile, Manners, NatsConfig, VenueConfig
 from marketprism.errors import ConfigError
+from marketprism.feeds import OFFERS
 from marketprism.structuring import structure
 from marketprism.yaml_files import read
 
 MAIN = config.DEFAULTS / "collector/unified_data_collection.yaml"
 VENUE_FILES = sorted((config.DEFAULTS / "collector/exchange_configs").glob("*.yaml"))
-EVERYTHING = {file.stem: list(DataType) for file in VENUE_FILES}
 
 # A commented-out key, or a parent of such: `# name: value  # remark`, at any indentation.
 DORMANT = re.compile(r"^( *)# ((?: {2})*[a-z_]+:(?: .*)?)$")
@@ -63,13 +63,13 @@ def test_packaged_defaults_are_found() -> None:
     ]:
         assert (config.DEFAULTS / name).is_file()
     assert config.DEFAULTS.is_relative_to(Path(config.__file__).parent)
+    assert {file.stem for file in VENUE_FILES} == set(OFFERS)
 
 
 def test_packaged_main_file_loads(tmp_path: Path) -> None:
     """It runs as it is, and says nothing but the defaults."""
-    loaded = config.load(path=None, environ={}, directory=tmp_path, venues=EVERYTHING)
-    assert set(loaded.exchanges) <= set(EVERYTHING)
-    assert loaded.exchanges
+    loaded = config.load(path=None, environ={}, directory=tmp_path, venues=OFFERS)
+    assert set(loaded.exchanges) == set(OFFERS)
     assert loaded == Config(exchanges=loaded.exchanges, nats=loaded.nats, log_file=loaded.log_file)
     assert loaded.nats == NatsConfig(embedded=loaded.nats.embedded)
 
@@ -82,8 +82,8 @@ def test_every_key_is_documented_with_its_default(tmp_path: Path) -> None:
     sections = {name: value for name, value in tree.items() if name != "exchanges"}
     assert sorted(documented(sections)) == sorted(keys(Config))
 
-    loaded = config.load(path=path, environ={}, directory=tmp_path, venues=EVERYTHING)
-    dormant = config.load(path=None, environ={}, directory=tmp_path, venues=EVERYTHING)
+    loaded = config.load(path=path, environ={}, directory=tmp_path, venues=OFFERS)
+    dormant = config.load(path=None, environ={}, directory=tmp_path, venues=OFFERS)
     assert loaded == dormant
 
 
@@ -93,7 +93,7 @@ def test_key_nobody_knows_would_be_noticed(tmp_path: Path) -> None:
     text = MAIN.read_text(encoding="utf-8").replace("# channel:", "# chanel:")
     path.write_text(awake(text), encoding="utf-8")
     with pytest.raises(ConfigError, match="chanel"):
-        config.load(path=path, environ={}, directory=tmp_path, venues=EVERYTHING)
+        config.load(path=path, environ={}, directory=tmp_path, venues=OFFERS)
 
 
 @pytest.mark.parametrize("file", VENUE_FILES, ids=lambda file: file.stem)

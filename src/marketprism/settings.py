@@ -82,16 +82,15 @@ class Manners:
     """Streams in one subscribe message, at most."""
     streams_per_connection: Count = 200
     """Streams on one connection, at most."""
-    connection_life: Duration = 23.5 * 3600
-    """Age at which a connection is replaced by a fresh one, ahead of the exchange's own limit."""
     max_message_bytes: Size = 16 * 2**20
     """Size of one received message, at most; a larger one ends its connection."""
     connects_per_window: Count = 150
     """Connection attempts to one host within `connect_window`, at most."""
     connect_window: Duration = 300.0
     """The time `connects_per_window` counts over."""
-    rest_weight_per_minute: Count = 6000
-    """What the host allows in REST weight a minute; a limit it announces itself replaces it."""
+    rest_weight: Count = 6000
+    """What the host allows in REST weight within `rest_window`."""
+    rest_window: Duration = 60.0
     rest_share: Share = 0.75
     """The part of that weight which is used."""
 

@@ -30,9 +30,8 @@ async def run_venue(
     row = VenueRow(venue.name, venue.exchange, venue.market_type)
     world.board.venues[venue.name] = row
     limits = settings.limits
-    weight = int(limits.rest_weight_per_minute * limits.rest_share)
-    for request in venue.metadata:
-        world.rest.allow(request.url, weight)
+    weight = int(limits.rest_weight * limits.rest_share)
+    world.rest.allow(settings.api.base_url, weight, limits.rest_window)
 
     async def attempt(_life: Attempt) -> None:
         wants = _wants(settings, await _instruments(venue, world), row)

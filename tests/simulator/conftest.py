@@ -47,6 +47,26 @@ def spot_capture(captures: Path, request: pytest.FixtureRequest) -> Path:
     return captures / str(request.param)
 
 
+@pytest.fixture(scope="session")
+def final_books(captures: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """By recording and symbol, the book at its end, as somebody else reconstructed it."""
+    every = msgspec.json.decode((captures / "expected_final_books.json").read_bytes())
+    return {name: each["final_books"] for name, each in every.items()}
+
+
+async def get(base: str, path: str) -> httpx.Response:
+    """One request of a client of its own, which is spared reading certificates."""
+    async with httpx.AsyncClient(base_url=base, timeout=5, verify=False) as client:
+        return await client.get(path)
+
+
+def hurried(exchange: Exchange, times: int = 10) -> Exchange:
+    """The exchange, with a clock that goes so many times as fast."""
+    clock, began = exchange.clock_ms, exchange.clock_ms()
+    exchange.clock_ms = lambda: began + (clock() - began) * times
+    return exchange
+
+
 @pytest.fixture
 async def serving(nursery: trio.Nursery) -> Serving:
     """Serve an exchange on free ports until the test ends."""

@@ -7,7 +7,7 @@ import pytest
 
 from marketprism.simulator.binance import BinanceSpot
 from marketprism.simulator.events import Trade, Update
-from marketprism.simulator.skin import Flaw, Opening
+from marketprism.simulator.skin import Client, Flaw, Opening
 
 SKIN = BinanceSpot()
 
@@ -35,16 +35,18 @@ def test_a_url_names_streams(target: str, opening: Opening | None) -> None:
 
 def command(text: str, streams: tuple[str, ...] = ()) -> Any:
     """The answer to a command."""
-    return msgspec.json.decode(SKIN.command(text, streams).text)
+    (answer,) = SKIN.command(text, Client(streams)).texts
+    return msgspec.json.decode(answer)
 
 
 def test_subscribe_and_unsubscribe_are_acknowledged() -> None:
     """The answer is a null result with the id of the command, of whatever type it was."""
-    reply = SKIN.command('{"method":"SUBSCRIBE","params":["a@trade"],"id":7}', ())
-    assert reply.text == '{"result":null,"id":7}'
+    reply = SKIN.command('{"method":"SUBSCRIBE","params":["a@trade"],"id":7}', Client())
+    assert reply.texts == ('{"result":null,"id":7}',)
     assert (reply.add, reply.remove) == (("a@trade",), ())
-    reply = SKIN.command('{"method":"UNSUBSCRIBE","params":["a@trade"],"id":"x"}', ("a@trade",))
-    assert reply.text == '{"result":null,"id":"x"}'
+    leaving = '{"method":"UNSUBSCRIBE","params":["a@trade"],"id":"x"}'
+    reply = SKIN.command(leaving, Client(("a@trade",)))
+    assert reply.texts == ('{"result":null,"id":"x"}',)
     assert (reply.add, reply.remove) == ((), ("a@trade",))
 
 
@@ -71,8 +73,8 @@ def test_subscriptions_are_listed() -> None:
 )
 def test_a_malformed_command_is_an_error(text: str, code: int, ident: object) -> None:
     """An error has a code, a message and the id, and changes no subscription."""
-    reply = SKIN.command(text, ())
-    answer = msgspec.json.decode(reply.text)
+    reply = SKIN.command(text, Client())
+    answer = msgspec.json.decode(reply.texts[0])
     assert answer["error"]["code"] == code
     assert answer["error"]["msg"]
     assert answer["id"] == ident

@@ -147,6 +147,7 @@ def test_prices_and_quantities_are_multiples_of_tick_and_lot(symbol: str) -> Non
         if isinstance(event, Update):
             levels = event.bids + event.asks
         else:
+            assert isinstance(event, Trade | Aggregate)
             levels = [(event.price, event.quantity)]
             assert Decimal(event.quantity) > 0
         for price, quantity in levels:

@@ -28,12 +28,15 @@ class Audience:
         self._heard = heard
 
     def now_ms(self) -> int:
+        """No time passes."""
         return 0
 
     async def until(self, condition: Callable[[], bool]) -> None:
+        """Everything has happened already."""
         assert condition()
 
     async def publish(self, message: Message) -> None:
+        """Hear it."""
         self.messages.append((trio.current_time(), message))
         if self._heard:
             self._heard(message)

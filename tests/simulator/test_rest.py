@@ -11,13 +11,7 @@ import trio
 from marketprism.simulator import market, player, record
 from marketprism.simulator.market import Market
 
-from .conftest import Connect, Receive, Serving
-
-
-async def get(base: str, path: str) -> httpx.Response:
-    """One request of a client of its own."""
-    async with httpx.AsyncClient(base_url=base, timeout=5) as client:
-        return await client.get(path)
+from .conftest import Connect, Receive, Serving, get
 
 
 async def test_exchange_info_describes_what_is_listed(serving: Serving) -> None:

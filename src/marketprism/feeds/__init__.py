@@ -1,18 +1,25 @@
-"""The exchanges. To add one: its file, and its line here."""
+"""The exchanges. To add one: its package, and its line here."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from marketprism.feeds.binance import BinanceSpot
+from marketprism.feeds.binance import BinanceDerivatives, BinanceSpot
+from marketprism.feeds.deribit import DeribitDerivatives
+from marketprism.feeds.okx import OkxDerivatives, OkxSpot
 from marketprism.feeds.venue import Venue
 from marketprism.records import DataType
 from marketprism.settings import VenueConfig
 
 VENUES: Final[Mapping[str, Callable[[VenueConfig], Venue]]] = {
     "binance_spot": BinanceSpot,
+    "binance_derivatives": BinanceDerivatives,
+    "okx_spot": OkxSpot,
+    "okx_derivatives": OkxDerivatives,
+    "deribit_derivatives": DeribitDerivatives,
 }
 
 OFFERS: Final[Mapping[str, Collection[DataType]]] = {
-    "binance_spot": BinanceSpot.offers.keys(),
+    venue.name: venue.offers.keys()
+    for venue in (BinanceSpot, BinanceDerivatives, OkxSpot, OkxDerivatives, DeribitDerivatives)
 }
 """What each venue has."""

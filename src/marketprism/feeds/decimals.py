@@ -7,6 +7,7 @@ point between them.
 
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from itertools import chain
 
 from marketprism.records import Level
@@ -15,6 +16,7 @@ _MAX_DIGITS = 64
 _UNSIGNED = r"[0-9]+(?:\.[0-9]+)?"
 _unsigned = re.compile(_UNSIGNED).fullmatch
 _signed = re.compile(f"-?{_UNSIGNED}").fullmatch
+_exponential = re.compile(f"{_UNSIGNED}[eE][+-]?[0-9]{{1,2}}").fullmatch
 _many = re.compile(f"(?:{_UNSIGNED},)*+").fullmatch
 
 
@@ -34,6 +36,18 @@ def signed(text: str) -> str:
     if _signed(text) is None or len(text) > _MAX_DIGITS:
         raise NotANumber(f"not a number: {text[:80]!r}")
     return text
+
+
+def from_json(raw: bytes) -> str:
+    """A JSON number that is not negative, exactly as it was written (a string of one, too); an
+    exponent is written out. Raises NotANumber.
+    """
+    text = raw.decode("ascii", "replace").strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    if len(text) <= _MAX_DIGITS and _exponential(text) is not None:
+        text = format(Decimal(text), "f")
+    return unsigned(text)
 
 
 def levels(*sides: Iterable[Level]) -> None:

@@ -1,4 +1,4 @@
-"""One poll: asked at once, then just after each boundary of its period, for ever."""
+"""One poll: asked at the start, then just after each boundary of its period, for ever."""
 
 import random
 
@@ -27,6 +27,8 @@ from marketprism.supervise import Attempt, Ended, supervise
 SECOND = 1_000_000_000
 JITTER, MOST_JITTER = 0.05, 5.0
 """Part of a period, and seconds, that a poll may come late, so that not all ask at once."""
+AT_ONCE = 5.0
+"""Polls whose offset is within so many seconds are asked at the start together."""
 
 log = structlog.get_logger()
 
@@ -50,6 +52,9 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
     row.attach(state)
     world.board.streams[venue.name, want.stream] = row
     samples: dict[str, int] = {}
+
+    # At once; where there are many, when the spread over the period has come to this one.
+    await trio.sleep(max(0.0, poll.offset - AT_ONCE))
 
     async def attempt(life: Attempt) -> None:
         while state.phase is not Phase.PARKED:

@@ -11,22 +11,29 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .binance import BinanceSpot
+from .binance_derivatives import BinanceDerivatives
 from .capture import read, read_file
 from .capture import record as _record
+from .deribit import DeribitDerivatives
 from .exchange import Exchange
 from .faults import Faults
 from .market import Market
+from .okx import OkxDerivatives, OkxSpot
+from .okx_instruments import read_rows
 from .player import DuringCut, Player
 from .server import Address, serve
-from .skin import Skin
-from .source import Live
+from .skin import Options, Rates, Skin
 
 __all__ = [
     "SKINS", "Address", "Exchange", "Faults", "Market", "market", "player", "record", "serve",
 ]  # fmt: skip
 
-SKINS: dict[str, Callable[[], Skin]] = {
+SKINS: dict[str, Callable[[Options], Skin]] = {
     "binance_spot": BinanceSpot,
+    "binance_derivatives": BinanceDerivatives,
+    "okx_spot": OkxSpot,
+    "okx_derivatives": OkxDerivatives,
+    "deribit_derivatives": DeribitDerivatives,
 }
 """One line a venue."""
 
@@ -35,17 +42,21 @@ def market(
     venue: str,
     *,
     seed: int = 0,
-    symbols: Sequence[str] = ("BTCUSDT", "ETHUSDT"),
+    symbols: Sequence[str] | None = None,
     trades_per_second: float = 5.0,
     quotes_per_second: float = 40.0,
-    ping_interval: float = 20.0,
+    checksums: bool = False,
+    keep_alive: float = 60.0,
+    ping_interval: float | None = None,
 ) -> Exchange:
-    """An exchange with a seeded random market; both rates are of each symbol."""
-    skin = SKINS[venue]()
-    source = Market(
-        seed, symbols, trades_per_second=trades_per_second, quotes_per_second=quotes_per_second
-    )
-    return Exchange(skin, Live(source, skin), ping_interval=ping_interval)
+    """An exchange with a seeded random market; both rates are of each symbol.
+
+    Without `symbols` it lists Bitcoin and Ether, in its own names. `checksums` and `keep_alive` are
+    OKX's: see `Options`. With `ping_interval` it pings so often, in seconds, else at its own pace.
+    """
+    skin = SKINS[venue](Options(seed, checksums, keep_alive))
+    source = skin.live(symbols or skin.listed, Rates(trades_per_second, quotes_per_second))
+    return Exchange(skin, source, ping_interval=ping_interval)
 
 
 def player(
@@ -55,11 +66,17 @@ def player(
     speed: float = 1.0,
     start_delay: float = 2.0,
     during_cut: DuringCut = "run",
-    ping_interval: float = 20.0,
+    instruments: Path | str | None = None,
+    ping_interval: float | None = None,
 ) -> Exchange:
-    """An exchange that plays a capture: a file, or its lines. See `Player` for the rest."""
+    """An exchange that plays a capture: a file, or its lines. See `Player` for the rest.
+
+    `instruments` is a recording of OKX's instruments; without it they are made up. What else a
+    capture lacks and a collector asks for over REST (open interest, ratios) is made up, too.
+    """
     lines = read_file(Path(capture)) if isinstance(capture, Path | str) else read(capture)
-    skin = SKINS[venue]()
+    rows = {} if instruments is None else read_rows(Path(instruments))
+    skin = SKINS[venue](Options(checksums=True, instruments=rows))
     source = Player(lines, skin, speed=speed, start_delay=start_delay, during_cut=during_cut)
     return Exchange(skin, source, ping_interval=ping_interval)
 
@@ -73,4 +90,5 @@ def record(
     limit: int = 1_000,
 ) -> list[str]:
     """The lines of a capture of a seeded market; see `marketprism.simulator.capture.record`."""
-    return _record(live, seconds, SKINS[venue](), snapshot_after=snapshot_after, limit=limit)
+    skin = SKINS[venue](Options())
+    return _record(live, seconds, skin, snapshot_after=snapshot_after, limit=limit)

@@ -13,6 +13,7 @@ class Book:
         """`updates` are those already sent; the ones the snapshot contains are passed over."""
         self.symbol = snapshot.symbol
         self.last_id = snapshot.last_id
+        self.time = snapshot.time
         self.whole = True
         """False once an update was missing: the book is then no longer the exchange's."""
         self._own_limit = snapshot.limit
@@ -34,15 +35,16 @@ class Book:
                 else:
                     side.pop(Decimal(price), None)
         self.last_id = update.last_id
+        self.time = update.time
 
-    def snapshot(self, limit: int) -> Snapshot:
-        """The book now, cut to `limit` levels a side.
+    def snapshot(self, limit: int | None) -> Snapshot:
+        """The book now, cut to `limit` levels a side; with None all of it.
 
         At the limit of the recorded snapshot or above it nothing is cut: the book then holds all
         that is known, and a deeper request would get no more.
         """
-        uncut = self._own_limit is not None and limit >= self._own_limit
-        kept = None if uncut else limit
+        own = self._own_limit
+        kept = None if limit is None or (own is not None and limit >= own) else limit
         bids: list[Level] = [self._bids[key] for key in sorted(self._bids, reverse=True)[:kept]]
         asks: list[Level] = [self._asks[key] for key in sorted(self._asks)[:kept]]
-        return Snapshot(self.symbol, self.last_id, bids, asks, limit)
+        return Snapshot(self.symbol, self.last_id, bids, asks, limit, self.time)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from .events import Message
 from .market import Market
 from .skin import Skin
 
@@ -62,13 +63,16 @@ def record(
     streams: dict[str, None] = {}
     fetched = False
     market.step(start_ms)
+    for symbol in market.symbols:
+        book = skin.book(market.told(symbol))
+        if book is not None:
+            lines.append(_received(start_ms, book, skin))
     for elapsed in range(step, int(seconds * 1_000) + 1, step):
         now = start_ms + elapsed
         for event in market.step(now):
-            message = skin.message(event)
-            streams[message.stream] = None
-            raw = skin.envelope(message.stream, message.text)
-            lines.append(Line(_seconds(event.time), "recv", raw=raw))
+            for message in skin.messages(event):
+                streams[message.stream] = None
+                lines.append(_received(event.time, message, skin))
         if not fetched and elapsed >= snapshot_after * 1_000:
             fetched = True
             for symbol in market.symbols:
@@ -76,6 +80,10 @@ def record(
                 lines.append(Line(_seconds(now), "http", skin.depth_url(symbol, limit), raw))
     connect = Line(_seconds(start_ms), "connect", skin.stream_url(streams))
     return [msgspec.json.encode(line).decode() for line in (connect, *lines)]
+
+
+def _received(time: int, message: Message, skin: Skin) -> Line:
+    return Line(_seconds(time), "recv", raw=skin.envelope(message.stream, message.text))
 
 
 def _seconds(milliseconds: int) -> str:

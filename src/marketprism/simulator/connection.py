@@ -5,6 +5,7 @@ payload, and making it by hand lets one message be framed once for all connectio
 and closing are trio-websocket's.
 """
 
+import math
 import socket
 import struct
 from collections import deque
@@ -14,7 +15,8 @@ from typing import Protocol
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest
 
-from .skin import Opening, Skin
+from .liveness import Liveness
+from .skin import Client, Opening, Skin
 
 _BATCH = 64
 """Frames written at once, at most."""
@@ -76,7 +78,10 @@ class Listener(Protocol):
 
     skin: Skin
 
-    def subscribe(self, connection: "Connection", streams: tuple[str, ...]) -> None:
+    def client(self, connection: "Connection") -> Client:
+        """Who is behind a connection."""
+
+    async def subscribe(self, connection: "Connection", streams: tuple[str, ...]) -> None:
         """The connection has these streams as well."""
 
     def unsubscribe(self, connection: "Connection", streams: tuple[str, ...]) -> None:
@@ -91,6 +96,7 @@ class Connection:
     ) -> None:
         self.ident = ident
         self.path = path
+        self.route = opening.route
         self.enveloped = opening.enveloped
         self.streams: dict[str, None] = {}
         self.sent = 0
@@ -104,7 +110,12 @@ class Connection:
         self._life = trio.CancelScope()
         self._close_code = 1000
         self._closing = trio.Event()
-        self._commands: deque[float] = deque(maxlen=skin.commands_per_second)
+        self._liveness = Liveness(skin)
+        self._commands: deque[float] = deque(maxlen=skin.most_commands[0])
+
+    def hears(self, stream: str) -> bool:
+        """Whether it gets the messages of this stream."""
+        return stream in self.streams and self._skin.carries(self.route, stream)
 
     def frame(self, stream: str, text: str) -> bytes:
         """A message of a stream, in this connection's manner."""
@@ -116,6 +127,7 @@ class Connection:
 
     def offer(self, framed: bytes) -> None:
         """Queue a frame; a connection that reads too slowly is aborted."""
+        self._liveness.told()
         if self._muted():
             return
         try:
@@ -128,6 +140,7 @@ class Connection:
 
     async def put(self, framed: bytes) -> None:
         """Queue a frame, waiting for room; nothing happens when the connection has ended."""
+        self._liveness.told()
         if self._muted():
             return
         with suppress(trio.BrokenResourceError):
@@ -162,10 +175,11 @@ class Connection:
     ) -> None:
         """Live until either side ends it."""
         websocket = await request.accept()
-        listener.subscribe(self, opening.streams)
         with self._life:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, websocket)
+                await listener.subscribe(self, opening.streams)
+                nursery.start_soon(self._end_when_dead)
                 nursery.start_soon(self._ping, websocket, ping_interval, pong_timeout)
                 nursery.start_soon(self._close_when_told, websocket)
                 await self._read(websocket, listener)
@@ -175,13 +189,20 @@ class Connection:
         with suppress(ConnectionClosed):
             while True:
                 message = await websocket.get_message()
-                if self._too_fast():
-                    self.close(1008)
-                    continue
                 text = message if isinstance(message, str) else message.decode(errors="replace")
-                reply = self._skin.command(text, self.streams)
-                await self.put(frame(reply.text))
-                listener.subscribe(self, reply.add)
+                client = listener.client(self)
+                reply = self._skin.command(text, client)
+                if reply.counts and self._too_fast():
+                    refusal = self._skin.too_many(client)
+                    if refusal is None:
+                        self.close(1008)
+                    else:
+                        await self.put(frame(refusal))
+                    continue
+                self._liveness.heard(reply)
+                for answer in reply.texts:
+                    await self.put(frame(answer))
+                await listener.subscribe(self, reply.add)
                 listener.unsubscribe(self, reply.remove)
 
     async def _write(self, websocket: WebSocketConnection) -> None:
@@ -195,8 +216,13 @@ class Connection:
                     return
                 await self._wire.send_all(b"".join(batch))
 
+    async def _end_when_dead(self) -> None:
+        async for beat in self._liveness:
+            await self.put(frame(beat))
+        self.close(self._skin.silence_code)
+
     async def _ping(self, websocket: WebSocketConnection, interval: float, patience: float) -> None:
-        while True:
+        while interval < math.inf:
             await trio.sleep(interval)
             if self._wire.deaf_until > trio.current_time():
                 continue
@@ -218,6 +244,6 @@ class Connection:
     def _too_fast(self) -> bool:
         now = trio.current_time()
         full = len(self._commands) == self._commands.maxlen
-        too_fast = full and now - self._commands[0] < 1.0
+        too_fast = full and now - self._commands[0] < self._skin.most_commands[1]
         self._commands.append(now)
         return too_fast

@@ -9,7 +9,7 @@ import trio
 from .connection import Connection, Wire
 from .events import Message, Snapshot
 from .faults import Faults
-from .skin import Opening, Skin
+from .skin import Client, Opening, Skin
 from .source import Source
 
 _PATIENT_CAPACITY = 100
@@ -29,14 +29,14 @@ class Exchange:
         skin: Skin,
         source: Source,
         *,
-        ping_interval: float = 20.0,
+        ping_interval: float | None = None,
         pong_timeout: float = 60.0,
         clock_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
-        """The exchange pings each connection every `ping_interval` seconds."""
+        """Each connection is pinged every `ping_interval` seconds; None for the exchange's own."""
         self.skin = skin
         self.source = source
-        self.ping_interval = ping_interval
+        self.ping_interval = skin.ping_seconds if ping_interval is None else ping_interval
         self.pong_timeout = pong_timeout
         self.symbols: Collection[str] = source.symbols
         self.connections: dict[int, Connection] = {}
@@ -50,13 +50,13 @@ class Exchange:
         self.last_subscription = float("-inf")
         """When somebody last subscribed to something, in Trio's time."""
         self.last_trades: dict[str, Message] = {}
-        """By stream, the last trade there was."""
+        """By stream, the last trade there was, or the last value of an index."""
         self.clock_ms = clock_ms
         self._idents = itertools.count(1)
         self._wanted: set[str] = set()
         self._changed = trio.Event()
-        self._minute = 0
-        self._weight = 0
+        self._spent: dict[str, tuple[int, int]] = {}
+        """By budget, the window and what was spent in it."""
 
     async def run(self) -> None:
         """Play the source to its end."""
@@ -86,12 +86,18 @@ class Exchange:
 
     async def publish(self, message: Message) -> None:
         """Send to whoever is subscribed, through the faults."""
-        if message.kind == "trade":
+        if message.kind in ("trade", "volatility_index"):
             self.last_trades[message.stream] = message
-        audience = [each for each in self.connections.values() if message.stream in each.streams]
+        await self._tell(
+            [each for each in self.connections.values() if each.hears(message.stream)], message
+        )
+
+    async def _tell(self, audience: list[Connection], message: Message) -> None:
         if not audience:
             return
-        for _ in range(self.faults.copies(message)):
+        copies = self.faults.copies(message)
+        message = self.faults.printed(message) if copies else message
+        for _ in range(copies):
             for each in audience:
                 framed = each.frame(message.stream, message.text)
                 if self.source.patient:
@@ -113,12 +119,21 @@ class Exchange:
         self.connections.pop(connection.ident, None)
         self._tell_change()
 
-    def subscribe(self, connection: Connection, streams: tuple[str, ...]) -> None:
-        """The connection has these streams as well."""
+    def client(self, connection: Connection) -> Client:
+        """Who is behind a connection."""
+        return Client(connection.streams, connection.ident, self.symbols, self.now_ms())
+
+    async def subscribe(self, connection: Connection, streams: tuple[str, ...]) -> None:
+        """The connection has these streams as well, and is told how they stand."""
         if streams:
-            connection.streams.update(dict.fromkeys(streams))
             self._wanted.update(streams)
             self.last_subscription = trio.current_time()
+        for stream in streams:
+            connection.streams[stream] = None
+            # Between the two nobody else has his turn: what is published next is heard next.
+            for greeting in self.source.greetings(stream):
+                await self._tell([connection] if connection.hears(stream) else [], greeting)
+        if streams:
             self._tell_change()
 
     def unsubscribe(self, connection: Connection, streams: tuple[str, ...]) -> None:
@@ -134,13 +149,13 @@ class Exchange:
 
     # REST
 
-    def spend(self, weight: int) -> int:
-        """Book the weight of a request; the weight spent in this minute, with it."""
-        minute = self.now_ms() // 60_000
-        if minute != self._minute:
-            self._minute, self._weight = minute, 0
-        self._weight += weight
-        return self._weight
+    def spend(self, weight: int, budget: str = "weight", seconds: int = 60) -> int:
+        """Book the weight of a request; what was spent of the budget in this window, with it."""
+        window = self.now_ms() // (seconds * 1_000)
+        before, spent = self._spent.get(budget, (window, 0))
+        spent = weight + (spent if before == window else 0)
+        self._spent[budget] = window, spent
+        return spent
 
     async def depth(self, symbol: str, limit: int) -> Snapshot | None:
         """A book, late or stale when that was asked for."""
@@ -158,7 +173,7 @@ class Exchange:
             "symbols": list(self.symbols),
             "accepted": self.accepted,
             "requests": self.requests,
-            "weight_this_minute": self._weight,
+            "spent": {budget: spent for budget, (_, spent) in self._spent.items()},
             "connections": [
                 {
                     "connection": each.ident,

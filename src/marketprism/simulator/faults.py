@@ -7,15 +7,15 @@ A method a fault. Each can be called in the same process, or over HTTP with
 import inspect
 from collections.abc import Callable, Collection
 from functools import wraps
-from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar, get_type_hints
+from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
-import attrs
-import msgspec
 import trio
 
 from .connection import Connection
 from .events import Message
+from .occasions import Due, claim
 from .skin import Answer, Skin
+from .source import Source
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,33 +49,13 @@ class Target(Protocol):
     """The exchange, as far as faults reach into it."""
 
     skin: Skin
+    source: Source
     symbols: Collection[str]
     connections: dict[int, Connection]
     last_trades: dict[str, Message]
 
     def now_ms(self) -> int:
         """The exchange's clock, milliseconds since the epoch."""
-
-
-@attrs.define
-class _Due:
-    """A fault that waits for its occasion, `remaining` times."""
-
-    remaining: int
-    symbol: str | None = None
-    kind: str | None = None
-    stream: str | None = None
-    path: str | None = None
-    status: int = 0
-    seconds: float = 0.0
-    retry_after: int | None = None
-
-    def picks(self, message: Message) -> bool:
-        return (
-            self.symbol in (None, message.symbol)
-            and self.kind in (None, message.kind)
-            and self.stream in (None, message.stream)
-        )
 
 
 class Faults:
@@ -88,11 +68,12 @@ class Faults:
         self._refused_until = float("-inf")
         self._refusal: int | None = None
         self._silent: dict[str, float] = {}
-        self._skips: list[_Due] = []
-        self._duplicates: list[_Due] = []
-        self._late: list[_Due] = []
-        self._stale: list[_Due] = []
-        self._failing: list[_Due] = []
+        self._skips: list[Due] = []
+        self._duplicates: list[Due] = []
+        self._misprints: list[Due] = []
+        self._late: list[Due] = []
+        self._stale: list[Due] = []
+        self._failing: list[Due] = []
 
     # Connections
 
@@ -139,7 +120,9 @@ class Faults:
 
     @_fault
     def server_shutdown(self) -> int:
-        """Announce to all connections that they will end."""
+        """Announce to all connections that they will end: Binance's `serverShutdown`, OKX' notice
+        64008.
+        """
         stream, text = self._target.skin.shutdown_notice(self._target.now_ms())
         for each in self._connections(None):
             each.offer(each.frame(stream, text))
@@ -155,11 +138,11 @@ class Faults:
         kind: str | None = None,
         stream: str | None = None,
     ) -> None:
-        """Do not send the next messages of this symbol, kind (`orderbook`, `trade`) or stream.
+        """Do not send the next messages of this symbol, kind (`orderbook`, `trade`, …) or stream.
 
         The exchange's own book contains them all the same.
         """
-        self._skips.append(_Due(count, symbol, kind, stream))
+        self._skips.append(Due(count, symbol, kind, stream))
 
     @_fault
     def duplicate(
@@ -170,7 +153,25 @@ class Faults:
         stream: str | None = None,
     ) -> None:
         """Send each of the next messages of this symbol, kind or stream twice."""
-        self._duplicates.append(_Due(count, symbol, kind, stream))
+        self._duplicates.append(Due(count, symbol, kind, stream))
+
+    @_fault
+    def withhold(self, count: int = 1, symbol: str | None = None) -> None:
+        """Do not send the next whole books that are due to new subscribers."""
+        self._skips.append(Due(count, symbol, "snapshot"))
+
+    @_fault
+    def bad_checksum(self, count: int = 1, symbol: str | None = None) -> None:
+        """Send the next book updates of a symbol with a checksum that is wrong."""
+        # An exchange that has none says so now.
+        like = Message("", "", "orderbook", '{"checksum":0}')
+        self._target.skin.misprinted(like)
+        self._misprints.append(Due(count, symbol, "orderbook"))
+
+    @_fault
+    def renumber(self, symbol: str) -> None:
+        """Begin the ids of a market's book anew, as after maintenance, with its next update."""
+        self._target.source.renumber(symbol)
 
     @_fault
     def garbage(
@@ -205,14 +206,23 @@ class Faults:
     # REST
 
     @_fault
-    def late(self, seconds: float, count: int = 1, symbol: str | None = None) -> None:
-        """Answer the next depth requests so much later, with the book as of their asking."""
-        self._late.append(_Due(count, symbol, seconds=seconds))
+    def late(
+        self,
+        seconds: float,
+        count: int = 1,
+        symbol: str | None = None,
+        path: str | None = None,
+    ) -> None:
+        """Answer the next depth requests so much later, with the book as of their asking.
+
+        With `path` the next requests of that path instead, whatever they ask for.
+        """
+        self._late.append(Due(count, symbol, seconds=seconds, path=path))
 
     @_fault
     def stale(self, count: int = 1, symbol: str | None = None) -> None:
         """Answer the next depth requests with the earliest book there was."""
-        self._stale.append(_Due(count, symbol))
+        self._stale.append(Due(count, symbol))
 
     @_fault
     def fail(
@@ -223,7 +233,7 @@ class Faults:
         path: str | None = None,
     ) -> None:
         """Answer the next requests, of `path` or of any, with this status and no data."""
-        self._failing.append(_Due(count, status=status, retry_after=retry_after, path=path))
+        self._failing.append(Due(count, status=status, retry_after=retry_after, path=path))
 
     # What the exchange asks
 
@@ -237,19 +247,30 @@ class Faults:
         """How often a message that somebody waits for is sent."""
         if self._silent.get(message.stream, float("-inf")) > trio.current_time():
             return 0
-        if _claim(self._skips, lambda due: due.picks(message)):
+        if claim(self._skips, lambda due: due.picks(message)):
             return 0
-        return 2 if _claim(self._duplicates, lambda due: due.picks(message)) else 1
+        return 2 if claim(self._duplicates, lambda due: due.picks(message)) else 1
+
+    def printed(self, message: Message) -> Message:
+        """A message as it is sent: some are misprinted."""
+        if claim(self._misprints, lambda due: due.picks(message)):
+            return self._target.skin.misprinted(message)
+        return message
+
+    def delay(self, path: str) -> float:
+        """By how many seconds the answer to a request of this path is late."""
+        late = claim(self._late, lambda due: due.path == path)
+        return late.seconds if late else 0.0
 
     def depth(self, symbol: str) -> tuple[float, bool]:
         """By how many seconds an answer is late, and whether it is stale."""
-        late = _claim(self._late, lambda due: due.symbol in (None, symbol))
-        stale = _claim(self._stale, lambda due: due.symbol in (None, symbol))
+        late = claim(self._late, lambda due: due.path is None and due.symbol in (None, symbol))
+        stale = claim(self._stale, lambda due: due.symbol in (None, symbol))
         return (late.seconds if late else 0.0), stale is not None
 
     def failure(self, path: str) -> Answer | None:
         """The failure this request meets."""
-        due = _claim(self._failing, lambda due: due.path in (None, path))
+        due = claim(self._failing, lambda due: due.path in (None, path))
         if due is None:
             return None
         headers = {} if due.retry_after is None else {"Retry-After": str(due.retry_after)}
@@ -278,33 +299,3 @@ class Faults:
         like = told[0] if told else None
         message = self._target.skin.flawed(flaw, like, symbol or next(iter(self._target.symbols)))
         return connection.frame(message.stream, message.text)
-
-
-def request_fault(faults: Faults, body: bytes) -> object:
-    """Do the fault a JSON object asks for, and return its result.
-
-    Raises:
-        ValueError: it asks for none there is, or with arguments it does not take.
-    """
-    try:
-        asked = msgspec.json.decode(body, type=dict[str, object])
-        method = FAULTS[str(asked.pop("fault", None))]
-        hints = get_type_hints(method)
-        arguments = {name: msgspec.convert(value, hints[name]) for name, value in asked.items()}
-        inspect.signature(method).bind(faults, **arguments)
-    except KeyError as error:
-        raise ValueError(f"{error.args[0]}: unknown") from error
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-    return method(faults, **arguments)
-
-
-def _claim(waiting: list[_Due], fits: Callable[[_Due], bool]) -> _Due | None:
-    """Use up one occasion of the first fault that fits."""
-    for due in waiting:
-        if fits(due):
-            due.remaining -= 1
-            if due.remaining <= 0:
-                waiting.remove(due)
-            return due
-    return None

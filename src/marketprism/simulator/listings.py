@@ -4,10 +4,12 @@ A capture does not carry the exchange's metadata, so it is completed from here; 
 in the table is taken apart by its ending. Only a simulator may do that.
 """
 
+from decimal import Decimal
+
 import attrs
 
 SCALE = 10**8
-"""Prices and quantities have eight decimals on the wire."""
+"""Prices and quantities are integers of 1e-8."""
 
 QUOTE_ASSETS = (
     "FDUSD", "USDT", "USDC", "BUSD", "TUSD", "BIDR", "BKRW", "IDRT",
@@ -26,11 +28,39 @@ class Listing:
     tick: int
     lot: int
     price: int
+    decimals: tuple[int | None, int | None] = (8, 8)
+    """Of prices and of quantities on the wire; None for as many as are needed."""
+    contract: Decimal = Decimal(1)
+    """What quantity 1 is: so much of the base, or of the quote where it is `inverse`."""
+    inverse: bool = False
+    funding_hours: int = 8
+
+    @property
+    def unit_value(self) -> int:
+        """What quantity 1 is worth at the first price, in units of 1e-8 of the quote."""
+        return int(self.contract * (SCALE if self.inverse else self.price))
+
+    def price_text(self, units: int) -> str:
+        """A price as the exchange writes it."""
+        return text(units, self.decimals[0])
+
+    def quantity_text(self, units: int) -> str:
+        """A quantity as the exchange writes it."""
+        return text(units, self.decimals[1])
 
 
-def text(units: int) -> str:
-    """Units of 1e-8 as the exchange writes them: `58001.03000000`."""
-    return f"{units // SCALE}.{units % SCALE:08d}"
+def text(units: int, decimals: int | None = 8) -> str:
+    """Units of 1e-8 with so many decimals, `58001.03000000`; with None as few as `58001.03`."""
+    if decimals is None:
+        return f"{units // SCALE}.{units % SCALE:08d}".rstrip("0").rstrip(".")
+    if decimals == 0:
+        return str(units // SCALE)
+    return f"{units // SCALE}.{units % SCALE // 10 ** (8 - decimals):0{decimals}d}"
+
+
+def decimals_of(step: int) -> int:
+    """How many decimals the multiples of a step of 1e-8 need."""
+    return len(text(step, None).partition(".")[2])
 
 
 _TABLE = {

@@ -6,22 +6,41 @@ events. Inside, prices are ticks and quantities lots, both integers; text is mad
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
+import attrs
+
 from .events import Aggregate, Event, Level, Snapshot, Trade, Update
-from .listings import SCALE, Listing, listing, text
+from .listings import SCALE, Listing, listing
+from .perpetual import Sideline
 
 BATCH_MS = 100
 """Book changes are told in batches of this many milliseconds: `@depth@100ms`."""
 
-_LEVELS = (200, 300, 500)
-"""Levels a side: none is cancelled below the first, the second to begin with, trimmed above the
-third."""
+_LEVELS = (200, 300)
+"""Levels a side: none is cancelled below the first; the second to begin with."""
 _SPACING = 25.0
 """Mean distance, in ticks, of a new order from the best price of the other side."""
 _TYPICAL_VALUE = 3_000
 """Median value of a resting order, in the quote asset when that is worth about a dollar."""
+
+
+@attrs.frozen
+class Rules:
+    """What one exchange's markets have of their own."""
+
+    listing: Callable[[str], Listing] = listing
+    id_step: int = 1
+    """By how much a book change raises the id."""
+    most_levels: int = 500
+    """Levels a side above which the worst is removed."""
+    keep_alive: int | None = None
+    """Milliseconds of a quiet book after which an update without levels is told."""
+    tops: int = 0
+    """With so many best levels a side each update tells what the book is after it."""
+    perpetual: bool = False
+    """Whether marks, open interest and liquidations are told."""
 
 
 class Market:
@@ -34,16 +53,12 @@ class Market:
         *,
         trades_per_second: float = 5.0,
         quotes_per_second: float = 40.0,
+        rules: Rules = Rules(),
     ) -> None:
         """Both rates are of each symbol; trades come in taker orders of one or a few of them."""
         self.symbols = tuple(symbols)
         self._pits = {
-            symbol: _Pit(
-                listing(symbol),
-                random.Random(f"{seed}:{symbol}"),
-                trades_per_second,
-                quotes_per_second,
-            )
+            symbol: _Pit(seed, symbol, rules, trades_per_second, quotes_per_second)
             for symbol in symbols
         }
         self._first = {symbol: pit.snapshot(None) for symbol, pit in self._pits.items()}
@@ -60,6 +75,14 @@ class Market:
         """The book as it is now, which may be in the middle of a batch not told yet."""
         return self._pits[symbol].snapshot(limit)
 
+    def told(self, symbol: str) -> Snapshot:
+        """The book as of the last update."""
+        return self._pits[symbol].told()
+
+    def renumber(self, symbol: str) -> None:
+        """Let the ids of the book begin anew, with a small number, at the next update."""
+        self._pits[symbol].renumbered = True
+
     def first_snapshot(self, symbol: str) -> Snapshot:
         """The book before anything happened."""
         return self._first[symbol]
@@ -69,19 +92,23 @@ class _Pit:
     """One symbol: the place where its traders meet."""
 
     def __init__(
-        self, listed: Listing, rng: random.Random, trade_rate: float, quote_rate: float
+        self, seed: int, symbol: str, rules: Rules, trade_rate: float, quote_rate: float
     ) -> None:
-        self._listed = listed
-        self._rng = rng
+        self._listed = listed = rules.listing(symbol)
+        self._rules = rules
+        self._rng = rng = random.Random(f"{seed}:{symbol}")
+        self._sideline = Sideline(seed, listed)
         # A taker order makes about two and a half trades: see _take and _parts.
         self._order_gap = 2_500.0 / trade_rate if trade_rate else math.inf
         self._quote_gap = 1_000.0 / quote_rate if quote_rate else math.inf
-        self._typical = max(2, _TYPICAL_VALUE * SCALE * SCALE // (listed.price * listed.lot))
+        self._typical = max(2, _TYPICAL_VALUE * SCALE * SCALE // (listed.unit_value * listed.lot))
         self.bids: dict[int, int] = {}
         self.asks: dict[int, int] = {}
         self._changed: tuple[dict[int, None], dict[int, None]] = ({}, {})
         self._update_id = rng.randrange(10**9, 10**10)
-        self._told_id = self._update_id
+        self._told_id, self._told_time = self._update_id, 0
+        self.renumbered = False
+        """Whether the next update begins a new numbering."""
         self._trade_id = rng.randrange(10**8, 10**9)
         self._aggregate_id = self._trade_id * 9 // 10
         self._next_order = self._next_quote = self._next_batch = math.nan
@@ -91,31 +118,50 @@ class _Pit:
             for _ in range(_LEVELS[1]):
                 price += sign * rng.randint(1, 12)
                 side[price] = self._resting()
+        self._told_sides = (self.bids.copy(), self.asks.copy())
 
     def advance(self, now: int) -> Iterator[Event]:
         if math.isnan(self._next_batch):
             self._next_batch = now - now % BATCH_MS + BATCH_MS
             self._next_order = now + self._after(self._order_gap)
             self._next_quote = now + self._after(self._quote_gap)
-        while (due := min(self._next_order, self._next_quote, self._next_batch)) <= now:
+            self._told_time = now
+            if self._rules.perpetual:
+                self._sideline.begin(now)
+        while (due := self._due()) <= now:
             if due == self._next_batch:
                 yield from self._tell(int(due))
                 self._next_batch += BATCH_MS
             elif due == self._next_order:
                 yield from self._take(int(due))
                 self._next_order += self._after(self._order_gap)
+            elif due == self._sideline.due:
+                middle = (max(self.bids) + min(self.asks)) * self._listed.tick // 2
+                yield from self._sideline.tell(middle)
             else:
                 self._quote()
                 self._next_quote += self._after(self._quote_gap)
 
     def snapshot(self, limit: int | None) -> Snapshot:
+        return self._snapshot(self._update_id, self.bids, self.asks, limit)
+
+    def told(self) -> Snapshot:
+        return self._snapshot(self._told_id, *self._told_sides, None)
+
+    def _snapshot(
+        self, ident: int, bids: dict[int, int], asks: dict[int, int], limit: int | None
+    ) -> Snapshot:
         return Snapshot(
             self._listed.symbol,
-            self._update_id,
-            [self._level(price, self.bids) for price in sorted(self.bids, reverse=True)[:limit]],
-            [self._level(price, self.asks) for price in sorted(self.asks)[:limit]],
+            ident,
+            [self._level(price, bids) for price in sorted(bids, reverse=True)[:limit]],
+            [self._level(price, asks) for price in sorted(asks)[:limit]],
             limit,
+            self._told_time,
         )
+
+    def _due(self) -> float:
+        return min(self._next_order, self._next_quote, self._next_batch, self._sideline.due)
 
     def _after(self, gap: float) -> float:
         return math.inf if gap == math.inf else self._rng.expovariate(1 / gap)
@@ -124,7 +170,9 @@ class _Pit:
         return max(1, int(self._typical * self._rng.lognormvariate(0.0, 1.2)))
 
     def _level(self, price: int, side: dict[int, int]) -> Level:
-        return text(price * self._listed.tick), text(side.get(price, 0) * self._listed.lot)
+        listed = self._listed
+        quantity = listed.quantity_text(side.get(price, 0) * listed.lot)
+        return listed.price_text(price * listed.tick), quantity
 
     def _set(self, side: dict[int, int], price: int, quantity: int) -> None:
         if quantity:
@@ -132,22 +180,37 @@ class _Pit:
         else:
             del side[price]
         self._changed[side is self.asks][price] = None
-        self._update_id += 1
+        self._update_id += self._rules.id_step
 
     def _tell(self, time: int) -> Iterator[Update]:
-        """One batch; none when nothing changed."""
-        if self._update_id == self._told_id:
+        """One batch; when nothing changed none, but where it is due that nothing did."""
+        quiet = self._update_id == self._told_id
+        silence = self._rules.keep_alive
+        if quiet and (silence is None or time - self._told_time < silence):
             return
+        first = self._told_id + 1
+        if self.renumbered and not quiet:
+            self.renumbered = False
+            self._update_id = self._rng.randrange(10, 1_000)
+        self._told_id, self._told_time = self._update_id, time
         bids, asks = self._changed
+        for told, side, prices in zip(
+            self._told_sides, (self.bids, self.asks), self._changed, strict=True
+        ):
+            for price in prices:
+                if price in side:
+                    told[price] = side[price]
+                else:
+                    told.pop(price, None)
         yield Update(
             self._listed.symbol,
-            self._told_id + 1,
+            first,
             self._update_id,
             [self._level(price, self.bids) for price in sorted(bids, reverse=True)],
             [self._level(price, self.asks) for price in sorted(asks)],
             time,
+            self.snapshot(self._rules.tops) if self._rules.tops else None,
         )
-        self._told_id = self._update_id
         self._changed = ({}, {})
 
     def _take(self, time: int) -> Iterator[Trade | Aggregate]:
@@ -160,7 +223,7 @@ class _Pit:
             filled = min(remaining, side[price])
             remaining -= filled
             self._set(side, price, side[price] - filled)
-            price_text = text(price * self._listed.tick)
+            price_text = self._listed.price_text(price * self._listed.tick)
             first = self._trade_id + 1
             for part in self._parts(filled):
                 self._trade_id += 1
@@ -168,7 +231,7 @@ class _Pit:
                     self._listed.symbol,
                     self._trade_id,
                     price_text,
-                    text(part * self._listed.lot),
+                    self._listed.quantity_text(part * self._listed.lot),
                     sells,
                     time,
                 )
@@ -177,11 +240,12 @@ class _Pit:
                 self._listed.symbol,
                 self._aggregate_id,
                 price_text,
-                text(filled * self._listed.lot),
+                self._listed.quantity_text(filled * self._listed.lot),
                 first,
                 self._trade_id,
                 sells,
                 time,
+                self._update_id,
             )
 
     def _parts(self, quantity: int) -> list[int]:
@@ -193,7 +257,7 @@ class _Pit:
         """A maker places, changes or cancels an order, without crossing the other side."""
         buys = self._rng.random() < 0.5
         side, other_best = (self.bids, min(self.asks)) if buys else (self.asks, max(self.bids))
-        if len(side) > _LEVELS[2]:
+        if len(side) > self._rules.most_levels:
             self._set(side, min(side) if buys else max(side), 0)
         elif len(side) > _LEVELS[0] and self._rng.random() < 0.5:
             price = self._rng.choice(list(side))

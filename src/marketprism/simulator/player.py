@@ -43,7 +43,9 @@ class Player:
         self._speed = speed
         self._start_delay = start_delay
         self._during_cut = during_cut
-        self._script = _script(lines, skin)
+        self._skin = skin
+        prepared, self._made_up = skin.prepared(lines)
+        self._script = _script(prepared, skin)
         self.symbols = tuple(dict.fromkeys(entry.symbol for _, entry in self._script))
         self._done = 0
         self._books: dict[str, Book] = {}
@@ -71,7 +73,9 @@ class Player:
             if isinstance(entry, Snapshot):
                 self._adopt(entry)
                 continue
-            if entry.update is not None:
+            if entry.snapshot is not None:
+                self._replace(entry.snapshot)
+            elif entry.update is not None:
                 self._apply(entry.update)
             await stage.publish(entry)
         for known in self._known.values():
@@ -85,9 +89,25 @@ class Player:
         book = self._books.get(symbol)
         return None if book is None else book.snapshot(limit)
 
+    def greetings(self, stream: str) -> Sequence[Message]:
+        """The book as of the playback's position, where the exchange tells it and it is known."""
+        symbol = self._skin.book_symbol(stream)
+        known = self._books.get(symbol or "")
+        book = self._skin.book(known.snapshot(None)) if known else None
+        return () if book is None else (book,)
+
+    def renumber(self, symbol: str) -> None:
+        """Never: a capture is played as it is."""
+        raise ValueError(f"{symbol}: the ids are those of the capture")
+
     def position(self) -> dict[str, object]:
-        """Lines played, and all there are."""
-        return {"source": "capture", "line": self._done, "lines": len(self._script)}
+        """Lines played, all there are, and what of them is not as it was recorded."""
+        return {
+            "source": "capture",
+            "line": self._done,
+            "lines": len(self._script),
+            "made_up": self._made_up,
+        }
 
     def _apply(self, update: Update) -> None:
         self._sent[update.symbol].append(update)
@@ -99,6 +119,12 @@ class Player:
             # The recorder lost messages here: nobody can know the book before its next snapshot.
             del self._books[update.symbol]
             self._known[update.symbol] = trio.Event()
+
+    def _replace(self, snapshot: Snapshot) -> None:
+        """A book told whole on its stream: as of now it is this one, whatever was before."""
+        self._books[snapshot.symbol] = Book(snapshot)
+        self._first.setdefault(snapshot.symbol, snapshot)
+        self._known[snapshot.symbol].set()
 
     def _adopt(self, snapshot: Snapshot) -> None:
         """Begin a book; while one is whole a later snapshot tells nothing new."""

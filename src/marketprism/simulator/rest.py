@@ -1,6 +1,7 @@
 """The REST side of a simulated exchange, as an ASGI application, with the control of its faults."""
 
 import inspect
+from typing import get_type_hints
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -8,7 +9,7 @@ import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 
 from .exchange import Exchange
-from .faults import FAULTS, request_fault
+from .faults import FAULTS, Faults
 from .skin import Answer, Request
 
 _MOST_BODY = 1 << 20
@@ -44,7 +45,7 @@ class Rest:
             return _json(200, {**self._exchange.state(), "faults": faults})
         if path == "/simulator/faults" and method == "POST":
             try:
-                return _json(200, {"result": request_fault(self._exchange.faults, body)})
+                return _json(200, {"result": _do_fault(self._exchange.faults, body)})
             except ValueError as error:
                 return _json(400, {"error": str(error)})
         if path.startswith("/simulator"):
@@ -54,7 +55,28 @@ class Rest:
         if failure is not None:
             return failure
         query = dict(parse_qsl(scope["query_string"].decode(), keep_blank_values=True))
-        return await self._exchange.skin.answer(Request(path, query), self._exchange)
+        answer = await self._exchange.skin.answer(Request(path, query), self._exchange)
+        await trio.sleep(self._exchange.faults.delay(path))
+        return answer
+
+
+def _do_fault(faults: Faults, body: bytes) -> object:
+    """Do the fault a JSON object asks for, and return its result.
+
+    Raises:
+        ValueError: it asks for none there is, or with arguments it does not take.
+    """
+    try:
+        asked = msgspec.json.decode(body, type=dict[str, object])
+        method = FAULTS[str(asked.pop("fault", None))]
+        hints = get_type_hints(method)
+        arguments = {name: msgspec.convert(value, hints[name]) for name, value in asked.items()}
+        inspect.signature(method).bind(faults, **arguments)
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]}: unknown") from error
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return method(faults, **arguments)
 
 
 async def _body(receive: ASGIReceiveCallable) -> bytes:

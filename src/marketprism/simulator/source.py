@@ -4,7 +4,7 @@ A source knows no connection and no protocol but through the skin; what it needs
 plays on stands in `Stage`.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import trio
@@ -55,6 +55,12 @@ class Source(Protocol):
         Waits while the book is not known yet; None when it never will be.
         """
 
+    def greetings(self, stream: str) -> Sequence[Message]:
+        """What a new subscriber of a stream is told first."""
+
+    def renumber(self, symbol: str) -> None:
+        """Let the ids of a book begin anew; ValueError where they are not its own to give."""
+
     def position(self) -> dict[str, object]:
         """How far it has come, for people."""
 
@@ -69,14 +75,19 @@ class Live:
         self._market = market
         self._skin = skin
         self._published = 0
+        self._latest: dict[str, Message] = {}
+        """By stream, of those kinds that are repeated to a new subscriber."""
 
     async def play(self, stage: Stage) -> None:
         """Step the market for ever."""
         due = trio.current_time()
         while True:
             for event in self._market.step(stage.now_ms()):
-                await stage.publish(self._skin.message(event))
-                self._published += 1
+                for message in self._skin.messages(event):
+                    if message.kind in self._skin.repeats:
+                        self._latest[message.stream] = message
+                    await stage.publish(message)
+                    self._published += 1
             due += _STEP_SECONDS
             await trio.sleep_until(due)
 
@@ -86,6 +97,20 @@ class Live:
         if stale:
             return self._market.first_snapshot(symbol)
         return self._market.snapshot(symbol, limit)
+
+    def greetings(self, stream: str) -> Sequence[Message]:
+        """The book as of the last update, or the latest message of the stream."""
+        symbol = self._skin.book_symbol(stream)
+        book = self._skin.book(self._market.told(symbol)) if symbol else None
+        if book is not None:
+            return (book,)
+        return [self._latest[stream]] if stream in self._latest else ()
+
+    def renumber(self, symbol: str) -> None:
+        """At its next update."""
+        if symbol not in self.symbols:
+            raise ValueError(f"{symbol}: is not listed")
+        self._market.renumber(symbol)
 
     def position(self) -> dict[str, object]:
         """Messages so far."""

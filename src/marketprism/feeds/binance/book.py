@@ -10,13 +10,14 @@ methods here:
 6. the snapshot is the book — `_join`; 7. apply what is left, and all that comes — `_apply`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import attrs
 import msgspec
 
 from marketprism.feeds import decimals
+from marketprism.feeds.binance.market import Rule, Source
 from marketprism.feeds.binance.messages import (
     DepthSnapshot,
     DepthUpdate,
@@ -49,18 +50,6 @@ RENUMBERED_AFTER = 3
 INVALID_SYMBOL = -1121
 
 
-def follows(update: DepthUpdate, last_id: int) -> bool:
-    """Whether a spot update continues a book that is at `last_id`: no id between is missing."""
-    return last_id + 1 >= update.U
-
-
-class Source(NamedTuple):
-    """Where a book's snapshots come from."""
-
-    url: str
-    weight: int
-
-
 class Tag(NamedTuple):
     """Which answer this is."""
 
@@ -77,9 +66,6 @@ def _event_time(update: DepthUpdate) -> int:
     return (update.E if update.T is None else update.T) * 1_000_000
 
 
-Continues = Callable[[DepthUpdate, int], bool]
-
-
 @attrs.define(eq=False)
 class BookStream:
     """One book of one connection."""
@@ -88,12 +74,16 @@ class BookStream:
     source: Source
     options: OrderbookOptions
     connection: str
-    continues: Continues
-    """The market's rule: does this update follow that id?"""
+    joins: Rule
+    """The market's rule for a snapshot, and for what a former connection published."""
+    continues: Rule
+    """Its rule for the update before."""
     countable: bool
     """The market numbers every change, so that two ids say how many lie between."""
     book: OrderBook | None = None
     """None while out of step."""
+    chained: bool = False
+    """An update is the last thing in the book: the next must continue that one."""
     buffer: list[_Heard] = attrs.field(factory=list)
     attempt: int = 0
     """Which answer is awaited; earlier ones are not wanted any more."""
@@ -118,7 +108,7 @@ class BookStream:
             self._buffer(update, now, turn)
         elif update.u <= book.last_id and not self._contradicts(update, book):
             self.state.duplicates += 1
-        elif update.u > book.last_id and self.continues(update, book.last_id):
+        elif update.u > book.last_id and self._continues_book(update, book):
             self._apply(_Heard(update, now.wall), now, turn)
         else:
             self.state.cursor.lose("sequence")
@@ -253,6 +243,10 @@ class BookStream:
             return "its snapshot is older than what was published"
         return None
 
+    def _continues_book(self, update: DepthUpdate, book: OrderBook) -> bool:
+        rule = self.continues if self.chained else self.joins
+        return rule(update, book.last_id)
+
     @staticmethod
     def _contradicts(update: DepthUpdate, book: OrderBook) -> bool:
         """An older id at a later time: one of the two ids is wrong, so the book is in doubt."""
@@ -261,7 +255,7 @@ class BookStream:
     def _chains(self, last_id: int) -> bool:
         """Whether the buffer, chained in itself, continues a snapshot at `last_id`."""
         kept = [heard.update for heard in self.buffer if heard.update.u > last_id]
-        return not kept or self.continues(kept[0], last_id)
+        return not kept or self.joins(kept[0], last_id)
 
     def _split(self, last_id: int) -> tuple[list[_Heard], list[_Heard]]:
         """Step 5: the buffered events that are in the snapshot, and those past it."""
@@ -270,36 +264,40 @@ class BookStream:
 
     def _join(self, snapshot: DepthSnapshot, now: Moment, turn: Turn) -> None:
         cursor, state = self.state.cursor, self.state
+        known, event_time = cursor.last_id, snapshot.T
         within, beyond = self._split(snapshot.lastUpdateId)
-        known, snapshot_id = cursor.last_id, snapshot.lastUpdateId
+        self.book = book = OrderBook(
+            snapshot.bids,
+            snapshot.asks,
+            snapshot.lastUpdateId,
+            None if event_time is None else event_time * 1_000_000,
+        )
+        self.chained = False
+        if beyond and snapshot.lastUpdateId >= beyond[0].update.U:
+            # The snapshot lies inside this update: what is published ends where the update does.
+            self._take(beyond[0].update)
+            within.append(beyond.pop(0))
         heals = 0
-        if known is not None and self._unbroken(known, snapshot_id):
+        if known is not None and self._unbroken(known, snapshot.lastUpdateId):
             # Nothing is missing after all: what the snapshot holds is published as it came.
             cursor.gap = None
             for heard in within:
                 if heard.update.u > known:
                     self._publish(heard, now, turn)
         elif known is not None:
-            renumbered = snapshot_id < known
+            renumbered = snapshot.lastUpdateId < known
             gap = cursor.close(
                 state.instrument,
                 state.data_type,
                 now.wall,
                 self.connection,
-                None if renumbered else (known + 1, snapshot_id),
+                None if renumbered else (known + 1, book.last_id),
                 countable=self.countable,
             )
             if gap is not None:
                 state.gaps += 1
                 turn.records.append(gap)
                 heals = gap.started_at
-        event_time = snapshot.T
-        self.book = OrderBook(
-            snapshot.bids,
-            snapshot.asks,
-            snapshot_id,
-            None if event_time is None else event_time * 1_000_000,
-        )
         self.buffer = []
         self.failures = self.behind = 0
         state.phase, state.detail = Phase.LIVE, None
@@ -315,19 +313,18 @@ class BookStream:
             return False
         tail: Sequence[_Heard] = [heard for heard in self.buffer if heard.update.u > known]
         if snapshot_id == known:
-            return not tail or self.continues(tail[0].update, known)
-        return (
-            bool(tail)
-            and self.continues(tail[0].update, known)
-            and tail[-1].update.u >= snapshot_id
-        )
+            return not tail or self.joins(tail[0].update, known)
+        return bool(tail) and self.joins(tail[0].update, known) and tail[-1].update.u >= snapshot_id
 
     def _apply(self, heard: _Heard, now: Moment, turn: Turn) -> None:
         """Step 7."""
-        update, book = heard.update, self.book
-        assert book is not None
-        book.apply(update.b, update.a, update.u, _event_time(update))
+        self._take(heard.update)
         self._publish(heard, now, turn)
+
+    def _take(self, update: DepthUpdate) -> None:
+        assert self.book is not None
+        self.book.apply(update.b, update.a, update.u, _event_time(update))
+        self.chained = True
 
     def _publish(self, heard: _Heard, now: Moment, turn: Turn) -> None:
         update, wall = heard
@@ -344,7 +341,8 @@ class BookStream:
                     asks=update.a,
                     first_update_id=update.U,
                     last_update_id=update.u,
-                    prev_update_id=update.pu,
+                    # What was published last; the exchange's own `pu` where that was an update.
+                    prev_update_id=None if update.pu is None else self.state.cursor.last_id,
                 )
             )
         self._accepted(update.u, event_time, wall, now)

@@ -3,9 +3,13 @@
 One decoder reads every event by its `e`; an event that does not fit is rejected as a whole.
 """
 
-from typing import Annotated, Final
+from collections.abc import Callable, Container
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
 import msgspec
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises."""
 
 Id = Annotated[int, msgspec.Meta(ge=0)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
@@ -13,7 +17,18 @@ Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
 Level = tuple[str, str]
 
 
-class DepthUpdate(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
+COIN_MARGINED: Final = 2
+"""The value of `st` that marks an event of the other futures market, which shares our streams."""
+
+
+class _Event(msgspec.Struct, tag_field="e", kw_only=True, gc=False):
+    """What is pushed. `e` names its kind."""
+
+    st: int | None = None
+    """Futures since 2026-06-30: 1 is USD-M, 2 is COIN-M; absent is ours."""
+
+
+class DepthUpdate(_Event, tag="depthUpdate", kw_only=True, gc=False):
     """`<symbol>@depth@100ms`."""
 
     s: str
@@ -24,9 +39,10 @@ class DepthUpdate(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
     a: list[Level]
     T: Milliseconds | None = None
     pu: Id | None = None
+    """Futures: the last id of the event before."""
 
 
-class Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
+class Trade(_Event, tag="trade", kw_only=True, gc=False):
     """`<symbol>@trade`: one fill."""
 
     s: str
@@ -38,7 +54,7 @@ class Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
     m: bool
 
 
-class AggregateTrade(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
+class AggregateTrade(_Event, tag="aggTrade", kw_only=True, gc=False):
     """`<symbol>@aggTrade`: the fills of one taker order at one price."""
 
     s: str
@@ -52,13 +68,84 @@ class AggregateTrade(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
     m: bool
 
 
-class ServerShutdown(msgspec.Struct, tag_field="e", tag="serverShutdown"):
+class MarkPriceUpdate(_Event, tag="markPriceUpdate", kw_only=True, gc=False):
+    """`<symbol>@markPrice@1s`. Its `P`, the estimated settlement price, is not used."""
+
+    s: str
+    E: Milliseconds
+    p: str
+    r: str
+    """The rate that is paid at `T`; empty for what has no funding."""
+    T: Milliseconds
+    """When it is paid; 0 for what has no funding."""
+    i: str | None = None
+
+
+class LiquidationOrder(msgspec.Struct, gc=False):
+    """The order that closes a position by force."""
+
+    s: str
+    S: Literal["BUY", "SELL"]
+    q: str
+    p: str
+    T: Milliseconds
+    ap: str | None = None
+    X: str | None = None
+    z: str | None = None
+    st: int | None = None
+
+
+class ForceOrder(_Event, tag="forceOrder", kw_only=True, gc=False):
+    """`<symbol>@forceOrder`."""
+
+    E: Milliseconds
+    o: LiquidationOrder
+
+
+class ServerShutdown(_Event, tag="serverShutdown", kw_only=True, gc=False):
     """This server is about to stop: reconnect at once."""
 
 
-Event = DepthUpdate | Trade | AggregateTrade | ServerShutdown
+SpotEvent = DepthUpdate | Trade | AggregateTrade | ServerShutdown
+FuturesEvent = DepthUpdate | AggregateTrade | MarkPriceUpdate | ForceOrder | ServerShutdown
+Event = SpotEvent | FuturesEvent
+Push = Event | list[msgspec.Raw]
+"""One event; or several, in the streams of a whole market."""
 
-read_event: Final = msgspec.json.Decoder(Event).decode
+
+class Vocabulary(NamedTuple):
+    """What a market says."""
+
+    read: Callable[[bytes], Push]
+    events: frozenset[str]
+    """The values of `e` that it reads."""
+
+
+def _vocabulary(one: Any, push: Any) -> Vocabulary:
+    events = frozenset(str(kind.__struct_config__.tag) for kind in get_args(one))
+    return Vocabulary(msgspec.json.Decoder(push).decode, events)
+
+
+SPOT: Final = _vocabulary(SpotEvent, SpotEvent)
+FUTURES: Final = _vocabulary(FuturesEvent, FuturesEvent | list[msgspec.Raw])
+
+
+class _Kind(msgspec.Struct):
+    e: str | None = None
+
+
+_read_kind = msgspec.json.Decoder(_Kind).decode
+
+
+def why_unread(frame: bytes, cause: Exception, events: Container[str]) -> str:
+    """In a short fixed phrase, why a frame is none of those events."""
+    if not isinstance(cause, msgspec.ValidationError):
+        return "not JSON"
+    try:
+        kind = _read_kind(frame).e
+    except UNREADABLE:
+        return "not an event"
+    return "unfit event" if kind in events else "unknown event"
 
 
 class CommandError(msgspec.Struct):
@@ -108,6 +195,8 @@ class Symbol(msgspec.Struct):
     status: str
     baseAsset: str  # noqa: N815 (Binance's name)
     quoteAsset: str  # noqa: N815 (Binance's name)
+    contractType: str | None = None  # noqa: N815 (Binance's name)
+    marginAsset: str | None = None  # noqa: N815 (Binance's name)
 
 
 class ExchangeInfo(msgspec.Struct):
@@ -117,3 +206,38 @@ class ExchangeInfo(msgspec.Struct):
 
 
 read_exchange_info: Final = msgspec.json.Decoder(ExchangeInfo).decode
+
+
+class FundingInfo(msgspec.Struct):
+    """One row of `GET /fapi/v1/fundingInfo`: of a symbol that deviates from the usual."""
+
+    symbol: str
+    fundingIntervalHours: Annotated[int, msgspec.Meta(ge=1, le=168)]  # noqa: N815 (Binance's name)
+
+
+read_funding_info: Final = msgspec.json.Decoder(list[FundingInfo]).decode
+
+
+class OpenInterest(msgspec.Struct):
+    """`GET /fapi/v1/openInterest`."""
+
+    symbol: str
+    openInterest: str  # noqa: N815 (Binance's name)
+    time: Milliseconds
+
+
+read_open_interest: Final = msgspec.json.Decoder(OpenInterest).decode
+
+
+class RatioRow(msgspec.Struct):
+    """One row of the long/short ratios under `/futures/data`."""
+
+    longShortRatio: str  # noqa: N815 (Binance's name)
+    longAccount: str  # noqa: N815 (Binance's name)
+    shortAccount: str  # noqa: N815 (Binance's name)
+    timestamp: Milliseconds | Annotated[str, msgspec.Meta(pattern="^[0-9]{1,14}$")]
+    """The documentation writes it as a string; it comes as a number."""
+    symbol: str | None = None
+
+
+read_ratios: Final = msgspec.json.Decoder(list[RatioRow]).decode

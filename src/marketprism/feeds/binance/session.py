@@ -1,24 +1,29 @@
-"""What one Binance connection remembers: subscriptions, books, trades."""
+"""What one Binance connection remembers: subscriptions, books, trades, funding, liquidations."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import count
-from typing import Final
-from urllib.parse import quote
+from typing import Literal
 
-import attrs
 import msgspec
 
 from marketprism.errors import Lost
 from marketprism.feeds import continuity, decimals
-from marketprism.feeds.binance.book import SECOND, BookStream, Continues, Source, Tag
+from marketprism.feeds.binance import perpetuals
+from marketprism.feeds.binance.book import BookStream, Tag
+from marketprism.feeds.binance.commands import Command, Commands
+from marketprism.feeds.binance.market import Market
 from marketprism.feeds.binance.messages import (
+    COIN_MARGINED,
+    UNREADABLE,
     AggregateTrade,
     DepthUpdate,
-    ServerShutdown,
+    ForceOrder,
+    MarkPriceUpdate,
     Trade,
     read_answer,
-    read_event,
+    why_unread,
 )
+from marketprism.feeds.thinning import FundingThinning
 from marketprism.feeds.venue import (
     Close,
     Cursor,
@@ -28,7 +33,6 @@ from marketprism.feeds.venue import (
     Park,
     Phase,
     Reject,
-    Send,
     Stream,
     StreamState,
     Turn,
@@ -38,48 +42,9 @@ from marketprism.records import DataType
 from marketprism.records import Trade as TradeRecord
 from marketprism.settings import VenueConfig
 
-ANSWER_WITHIN = 10 * SECOND
-"""A command that is not answered by then was not heard."""
 SETTLE_SECONDS = 0.5
 """From a book's subscription to its snapshot's request: time for the exchange to confirm."""
 SAMPLE_BYTES = 200
-UNSENT: Final = 1 << 62
-"""Stands for a moment that has not come: the command waits for the budget with its snapshot."""
-
-
-@attrs.frozen
-class Market:
-    """What differs between Binance's markets."""
-
-    url: str
-    channels: Mapping[DataType, str]
-    """The suffix of a stream's name, `@trade`."""
-    depth: "DepthRule"
-
-
-@attrs.frozen
-class DepthRule:
-    """How a market's books are kept."""
-
-    url: str
-    limits: Sequence[tuple[int, int]]
-    """The depths that it offers, ascending, with what each weighs."""
-    continues: Continues
-    countable: bool
-
-    def source(self, native_id: str, depth: int) -> Source:
-        """The smallest depth on offer that is at least `depth`, else the largest."""
-        limit, weight = next((offer for offer in self.limits if offer[0] >= depth), self.limits[-1])
-        # Some symbols are not ASCII.
-        return Source(self.url.format(symbol=quote(native_id, safe=""), limit=limit), weight)
-
-
-@attrs.define(eq=False)
-class _Command:
-    method: str
-    streams: list[Stream]
-    sent_by: int
-    """Monotonic: when it was handed over to be sent."""
 
 
 class BinanceSession:
@@ -98,42 +63,23 @@ class BinanceSession:
         self.streams: dict[Stream, StreamState] = {}
         self._market = market
         self._settings = settings
+        self._read, self._events = market.vocabulary
         self._books: dict[str, BookStream] = {}
         self._trades: dict[str, StreamState] = {}
-        self._numbers = count(1)
-        self._commands: dict[int, _Command] = {}
+        self._funding: dict[str, FundingThinning] = {}
+        self._commands = Commands(self._channel)
         for want in wants:
             self._add(want, cursors.get(want.stream) or Cursor())
 
     def opening(self, now: Moment) -> Turn:
-        """Trades are subscribed at once, each book when its snapshot is next in the budget."""
+        """All is subscribed at once, but each book when its snapshot is next in the budget."""
         return self._subscribe(list(self.streams), now)
 
     def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
         """Events and answers to commands; what is neither is rejected and nothing else."""
         turn = Turn()
         for frame in frames:
-            try:
-                event = read_event(frame)
-                kind = type(event)
-                if kind is DepthUpdate:
-                    self._books[event.s].hear(event, now, turn)
-                elif kind is Trade:
-                    self._trade(event, event.t, "raw", None, None, now, turn)
-                elif kind is AggregateTrade:
-                    if event.f > event.l:
-                        raise decimals.NotANumber(f"first id {event.f} above last id {event.l}")
-                    first, last = str(event.f), str(event.l)
-                    self._trade(event, event.a, "aggregated", first, last, now, turn)
-                else:
-                    turn.steps.append(Close(Lost("the server announced that it shuts down")))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                self._no_event(frame, error, now, turn)
-            except decimals.NotANumber as error:
-                turn.steps.append(Reject("bad number", str(error), frame[:SAMPLE_BYTES]))
-            except KeyError as error:
-                detail = f"no such subscription: {error}"
-                turn.steps.append(Reject("unknown symbol", detail, frame[:SAMPLE_BYTES]))
+            self._hear(frame, None, now, turn)
         return turn
 
     def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
@@ -141,7 +87,7 @@ class BinanceSession:
         turn = Turn()
         assert isinstance(tag, Tag)
         if (book := self._books.get(tag.native_id)) is not None:
-            self._heed(book, now)
+            self._commands.sent((DataType.ORDERBOOK, tag.native_id), now)
             book.answered(tag.attempt, answer, now, turn)
         return turn
 
@@ -150,19 +96,18 @@ class BinanceSession:
         turn = Turn()
         for book in self._books.values():
             book.tick(now, turn)
-        for command in self._commands.values():
-            if now.monotonic - command.sent_by > ANSWER_WITHIN:
-                turn.steps.append(Close(Lost(f"{command.method} was not answered")))
-                break
+        if (command := self._commands.overdue(now)) is not None:
+            turn.steps.append(Close(Lost(f"{command.method} was not answered")))
         return turn
 
     def change(self, add: Sequence[Want], remove: Sequence[Want], now: Moment) -> Turn:
         """Subscribe and unsubscribe on the live connection, without touching other streams."""
+        turn = Turn()
         gone = [want.stream for want in remove if want.stream in self.streams]
-        turn = self._command("UNSUBSCRIBE", gone, now) if gone else Turn()
+        if gone:
+            turn.steps.append(self._commands.say("UNSUBSCRIBE", gone, now))
         for stream in gone:
-            del self.streams[stream]
-            (self._books if stream[0] is DataType.ORDERBOOK else self._trades).pop(stream[1])
+            self._remove(stream)
         new = [want for want in add if want.stream not in self.streams]
         for want in new:
             self._add(want, Cursor())
@@ -171,12 +116,12 @@ class BinanceSession:
 
     def renew(self, stream: Stream, now: Moment) -> Turn:
         """Leave and subscribe again; a book starts over, a trade's id tells what was missed."""
-        state = self.streams[stream]
-        state.cursor.lose("stale")
-        turn = self._command("UNSUBSCRIBE", [stream], now)
-        if (book := self._books.get(stream[1])) is not None and stream[0] is DataType.ORDERBOOK:
-            book.restart()
-            book.acknowledged_at = None
+        data_type, native_id = stream
+        self.streams[stream].cursor.lose("stale")
+        turn = Turn(steps=[self._commands.say("UNSUBSCRIBE", [stream], now)])
+        if data_type is DataType.ORDERBOOK:
+            self._books[native_id].restart()
+            self._books[native_id].acknowledged_at = None
         turn.steps += self._subscribe([stream], now).steps
         return turn
 
@@ -191,18 +136,33 @@ class BinanceSession:
         state = StreamState(want.instrument, want.data_type, cursor)
         native_id = want.instrument.native_id
         self.streams[want.stream] = state
-        if want.data_type is DataType.ORDERBOOK:
-            rule, options = self._market.depth, self._settings.orderbook
-            self._books[native_id] = BookStream(
-                state,
-                rule.source(native_id, options.depth),
-                options,
-                self.name,
-                rule.continues,
-                rule.countable,
-            )
-        else:
-            self._trades[native_id] = state
+        match want.data_type:
+            case DataType.ORDERBOOK:
+                rule, options = self._market.depth, self._settings.orderbook
+                self._books[native_id] = BookStream(
+                    state,
+                    rule.source(native_id, options.depth),
+                    options,
+                    self.name,
+                    rule.joins,
+                    rule.continues,
+                    rule.countable,
+                )
+            case DataType.TRADE:
+                self._trades[native_id] = state
+            case DataType.FUNDING_RATE:
+                self._funding[native_id] = FundingThinning()
+
+    def _remove(self, stream: Stream) -> None:
+        data_type, native_id = stream
+        del self.streams[stream]
+        match data_type:
+            case DataType.ORDERBOOK:
+                del self._books[native_id]
+            case DataType.TRADE:
+                del self._trades[native_id]
+            case DataType.FUNDING_RATE:
+                del self._funding[native_id]
 
     def _channel(self, stream: Stream) -> str:
         data_type, native_id = stream
@@ -213,30 +173,66 @@ class BinanceSession:
         plain = [stream for stream in streams if stream[0] is not DataType.ORDERBOOK]
         size = self._settings.limits.subscribe_batch
         for start in range(0, len(plain), size):
-            turn.steps += self._command("SUBSCRIBE", plain[start : start + size], now).steps
+            turn.steps.append(self._commands.say("SUBSCRIBE", plain[start : start + size], now))
         for stream in streams:
             if stream[0] is DataType.ORDERBOOK:
-                (said,) = self._command("SUBSCRIBE", [stream], None).steps
-                assert isinstance(said, Send)
+                said = self._commands.say("SUBSCRIBE", [stream], None)
                 turn.steps.append(self._books[stream[1]].open(said, SETTLE_SECONDS))
         return turn
 
-    def _command(self, method: str, streams: list[Stream], now: Moment | None) -> Turn:
-        number = next(self._numbers)
-        handed = UNSENT if now is None else now.monotonic
-        self._commands[number] = _Command(method, streams, handed)
-        body = {
-            "method": method,
-            "params": [self._channel(stream) for stream in streams],
-            "id": number,
-        }
-        return Turn(steps=[Send(msgspec.json.encode(body).decode())])
+    def _hear(self, frame: bytes, equals: Counter[str] | None, now: Moment, turn: Turn) -> None:
+        """One frame; or one event of a frame that holds several, where `equals` counts those."""
+        try:
+            event = self._read(frame)
+            if isinstance(event, list):
+                self._hear_all(frame, event, equals, now, turn)
+            elif event.st == COIN_MARGINED:
+                pass
+            elif isinstance(event, DepthUpdate):
+                self._books[event.s].hear(event, now, turn)
+            elif isinstance(event, AggregateTrade):
+                if event.f > event.l:
+                    raise decimals.NotANumber(f"first id {event.f} above last id {event.l}")
+                first, last = str(event.f), str(event.l)
+                self._trade(event, event.a, "aggregated", first, last, now, turn)
+            elif isinstance(event, Trade):
+                self._trade(event, event.t, "raw", None, None, now, turn)
+            elif isinstance(event, MarkPriceUpdate):
+                self._mark_price(event, now, turn)
+            elif isinstance(event, ForceOrder):
+                self._force_order(event, Counter() if equals is None else equals, now, turn)
+            else:
+                turn.steps.append(Close(Lost("the server announced that it shuts down")))
+        except UNREADABLE as error:
+            self._no_event(frame, error, now, turn)
+        except decimals.NotANumber as error:
+            turn.steps.append(Reject("bad number", str(error), frame[:SAMPLE_BYTES]))
+        except KeyError as error:
+            # The streams of a whole market tell of more than is wanted.
+            if equals is None:
+                detail = f"no such subscription: {error}"
+                turn.steps.append(Reject("unknown symbol", detail, frame[:SAMPLE_BYTES]))
+
+    def _hear_all(
+        self,
+        frame: bytes,
+        events: Sequence[msgspec.Raw],
+        equals: Counter[str] | None,
+        now: Moment,
+        turn: Turn,
+    ) -> None:
+        if equals is not None:
+            turn.steps.append(Reject("not an event", "a list in a list", frame[:SAMPLE_BYTES]))
+            return
+        equals = Counter()
+        for event in events:
+            self._hear(bytes(event), equals, now, turn)
 
     def _trade(
         self,
         event: Trade | AggregateTrade,
         number: int,
-        kind: str,
+        kind: Literal["raw", "aggregated"],
         first: str | None,
         last: str | None,
         now: Moment,
@@ -258,48 +254,74 @@ class BinanceSession:
                     price,
                     quantity,
                     "sell" if event.m else "buy",
-                    kind,  # type: ignore[arg-type]  # one of the two, by the event's class
+                    kind,
                     first,
                     last,
                     event.m,
                 )
             )
 
+    def _mark_price(self, event: MarkPriceUpdate, now: Moment, turn: Turn) -> None:
+        thinning = self._funding[event.s]
+        state = self.streams[DataType.FUNDING_RATE, event.s]
+        hours = self._market.funding_hours.get(event.s, perpetuals.USUAL_HOURS)
+        record = perpetuals.funding_rate(event, state.instrument, hours, now)
+        if record is None:
+            return
+        cursor, told_at = state.cursor, event.E * 1_000_000
+        due = thinning.due(event.r, event.T, told_at)
+        if told_at == cursor.event_time:
+            state.duplicates += 1
+        elif due or cursor.gap is not None:
+            gap = continuity.accept_uncounted(state, told_at, now, self.name)
+            turn.records += [record] if gap is None else [gap, record]
+        else:
+            # It says nothing new, but that nothing was missed.
+            cursor.received = now.wall
+            state.last_record = now.monotonic
+
+    def _force_order(
+        self, event: ForceOrder, equals: Counter[str], now: Moment, turn: Turn
+    ) -> None:
+        if event.o.st == COIN_MARGINED:
+            return
+        state = self.streams[DataType.LIQUIDATION, event.o.s]
+        record = perpetuals.liquidation(event.o, state.instrument, equals, now)
+        gap = continuity.accept_uncounted(state, record.timestamp, now, self.name)
+        turn.records += [record] if gap is None else [gap, record]
+
     def _no_event(self, frame: bytes, cause: Exception, now: Moment, turn: Turn) -> None:
         sample = frame[:SAMPLE_BYTES]
         try:
             answer = read_answer(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            turn.steps.append(Reject(_reason(frame, cause), str(cause), sample))
+        except UNREADABLE:
+            why = why_unread(frame, cause, self._events)
+            turn.steps.append(Reject(why, str(cause), sample))
             return
-        command = self._commands.pop(answer.id, None) if answer.id is not None else None
+        command = self._commands.answered(answer.id)
         if answer.error is not None:
             self._command_failed(command, answer.error.msg, sample, now, turn)
         elif command is None:
             turn.steps.append(Reject("unknown answer", "an answer to no command", sample))
         elif command.method == "SUBSCRIBE":
             for stream in command.streams:
-                self._confirmed(stream, now)
+                self._confirmed(stream, now, turn)
 
-    def _heed(self, book: BookStream, now: Moment) -> None:
-        """Its subscription was sent with the request that is answered now: from here on an
-        answer to it is due, too.
-        """
-        stream = (book.state.data_type, book.state.instrument.native_id)
-        for command in self._commands.values():
-            if command.sent_by == UNSENT and command.streams == [stream]:
-                command.sent_by = now.monotonic
-
-    def _confirmed(self, stream: Stream, now: Moment) -> None:
+    def _confirmed(self, stream: Stream, now: Moment, turn: Turn) -> None:
         if (state := self.streams.get(stream)) is None:
             return
         if state.phase is Phase.WANTED:
             state.phase = Phase.ACKNOWLEDGED
-        if stream[0] is DataType.ORDERBOOK:
-            self._books[stream[1]].acknowledged_at = now.monotonic
+        match stream[0]:
+            case DataType.ORDERBOOK:
+                self._books[stream[1]].acknowledged_at = now.monotonic
+            case DataType.LIQUIDATION:
+                gap = continuity.listening(state, now, self.name)
+                if gap is not None:
+                    turn.records.append(gap)
 
     def _command_failed(
-        self, command: _Command | None, why: str, sample: bytes, now: Moment, turn: Turn
+        self, command: Command | None, why: str, sample: bytes, now: Moment, turn: Turn
     ) -> None:
         turn.steps.append(Reject("command refused", why, sample))
         if command is None or command.method != "SUBSCRIBE":
@@ -307,29 +329,9 @@ class BinanceSession:
         if len(command.streams) > 1:
             # One of them is to blame; alone, each says which.
             for stream in command.streams:
-                turn.steps += self._command("SUBSCRIBE", [stream], now).steps
+                turn.steps.append(self._commands.say("SUBSCRIBE", [stream], now))
             return
         (stream,) = command.streams
         if (state := self.streams.get(stream)) is not None:
             state.phase, state.detail = Phase.PARKED, why
             turn.steps.append(Park(stream, why))
-
-
-class _Kind(msgspec.Struct):
-    e: str | None = None
-
-
-_read_kind = msgspec.json.Decoder(_Kind).decode
-_EVENTS = frozenset(
-    str(kind.__struct_config__.tag) for kind in (DepthUpdate, Trade, AggregateTrade, ServerShutdown)
-)
-
-
-def _reason(frame: bytes, cause: Exception) -> str:
-    if not isinstance(cause, msgspec.ValidationError):
-        return "not JSON"
-    try:
-        kind = _read_kind(frame).e
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "not an event"
-    return "unfit event" if kind in _EVENTS else "unknown event"

@@ -1,23 +1,19 @@
 """Binance spot, as its documentation has it (Spot API, "Web Socket Streams" and "General")."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-import attrs
 import msgspec
 
-from marketprism.feeds.binance.book import follows
-from marketprism.feeds.binance.messages import read_exchange_info
-from marketprism.feeds.binance.session import BinanceSession, DepthRule, Market
+from marketprism.feeds.binance.market import DepthRule, Market, follows
+from marketprism.feeds.binance.messages import SPOT, read_exchange_info
+from marketprism.feeds.binance.planning import BinanceShard, spread
 from marketprism.feeds.venue import (
-    Cursor,
     Fetch,
     Offer,
     Poll,
     Priority,
-    Session,
     Shard,
-    Stream,
     Want,
 )
 from marketprism.instruments import Instrument
@@ -27,19 +23,6 @@ from marketprism.settings import VenueConfig
 DEPTHS: Final = ((100, 5), (500, 25), (1000, 50), (5000, 250))
 """`GET /api/v3/depth`: limits, and what each weighs."""
 EXCHANGE_INFO_WEIGHT: Final = 20
-
-
-@attrs.frozen
-class BinanceShard:
-    """What one connection carries."""
-
-    id: str
-    wants: tuple[Want, ...]
-    market: Market
-    settings: VenueConfig
-
-    def open(self, cursors: Mapping[Stream, Cursor]) -> Session:
-        return BinanceSession(self.id, self.market, self.settings, self.wants, cursors)
 
 
 class BinanceSpot:
@@ -66,6 +49,7 @@ class BinanceSpot:
         )
         self._market = Market(
             settings.api.ws_url.rstrip("/") + "/ws",
+            SPOT,
             {
                 DataType.ORDERBOOK: "@depth@100ms",
                 DataType.TRADE: "@trade" if settings.trade.kind == "raw" else "@aggTrade",
@@ -73,7 +57,8 @@ class BinanceSpot:
             DepthRule(
                 f"{base}/api/v3/depth?symbol={{symbol}}&limit={{limit}}",
                 DEPTHS,
-                follows,
+                joins=follows,
+                continues=follows,
                 countable=True,
             ),
         )
@@ -100,18 +85,7 @@ class BinanceSpot:
 
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
         """An instrument's streams share a connection; connections are filled one by one."""
-        wanted = set(wants)
-        groups = [[want for want in shard.wants if want in wanted] for shard in current]
-        placed = {want for group in groups for want in group}
-        by_instrument: dict[str, list[Want]] = {}
-        for want in wants:
-            if want not in placed:
-                by_instrument.setdefault(want.instrument.native_id, []).append(want)
-        room = self.manners.streams_per_connection
-        for together in by_instrument.values():
-            if not groups or len(groups[-1]) + len(together) > room:
-                groups.append([])
-            groups[-1] += together
+        groups = spread(wants, current, self.manners.streams_per_connection)
         return [
             BinanceShard(f"{self.name}/{number}", tuple(group), self._market, self.settings)
             for number, group in enumerate(groups)

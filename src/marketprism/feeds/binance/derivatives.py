@@ -1,0 +1,176 @@
+"""Binance USD-M perpetuals, as the derivatives documentation has them (USDⓈ-M Futures).
+
+The websocket is routed: `/public` carries the books, `/market` all else, so an instrument needs a
+connection on each. (The old URL without a route still confirms every subscription, and is silent.)
+Trades are `aggTrade` whatever `trade.kind` says: single trades are not offered.
+"""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from marketprism.feeds.binance.market import DepthRule, Market, chains, joins
+from marketprism.feeds.binance.messages import (
+    FUTURES,
+    UNREADABLE,
+    read_exchange_info,
+    read_funding_info,
+)
+from marketprism.feeds.binance.planning import BinanceShard, spread
+from marketprism.feeds.binance.polls import (
+    PATHS,
+    ROW_SECONDS,
+    OpenInterestPoll,
+    RatioPoll,
+)
+from marketprism.feeds.venue import Fetch, Offer, Poll, Priority, Shard, Want
+from marketprism.instruments import Instrument
+from marketprism.records import DataType
+from marketprism.settings import VenueConfig
+
+DEPTHS: Final = ((50, 2), (100, 5), (500, 10), (1000, 20))
+"""`GET /fapi/v1/depth`: limits, and what each weighs."""
+ROUTES: Final = {
+    "public": {DataType.ORDERBOOK: "@depth@100ms"},
+    "market": {
+        DataType.TRADE: "@aggTrade",
+        DataType.FUNDING_RATE: "@markPrice@1s",
+        DataType.LIQUIDATION: "@forceOrder",
+    },
+}
+"""What each route of the websocket carries, by the suffixes of its streams' names."""
+
+OPEN_INTEREST_PERIOD: Final = 10.0
+"""Seconds between two polls of one symbol, at least."""
+OPEN_INTEREST_SHARE: Final = 0.4
+"""Of the weight that is used; the rest is for snapshots."""
+RATIO_REQUESTS: Final = 1000
+"""What Binance allows an address under `/futures/data` in five minutes, apart from all weight."""
+RATIO_DELAY: Final = 15.0
+"""Seconds from the end of a row's five minutes to the first request for it."""
+
+
+class BinanceDerivatives:
+    """The venue `binance_derivatives`."""
+
+    name: Final = "binance_derivatives"
+    exchange: Final = "binance"
+    market_type: Final = "perpetual"
+    offers: Final = {
+        DataType.ORDERBOOK: Offer("stream", 60.0),
+        DataType.TRADE: Offer("stream", None),
+        DataType.FUNDING_RATE: Offer("stream", 60.0),
+        DataType.OPEN_INTEREST: Offer("poll", 300.0),
+        DataType.LIQUIDATION: Offer("stream", None),
+        DataType.LSR_TOP_POSITION: Offer("poll", 1800.0),
+        DataType.LSR_ALL_ACCOUNT: Offer("poll", 1800.0),
+    }
+
+    def __init__(self, settings: VenueConfig) -> None:
+        self.settings = settings
+        self.manners = settings.limits
+        self._base_url = base = settings.api.base_url.rstrip("/")
+        self.metadata = (
+            Fetch(f"{base}/fapi/v1/exchangeInfo", weight=1, priority=Priority.METADATA),
+            Fetch(
+                f"{base}/fapi/v1/fundingInfo",
+                weight=1,
+                priority=Priority.METADATA,
+                required=False,
+            ),
+        )
+        self._funding_hours: dict[str, int] = {}
+        depth = DepthRule(
+            f"{base}/fapi/v1/depth?symbol={{symbol}}&limit={{limit}}",
+            DEPTHS,
+            joins=joins,
+            continues=chains,
+            countable=False,
+        )
+        root = settings.api.ws_url.rstrip("/")
+        self._markets = {
+            route: Market(f"{root}/{route}/ws", FUTURES, channels, depth, self._funding_hours)
+            for route, channels in ROUTES.items()
+        }
+
+    def instruments(self, bodies: Sequence[bytes]) -> list[Instrument]:
+        """The symbols of exchangeInfo whose contract is `PERPETUAL`; raises ValueError when it
+        cannot be read.
+
+        Dated futures have the same base and quote, and are another market; perpetuals on shares
+        and metals (`TRADIFI_PERPETUAL`) keep the hours of theirs; what is margined in its own
+        base is COIN-M's. `fundingInfo` names the
+        symbols that are not funded every 8 hours; without it (empty, unreadable) what was known
+        holds, at first that all are.
+        """
+        info, funding, *_ = *bodies, b""
+        try:
+            symbols = read_exchange_info(info).symbols
+        except UNREADABLE as error:
+            raise ValueError(f"exchangeInfo cannot be read: {error}") from error
+        with contextlib.suppress(*UNREADABLE):
+            rows = read_funding_info(funding)
+            self._funding_hours.clear()
+            self._funding_hours.update((row.symbol, row.fundingIntervalHours) for row in rows)
+        return [
+            Instrument(
+                self.exchange,
+                self.market_type,
+                f"{row.baseAsset}-{row.quoteAsset}".upper(),
+                row.symbol,
+                row.baseAsset,
+                row.quoteAsset,
+                trading=row.status == "TRADING",
+            )
+            for row in symbols
+            if row.contractType == "PERPETUAL" and row.marginAsset != row.baseAsset
+        ]
+
+    def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
+        """Shards by route; within one, an instrument's streams share a connection."""
+        shards: list[Shard] = []
+        for route, market in self._markets.items():
+            prefix = f"{self.name}/{route}/"
+            groups = spread(
+                [want for want in wants if want.data_type in market.channels],
+                [shard for shard in current if shard.id.startswith(prefix)],
+                self.manners.streams_per_connection,
+            )
+            shards += [
+                BinanceShard(f"{prefix}{number}", tuple(group), market, self.settings)
+                for number, group in enumerate(groups)
+            ]
+        return shards
+
+    def polls(self, wants: Sequence[Want]) -> list[Poll]:
+        """One a stream, spread over their periods, within what Binance allows.
+
+        Open interest: every 10 s, or as often as 40 % of the weight that is used allows: 500
+        symbols at 2400 × 0.75 × 0.4 = 720 a minute come round every 42 s. Ratios: each row of
+        five minutes soon after it is complete, at `rest_share` of 1000 requests in five minutes;
+        what takes more (two ratios of 500 symbols are 1000) comes round every second row, and
+        each answer holds the rows between.
+        """
+        limits, polls = self.manners, list[Poll]()
+        open_interest = [want for want in wants if want.data_type is DataType.OPEN_INTEREST]
+        weight_a_second = (
+            limits.rest_weight * limits.rest_share * OPEN_INTEREST_SHARE / limits.rest_window
+        )
+        period = max(OPEN_INTEREST_PERIOD, math.ceil(len(open_interest) / weight_a_second))
+        for number, want in enumerate(open_interest):
+            offset = period * number / len(open_interest)
+            polls.append(
+                OpenInterestPoll(want, self._base_url, period, offset, self._connection(want))
+            )
+        ratios = [want for want in wants if want.data_type in PATHS]
+        apart = ROW_SECONDS / (RATIO_REQUESTS * limits.rest_share)
+        rounds = math.ceil(len(ratios) * apart / ROW_SECONDS)
+        for number, want in enumerate(ratios):
+            period = float(ROW_SECONDS * rounds)
+            offset = (RATIO_DELAY + number * apart) % period
+            polls.append(RatioPoll(want, self._base_url, period, offset, self._connection(want)))
+        return polls
+
+    def _connection(self, want: Want) -> str:
+        return f"{self.name}/{want.data_type}"

@@ -1,0 +1,42 @@
+"""Which streams share a connection."""
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from marketprism.feeds.binance.market import Market
+from marketprism.feeds.binance.session import BinanceSession
+from marketprism.feeds.venue import Cursor, Session, Shard, Stream, Want
+from marketprism.settings import VenueConfig
+
+
+@attrs.frozen
+class BinanceShard:
+    """What one connection carries."""
+
+    id: str
+    wants: tuple[Want, ...]
+    market: Market
+    settings: VenueConfig
+
+    def open(self, cursors: Mapping[Stream, Cursor]) -> Session:
+        return BinanceSession(self.id, self.market, self.settings, self.wants, cursors)
+
+
+def spread(wants: Sequence[Want], current: Sequence[Shard], room: int) -> list[list[Want]]:
+    """Wants by connection: an instrument's share one, and they are filled one by one.
+
+    What is in `current` stays where it is, in that order.
+    """
+    wanted = set(wants)
+    groups = [[want for want in shard.wants if want in wanted] for shard in current]
+    placed = {want for group in groups for want in group}
+    by_instrument: dict[str, list[Want]] = {}
+    for want in wants:
+        if want not in placed:
+            by_instrument.setdefault(want.instrument.native_id, []).append(want)
+    for together in by_instrument.values():
+        if not groups or len(groups[-1]) + len(together) > room:
+            groups.append([])
+        groups[-1] += together
+    return groups

@@ -1,0 +1,191 @@
+"""What Binance has over REST only: open interest, and the long/short ratios."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import quote
+
+import attrs
+
+from marketprism.feeds import decimals
+from marketprism.feeds.binance.messages import (
+    UNREADABLE,
+    RatioRow,
+    read_failure,
+    read_open_interest,
+    read_ratios,
+)
+from marketprism.feeds.venue import (
+    Cursor,
+    Fetch,
+    Fetched,
+    FetchFailed,
+    Moment,
+    Park,
+    Reject,
+    Stream,
+    Turn,
+    Want,
+)
+from marketprism.records import AllAccountRatio, DataType, OpenInterest, TopPositionRatio
+
+INVALID_SYMBOL = -1121
+SAMPLE_BYTES = 200
+ROW_SECONDS: Final = 300
+"""The ratios come in rows of five minutes, the shortest that is offered."""
+_ROW: Final = ROW_SECONDS * 1_000_000_000
+FEW_ROWS, MANY_ROWS = 30, 500
+"""How many rows are asked for: as a rule, and while rows may have been missed. Binance gives no
+more than 500, which is 41 hours."""
+
+Answer = Fetched | FetchFailed
+Cursors = Mapping[Stream, Cursor]
+
+
+@attrs.define(eq=False)
+class OpenInterestPoll:
+    """`GET /fapi/v1/openInterest`: what is open now, weight 1."""
+
+    want: Want
+    base_url: str
+    period: float
+    offset: float
+    connection: str
+
+    @property
+    def request(self) -> Fetch:
+        symbol = quote(self.want.instrument.native_id, safe="")
+        return Fetch(f"{self.base_url}/fapi/v1/openInterest?symbol={symbol}", weight=1)
+
+    def read(self, answer: Answer, cursors: Cursors, now: Moment) -> Turn:
+        """A record when the exchange's time has moved on. A poll that failed is time out of
+        contact: a gap, which ends with the next record.
+        """
+        instrument, cursor = self.want.instrument, cursors[self.want.stream]
+        if isinstance(answer, FetchFailed):
+            cursor.lose("disconnect")
+            return _failed(self.want, answer)
+        try:
+            body = read_open_interest(answer.body)
+            if body.symbol != instrument.native_id:
+                raise decimals.NotANumber(f"it is of {body.symbol[:40]!r}")
+            open_interest = decimals.unsigned(body.openInterest)
+        except (*UNREADABLE, decimals.NotANumber) as error:
+            cursor.lose("disconnect")
+            return _unreadable(answer, error)
+        told_at = body.time * 1_000_000
+        if cursor.event_time is not None and told_at <= cursor.event_time:
+            return Turn()
+        gap = cursor.close(instrument, self.want.data_type, now.wall, self.connection)
+        cursor.event_time, cursor.received = told_at, now.wall
+        record = OpenInterest(instrument, told_at, now.wall, open_interest)
+        return Turn([record] if gap is None else [gap, record])
+
+
+@attrs.define(eq=False)
+class RatioPoll:
+    """One of the ratios under `GET /futures/data`, which tell the latest rows of five minutes.
+
+    What an outage of ours left out is among the rows of the next answer. Only what they do not
+    hold is a gap.
+    """
+
+    want: Want
+    base_url: str
+    period: float
+    offset: float
+    connection: str
+    caught_up: bool = False
+    """Nothing can have been missed since the last answer: a few rows are enough."""
+
+    @property
+    def request(self) -> Fetch:
+        symbol = quote(self.want.instrument.native_id, safe="")
+        rows = FEW_ROWS if self.caught_up else MANY_ROWS
+        return Fetch(
+            f"{self.base_url}/futures/data/{PATHS[self.want.data_type]}"
+            f"?symbol={symbol}&period=5m&limit={rows}",
+            # Not counted in weight, but in requests; the period keeps within those.
+            weight=0,
+        )
+
+    def read(self, answer: Answer, cursors: Cursors, now: Moment) -> Turn:
+        """The rows past the cursor, oldest first; at the very first, the newest one."""
+        asked_few, self.caught_up = self.caught_up, False
+        if isinstance(answer, FetchFailed):
+            return _failed(self.want, answer)
+        try:
+            rows = self._rows(answer.body)
+        except (*UNREADABLE, decimals.NotANumber) as error:
+            return _unreadable(answer, error)
+        cursor = cursors[self.want.stream]
+        last = cursor.event_time
+        news = [row for row in rows if last is None or row[0] > last]
+        if last is not None and asked_few and len(news) == len(rows) and self._hole(last, news):
+            # The next answer holds more of them.
+            return Turn()
+        self.caught_up = True
+        turn = Turn()
+        for told_at, row in news if last is not None else news[-1:]:
+            self._publish(told_at, row, cursor, now, turn)
+        return turn
+
+    @staticmethod
+    def _hole(last: int, news: Sequence[tuple[int, RatioRow]]) -> bool:
+        return bool(news) and news[0][0] - last > _ROW
+
+    def _rows(self, body: bytes) -> list[tuple[int, RatioRow]]:
+        """By their time, each time once. Raises NotANumber, msgspec.DecodeError."""
+        rows: dict[int, RatioRow] = {}
+        for row in read_ratios(body):
+            if row.symbol not in (None, self.want.instrument.native_id):
+                raise decimals.NotANumber(f"it is of {row.symbol[:40]!r}")
+            for text in (row.longShortRatio, row.longAccount, row.shortAccount):
+                decimals.unsigned(text)
+            rows[int(row.timestamp) * 1_000_000] = row
+        return sorted(rows.items(), key=lambda item: item[0])
+
+    def _publish(
+        self, told_at: int, row: RatioRow, cursor: Cursor, now: Moment, turn: Turn
+    ) -> None:
+        instrument, data_type = self.want.instrument, self.want.data_type
+        if cursor.event_time is not None and told_at - cursor.event_time > _ROW:
+            cursor.lose("disconnect")
+            if (gap := cursor.close(instrument, data_type, now.wall, self.connection)) is not None:
+                turn.records.append(gap)
+        # The row after the last one: nothing was missed, whatever happened between.
+        cursor.gap = None
+        cursor.event_time, cursor.received = told_at, now.wall
+        turn.records.append(
+            RECORDS[data_type](
+                instrument,
+                told_at,
+                now.wall,
+                row.longShortRatio,
+                row.longAccount,
+                row.shortAccount,
+                "5m",
+            )
+        )
+
+
+PATHS: Final[Mapping[DataType, str]] = {
+    DataType.LSR_TOP_POSITION: "topLongShortPositionRatio",
+    DataType.LSR_ALL_ACCOUNT: "globalLongShortAccountRatio",
+}
+RECORDS: Final[Mapping[DataType, type[TopPositionRatio] | type[AllAccountRatio]]] = {
+    DataType.LSR_TOP_POSITION: TopPositionRatio,
+    DataType.LSR_ALL_ACCOUNT: AllAccountRatio,
+}
+
+
+def _failed(want: Want, answer: FetchFailed) -> Turn:
+    """Nothing follows, but that an unknown symbol is given up; the poll comes round again."""
+    try:
+        unknown = answer.status == 400 and read_failure(answer.body).code == INVALID_SYMBOL
+    except UNREADABLE:
+        unknown = False
+    return Turn(steps=[Park(want.stream, "the exchange does not know this symbol")] * unknown)
+
+
+def _unreadable(answer: Fetched, error: Exception) -> Turn:
+    return Turn(steps=[Reject("unreadable answer", str(error), answer.body[:SAMPLE_BYTES])])

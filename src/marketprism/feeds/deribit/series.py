@@ -1,0 +1,243 @@
+"""One volatility index, without holes over a reconnect.
+
+The first value of a new connection shows what is missing: everything between the last value that
+was published and this one. It is asked of `public/get_volatility_index_data`; live values wait
+meanwhile, and are published after it.
+
+What REST has are candles, of a second or a minute. A candle is published as what it says for
+certain: at its end, the index was at its close. So a minute and its last second say the same, and
+no value is dated before it was known. Only ends between the two live values are taken: they never
+precede what is published, nor follow what comes next, nor share a time with either.
+
+A filled hole is no gap. It is one when the exchange does not answer in time, or its candles leave
+a part of it open.
+"""
+
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+import attrs
+
+from marketprism.feeds import continuity, decimals
+from marketprism.feeds.deribit.messages import UNREADABLE, read_page
+from marketprism.feeds.venue import (
+    Fetch,
+    Fetched,
+    FetchFailed,
+    Moment,
+    Priority,
+    Reject,
+    StreamState,
+    Turn,
+)
+from marketprism.records import VolatilityIndex
+
+SECOND: Final = 1_000_000_000
+MILLISECOND: Final = 1_000_000
+PATIENCE: Final = 30 * SECOND
+"""How long live values wait for those before them."""
+RETRY_AFTER: Final = 2 * SECOND
+MAX_HELD: Final = 1_000
+FINE, COARSE = 1, 60
+"""Seconds of a candle. Deribit has these two, and some that are longer."""
+FINE_UP_TO: Final = 1_000 * SECOND
+"""The longest hole that is filled second by second: Deribit gives some 1000 candles a page."""
+MAX_PAGES: Final = 5
+LONGEST_STEP: Final = 2 * COARSE * SECOND
+"""Between two values; more between them is a hole."""
+RESET_AFTER: Final = 3
+"""So many values in a row before the last one: that one's time was wrong."""
+SAMPLE_BYTES: Final = 200
+
+
+class Tag(NamedTuple):
+    """Which answer this is."""
+
+    native_id: str
+    attempt: int
+
+
+@attrs.define(eq=False)
+class Filling:
+    """A hole, and what is known of it so far."""
+
+    after: int
+    before: int
+    """Nanoseconds: what is missing lies between, and is neither."""
+    deadline: int
+    resolution: int
+    end: int
+    """Milliseconds: the `end_timestamp` of the page that is asked for."""
+    pages: int = 0
+    values: dict[int, str] = attrs.field(factory=dict)
+    """By their time."""
+    retry_at: int | None = None
+
+    def filled(self) -> bool:
+        """No step from value to value is longer than it may be, and there is a value at all
+        where there must be.
+        """
+        times = [self.after, *sorted(self.values), self.before]
+        if not self.values and self.before - self.after > 2 * self.resolution * SECOND:
+            return False
+        return all(later - earlier <= LONGEST_STEP for earlier, later in pairwise(times))
+
+
+@attrs.define(eq=False)
+class Series:
+    """One index on one connection."""
+
+    state: StreamState
+    base_url: str
+    connection: str
+    joined: bool = False
+    """Its first value has come, so that the rest follows it."""
+    filling: Filling | None = None
+    held: list[VolatilityIndex] = attrs.field(factory=list)
+    attempt: int = 0
+    behind: int = 0
+
+    def restart(self) -> None:
+        """It is subscribed anew: the next value is a first one."""
+        self.joined, self.filling, self.held = False, None, []
+        self.attempt += 1
+
+    def hear(self, told_at: int, value: str, now: Moment, turn: Turn) -> None:
+        """A live value."""
+        record = self._record(told_at, value, now)
+        if self.filling is not None:
+            self.held.append(record)
+            if len(self.held) > MAX_HELD:
+                self._finish(now, turn)
+        elif self.joined:
+            self._publish(record, now, turn)
+        else:
+            self._join(record, now, turn)
+
+    def answered(
+        self, attempt: int, answer: Fetched | FetchFailed, now: Moment, turn: Turn
+    ) -> None:
+        """A page of what is missing, or why there is none."""
+        filling = self.filling
+        if filling is None or attempt != self.attempt:
+            return
+        if isinstance(answer, FetchFailed):
+            self._failed(filling, answer, now, turn)
+            return
+        try:
+            page = read_page(answer.body).result
+            for begun_at, _, _, _, close in page.data:
+                told_at = begun_at * MILLISECOND + filling.resolution * SECOND
+                if filling.after < told_at < filling.before:
+                    filling.values[told_at] = decimals.from_json(bytes(close))
+        except (*UNREADABLE, decimals.NotANumber) as error:
+            turn.steps.append(Reject("unreadable answer", str(error), answer.body[:SAMPLE_BYTES]))
+            filling.retry_at = now.monotonic + RETRY_AFTER
+            return
+        filling.pages += 1
+        older = page.continuation
+        if (
+            older is not None
+            and filling.after // MILLISECOND < older < filling.end
+            and filling.pages < MAX_PAGES
+        ):
+            filling.end = older
+            turn.steps.append(self._ask(filling))
+        else:
+            self._finish(now, turn)
+
+    def tick(self, now: Moment, turn: Turn) -> None:
+        """Ask again when it is time; give up when it is too late."""
+        if (filling := self.filling) is None:
+            return
+        if now.monotonic >= filling.deadline:
+            self._finish(now, turn)
+        elif filling.retry_at is not None and now.monotonic >= filling.retry_at:
+            filling.retry_at = None
+            turn.steps.append(self._ask(filling))
+
+    def _join(self, record: VolatilityIndex, now: Moment, turn: Turn) -> None:
+        cursor, told_at = self.state.cursor, record.timestamp
+        self.joined = True
+        assert told_at is not None
+        if cursor.event_time is None or told_at <= cursor.event_time:
+            self._publish(record, now, turn)
+            return
+        cursor.lose("disconnect")
+        hole = told_at - cursor.event_time
+        self.held = [record]
+        self.filling = Filling(
+            after=cursor.event_time,
+            before=told_at,
+            deadline=now.monotonic + PATIENCE,
+            resolution=FINE if hole <= FINE_UP_TO else COARSE,
+            end=told_at // MILLISECOND,
+        )
+        if hole <= 2 * FINE * SECOND:
+            # No candle ends between that is not one of the two.
+            self._finish(now, turn)
+            return
+        self.state.detail = "waiting for what was missed"
+        turn.steps.append(self._ask(self.filling))
+
+    def _ask(self, filling: Filling) -> Fetch:
+        self.attempt += 1
+        begin = filling.after // MILLISECOND - filling.resolution * 1_000
+        return Fetch(
+            f"{self.base_url}/api/v2/public/get_volatility_index_data"
+            f"?currency={self.state.instrument.symbol}&start_timestamp={begin}"
+            f"&end_timestamp={filling.end}&resolution={filling.resolution}",
+            Tag(self.state.instrument.native_id, self.attempt),
+            priority=Priority.RESYNC,
+        )
+
+    def _failed(self, filling: Filling, answer: FetchFailed, now: Moment, turn: Turn) -> None:
+        """Again soon, and by the minute where the exchange would not tell it by the second."""
+        if answer.status == 400 and filling.resolution != FINE:
+            self._finish(now, turn)
+            return
+        if answer.status == 400:
+            filling.resolution = COARSE
+        wait = max(RETRY_AFTER, round((answer.retry_after or 0.0) * SECOND))
+        filling.retry_at = now.monotonic + wait
+        if filling.retry_at >= filling.deadline:
+            self._finish(now, turn)
+
+    def _finish(self, now: Moment, turn: Turn) -> None:
+        """What was missed, then what has waited for it; a gap before, where a part is missing."""
+        filling, held, self.filling, self.held = self.filling, self.held, None, []
+        assert filling is not None
+        self.attempt += 1
+        if filling.filled():
+            self.state.cursor.gap = None
+        for told_at, value in sorted(filling.values.items()):
+            self._publish(self._record(told_at, value, now), now, turn)
+        for record in held:
+            self._publish(record, now, turn)
+
+    def _publish(self, record: VolatilityIndex, now: Moment, turn: Turn) -> None:
+        state, told_at = self.state, record.timestamp
+        last = state.cursor.event_time
+        assert told_at is not None
+        if last is not None and told_at <= last:
+            self.behind += told_at < last
+            if told_at == last or self.behind < RESET_AFTER:
+                # Told already; so nothing is missing up to it.
+                state.cursor.gap = None if told_at == last else state.cursor.gap
+                state.duplicates += 1
+                return
+            state.cursor.lose("sequence")
+        self.behind = 0
+        gap = continuity.accept_uncounted(state, told_at, now, self.connection)
+        turn.records += [record] if gap is None else [gap, record]
+
+    def _record(self, told_at: int, value: str, now: Moment) -> VolatilityIndex:
+        instrument = self.state.instrument
+        return VolatilityIndex(
+            instrument,
+            told_at,
+            now.wall,
+            volatility_index=value,
+            currency=instrument.symbol,
+            index_name=instrument.native_id,
+        )

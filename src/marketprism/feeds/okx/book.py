@@ -1,0 +1,352 @@
+"""How a book is kept in step with OKX's `books` channel.
+
+The source is the API guide's "WS / Order book channel". A snapshot comes first, then updates that
+each name the `seqId` they follow (`prevSeqId`). Out of step, the one instrument is subscribed
+again. Where no snapshot comes on the wire, one is fetched over REST: it joins the updates that
+were heard where `prevSeqId <= seqId(snapshot) < seqId`.
+
+`seqId`s grow without counting, so a gap's bounds say where, never how many. They also may start
+over (maintenance): the update that says so follows the last one, and all goes on from its number.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import attrs
+
+from marketprism.feeds import decimals
+from marketprism.feeds.okx.chain import Backlog, Heard, continued, published
+from marketprism.feeds.okx.checksum import checksum
+from marketprism.feeds.okx.messages import (
+    UNKNOWN_INSTRUMENT,
+    UNREADABLE,
+    Book,
+    answer_code,
+    nanoseconds,
+    read_answer,
+    read_book,
+)
+from marketprism.feeds.venue import (
+    Fetch,
+    Fetched,
+    FetchFailed,
+    Moment,
+    Park,
+    Phase,
+    Priority,
+    Reject,
+    StreamState,
+    Turn,
+)
+from marketprism.orderbook import OrderBook
+from marketprism.records import OrderBookRecord
+from marketprism.settings import OrderbookOptions
+
+SECOND: Final = 1_000_000_000
+SNAPSHOT_WITHIN: Final = 5 * SECOND
+"""From a subscription's acknowledgement; later, the snapshot is fetched over REST."""
+BOOKS_WEIGHT: Final = 1
+FIRST_RETRY, LONGEST_RETRY = SECOND // 2, 60 * SECOND
+STEADY_AFTER: Final = 60 * SECOND
+"""In step for so long, the next loss is a new one, not a retry that failed."""
+CLOCKS_APART: Final = 5 * SECOND
+"""How far the times of a fetched snapshot and of updates within it may differ."""
+
+
+class Tag(NamedTuple):
+    """Which answer this is."""
+
+    native_id: str
+    attempt: int
+
+
+@attrs.define(eq=False)
+class BookStream:
+    """One book of one connection."""
+
+    state: StreamState
+    url: str
+    """Where a snapshot can be fetched."""
+    options: OrderbookOptions
+    connection: str
+    book: OrderBook | None = None
+    """None while out of step. Native quantities: they are what checksums are of."""
+    behind: bool = False
+    """The book is older than what was published, and catches up before it is shown."""
+    joining: bool = False
+    """The book was fetched, and no update has joined it yet."""
+    backlog: Backlog = attrs.field(factory=Backlog)
+    attempt: int = 0
+    """Which answer is awaited; earlier ones are not wanted any more."""
+    failures: int = 0
+    acknowledged_at: int | None = None
+    fetch_at: int | None = None
+    resubscribe_at: int | None = None
+    in_step_since: int = 0
+    snapshot_due: int | None = None
+    snapshot_id: int | None = None
+
+    def subscribed(self, now: Moment) -> None:
+        """The exchange confirmed it: a snapshot is due."""
+        self.acknowledged_at = now.monotonic
+        if self.book is None:
+            self.fetch_at = now.monotonic + SNAPSHOT_WITHIN
+
+    def restart(self) -> None:
+        """Its subscription is being renewed: forget the book and whatever is under way."""
+        self._forget("resynchronising")
+        self.acknowledged_at = None
+
+    def hear(self, action: str | None, update: Book, now: Moment, turn: Turn) -> None:
+        """A snapshot or an update of the channel. Raises NotANumber."""
+        decimals.levels(update.bids, update.asks)
+        instrument = self.state.instrument
+        bids, asks = published(instrument, update.bids), published(instrument, update.asks)
+        event_time = nanoseconds(update.ts)
+        if action == "snapshot":
+            self._replace(update, event_time, now, turn)
+            return
+        if update.prevSeqId is None or action != "update":
+            raise decimals.NotANumber(f"nothing tells what this follows: {action!r}")
+        heard = Heard(update.seqId, update.prevSeqId, event_time, now.wall, update, bids, asks)
+        if self.book is None:
+            self.state.duplicates += not self.backlog.add(heard)
+        elif heard.sequence == heard.previous and not bids and not asks:
+            self._kept_alive(heard, self.book, now, turn)
+        elif self._follows(heard, self.book):
+            self._apply(heard, self.book, now, turn)
+        elif self._passed(heard, self.book):
+            self.state.duplicates += 1
+        else:
+            self._out_of_step("an update was missed", now)
+
+    def answered(
+        self, attempt: int, answer: Fetched | FetchFailed, now: Moment, turn: Turn
+    ) -> None:
+        """A fetched snapshot, or a reason to ask again later."""
+        if attempt != self.attempt or self.book is not None or self.state.phase is Phase.PARKED:
+            return
+        body = answer.body
+        if answer_code(body) == UNKNOWN_INSTRUMENT:
+            self.state.phase = Phase.PARKED
+            self.state.detail = "the exchange does not know this instrument"
+            self.fetch_at = self.resubscribe_at = None
+            stream = (self.state.data_type, self.state.instrument.native_id)
+            turn.steps.append(Park(stream, self.state.detail))
+        elif isinstance(answer, FetchFailed):
+            said = "no answer" if answer.status is None else f"status {answer.status}"
+            self._later(now, f"no snapshot: {said}", answer.retry_after)
+        else:
+            self._fetched(answer, now, turn)
+
+    def tick(self, now: Moment, turn: Turn) -> None:
+        """Fetch a snapshot when none came, and publish one when it is due."""
+        if self.fetch_at is not None and now.monotonic >= self.fetch_at:
+            self.ask(turn)
+        if self.book is None or self.behind:
+            return
+        if now.monotonic - self.in_step_since > STEADY_AFTER:
+            self.failures = 0
+        if self.snapshot_due is not None and now.monotonic >= self.snapshot_due:
+            self.snapshot_due = now.monotonic + round(self.options.snapshot_interval * SECOND)
+            if self.book.last_id != self.snapshot_id:
+                self.restate(0, now, turn)
+
+    def ask(self, turn: Turn) -> None:
+        """Fetch a snapshot over REST."""
+        self.fetch_at = self.resubscribe_at = None
+        self.attempt += 1
+        tag = Tag(self.state.instrument.native_id, self.attempt)
+        known = self.state.cursor.received is not None
+        priority = Priority.RESYNC if known else Priority.FIRST_SNAPSHOT
+        turn.steps.append(Fetch(self.url, tag, BOOKS_WEIGHT, priority))
+
+    def restate(self, heals: int, now: Moment, turn: Turn) -> None:
+        """Publish the book as it is now; nothing while out of step."""
+        if (book := self.book) is None or self.behind:
+            return
+        bids, asks = book.top(self.options.depth)
+        instrument = self.state.instrument
+        turn.records.append(
+            OrderBookRecord(
+                instrument,
+                book.event_time,
+                now.wall,
+                update_type="snapshot",
+                bids=published(instrument, bids),
+                asks=published(instrument, asks),
+                first_update_id=None,
+                last_update_id=book.last_id,
+                heals=heals,
+            )
+        )
+        self.snapshot_id = book.last_id
+        self.state.records += 1
+        self._accepted(book.last_id, book.event_time, now.wall, now)
+
+    def _replace(self, snapshot: Book, event_time: int, now: Moment, turn: Turn) -> None:
+        """A snapshot on the wire, asked for or not: it is the book."""
+        heard = self.backlog.updates
+        self.book = OrderBook(snapshot.bids, snapshot.asks, snapshot.seqId, event_time)
+        self.joining = False
+        if self._agrees(snapshot, self.book, now):
+            self._settle(heard, now, turn)
+
+    def _fetched(self, answer: Fetched, now: Moment, turn: Turn) -> None:
+        try:
+            (element,) = read_answer(answer.body).data
+            snapshot = read_book(element)
+            decimals.levels(snapshot.bids, snapshot.asks)
+            published(self.state.instrument, [*snapshot.bids, *snapshot.asks])
+            event_time = nanoseconds(snapshot.ts)
+        except (*UNREADABLE, ValueError) as error:
+            turn.steps.append(Reject("unreadable snapshot", str(error), answer.body[:200]))
+            self._later(now, f"its snapshot cannot be read: {error}")
+            return
+        heard = self.backlog.updates
+        if not heard and (self.acknowledged_at is None or answer.asked < self.acknowledged_at):
+            # Silence proves nothing of what came before the subscription stood.
+            self._later(now, "its snapshot was asked for before the subscription stood")
+            return
+        if not self.backlog.reaches(snapshot.seqId):
+            self._later(now, "its snapshot is older than the stream")
+            return
+        book = OrderBook(snapshot.bids, snapshot.asks, snapshot.seqId, event_time)
+        beyond = [update for update in heard if update.sequence > snapshot.seqId]
+        for update in beyond:
+            book.apply(update.native.bids, update.native.asks, update.sequence, update.event_time)
+        self.book = book
+        self.joining = not beyond
+        self._settle(heard, now, turn)
+
+    def _settle(self, heard: Sequence[Heard], now: Moment, turn: Turn) -> None:
+        """There is a book: join it to what was published last, or tell that it does not."""
+        cursor, state, book = self.state.cursor, self.state, self.book
+        assert book is not None
+        self.backlog = Backlog()
+        self.attempt += 1
+        self.fetch_at = self.resubscribe_at = None
+        known = cursor.last_id
+        tail = [] if known == book.last_id else continued(heard, known)
+        # A server may lag behind the one that was heard last; one whose clock is further on counts
+        # anew.
+        self.behind = (
+            known is not None
+            and tail is None
+            and book.last_id < known
+            and book.event_time is not None
+            and cursor.event_time is not None
+            and book.event_time <= cursor.event_time
+        )
+        if self.behind:
+            state.phase, state.detail = Phase.ACKNOWLEDGED, "catching up with what was published"
+            return
+        heals = 0
+        if known is not None and tail is not None:
+            # Nothing is missing after all: what the snapshot holds is published as it came.
+            cursor.gap = None
+            for update in tail:
+                self._publish(update, update.previous, now, turn)
+        elif known is not None:
+            cursor.lose("sequence")
+            bounds = (known + 1, book.last_id) if book.last_id > known else None
+            gap = cursor.close(state.instrument, state.data_type, now.wall, self.connection, bounds)
+            if gap is not None:
+                state.gaps += 1
+                turn.records.append(gap)
+                heals = gap.started_at
+        state.phase, state.detail = Phase.LIVE, None
+        self.in_step_since = now.monotonic
+        self.restate(heals, now, turn)
+        interval = self.options.snapshot_interval
+        self.snapshot_due = now.monotonic + round(interval * SECOND) if interval else None
+
+    def _follows(self, heard: Heard, book: OrderBook) -> bool:
+        if heard.previous == book.last_id:
+            return heard.sequence != heard.previous
+        return self.joining and heard.previous <= book.last_id < heard.sequence
+
+    def _passed(self, heard: Heard, book: OrderBook) -> bool:
+        """In the book already. An older number at a later time is a doubt, not a repetition."""
+        latest = book.event_time or 0
+        return heard.sequence <= book.last_id and heard.event_time <= latest + (
+            CLOCKS_APART if self.joining else 0
+        )
+
+    def _kept_alive(self, heard: Heard, book: OrderBook, now: Moment, turn: Turn) -> None:
+        """Nothing changed for a minute: it proves that the stream lives, and where it stands."""
+        if heard.sequence == book.last_id or (self.joining and heard.sequence < book.last_id):
+            self.state.last_record = now.monotonic
+            if self.behind:
+                book.event_time = heard.event_time
+                self._settle([], now, turn)
+        elif self._passed(heard, book):
+            self.state.duplicates += 1
+        else:
+            self._out_of_step("an update was missed", now)
+
+    def _apply(self, heard: Heard, book: OrderBook, now: Moment, turn: Turn) -> None:
+        followed = book.last_id
+        native = heard.native
+        book.apply(native.bids, native.asks, heard.sequence, heard.event_time)
+        self.joining = False
+        if not self._agrees(native, book, now):
+            return
+        if self.behind:
+            self._settle([heard], now, turn)
+        else:
+            self._publish(heard, followed, now, turn)
+
+    def _agrees(self, said: Book, book: OrderBook, now: Moment) -> bool:
+        """Whether the checksum, where there is one, is that of the book."""
+        if said.checksum == 0 or said.checksum == checksum(book):
+            return True
+        self._out_of_step("its checksum does not agree", now)
+        return False
+
+    def _publish(self, heard: Heard, followed: int, now: Moment, turn: Turn) -> None:
+        if self.options.mode == "updates":
+            self.state.records += 1
+            turn.records.append(
+                OrderBookRecord(
+                    self.state.instrument,
+                    heard.event_time,
+                    heard.wall,
+                    update_type="update",
+                    bids=heard.bids,
+                    asks=heard.asks,
+                    first_update_id=None,
+                    last_update_id=heard.sequence,
+                    prev_update_id=followed,
+                )
+            )
+        self._accepted(heard.sequence, heard.event_time, heard.wall, now)
+
+    def _forget(self, why: str) -> None:
+        self.book = None
+        self.backlog = Backlog()
+        self.attempt += 1
+        self.fetch_at = self.resubscribe_at = None
+        self.state.phase, self.state.detail = Phase.ACKNOWLEDGED, why
+
+    def _out_of_step(self, why: str, now: Moment) -> None:
+        self.state.cursor.lose("sequence")
+        self.state.resyncs += 1
+        self._forget(f"resynchronising: {why}")
+        wait = min(FIRST_RETRY << min(self.failures, 10), LONGEST_RETRY) if self.failures else 0
+        self.failures += 1
+        self.resubscribe_at = now.monotonic + wait
+
+    def _later(self, now: Moment, why: str, least: float | None = None) -> None:
+        wait = min(FIRST_RETRY << min(self.failures, 10), LONGEST_RETRY)
+        self.failures += 1
+        self.attempt += 1
+        self.fetch_at = now.monotonic + max(wait, round((least or 0.0) * SECOND))
+        self.state.detail = why
+
+    def _accepted(self, last_id: int, event_time: int | None, wall: int, now: Moment) -> None:
+        state, cursor = self.state, self.state.cursor
+        cursor.last_id = last_id
+        cursor.event_time = event_time or cursor.event_time
+        cursor.received = max(wall, cursor.received or 0)
+        state.last_record = now.monotonic

@@ -1,0 +1,74 @@
+"""Updates of a book as they were heard, each naming the one it follows. Pure."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import attrs
+
+from marketprism.feeds.contracts import base_quantity
+from marketprism.feeds.okx.messages import Book
+from marketprism.instruments import Instrument
+from marketprism.records import Level
+
+MAX_BUFFERED: Final = 3_000
+"""Updates that wait for a snapshot: five minutes of a book at its full pace."""
+
+
+class Heard(NamedTuple):
+    """One update."""
+
+    sequence: int
+    previous: int
+    event_time: int
+    """Nanoseconds."""
+    wall: int
+    """When it was read."""
+    native: Book
+    """As the exchange said it, contracts and all."""
+    bids: Sequence[Level]
+    asks: Sequence[Level]
+
+
+def published(instrument: Instrument, levels: Sequence[Level]) -> list[Level]:
+    """Native levels as they are published: in the base asset, price and quantity alone."""
+    if instrument.contract_size is None:
+        return [(level[0], level[1]) for level in levels]
+    return [(level[0], base_quantity(instrument, level[1], level[0])) for level in levels]
+
+
+@attrs.define
+class Backlog:
+    """What waits for a snapshot; always one chain without a hole."""
+
+    updates: list[Heard] = attrs.field(factory=list)
+
+    def add(self, heard: Heard) -> bool:
+        """Whether it is news; a keep-alive counts for some, and is not kept."""
+        updates = self.updates
+        if heard.sequence == heard.previous:
+            return True
+        if updates and heard.previous != updates[-1].sequence:
+            if heard.sequence <= updates[-1].sequence:
+                return False
+            # What went before can only join a snapshot that is newer than all of it.
+            updates.clear()
+        elif heard.sequence < heard.previous or len(updates) >= MAX_BUFFERED:
+            # Numbers that start over cannot be compared with those before.
+            updates.clear()
+        updates.append(heard)
+        return True
+
+    def reaches(self, sequence: int) -> bool:
+        """Whether nothing is missing between a snapshot at `sequence` and these."""
+        first = self.updates[0] if self.updates else None
+        return first is None or sequence >= min(first.previous, first.sequence)
+
+
+def continued(updates: Sequence[Heard], known: int | None) -> Sequence[Heard] | None:
+    """Those that go on from `known`, or None when none does."""
+    if updates and updates[-1].sequence == known:
+        return []
+    for number, update in enumerate(updates):
+        if update.previous == known:
+            return updates[number:]
+    return None

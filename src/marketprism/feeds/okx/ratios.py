@@ -1,0 +1,150 @@
+"""OKX's long/short ratios, polled over REST every five minutes. Pure.
+
+OKX tells one number, long ÷ short, whatever its size; the shares follow from it. Its rows come
+newest first, one for each five minutes, so that those after an outage fill what was missed.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Final
+from urllib.parse import quote
+
+import attrs
+
+from marketprism.feeds.decimals import unsigned
+from marketprism.feeds.okx.messages import (
+    UNKNOWN_INSTRUMENT,
+    UNREADABLE,
+    answer_code,
+    nanoseconds,
+    read_answer,
+    read_ratio,
+)
+from marketprism.feeds.venue import (
+    Cursor,
+    Fetch,
+    Fetched,
+    FetchFailed,
+    Moment,
+    Park,
+    Priority,
+    Reject,
+    Stream,
+    Turn,
+    Want,
+)
+from marketprism.instruments import Instrument
+from marketprism.records import AllAccountRatio, DataType, TopPositionRatio
+
+SECOND: Final = 1_000_000_000
+PERIOD: Final = "5m"
+PERIOD_SECONDS: Final = 300.0
+ROWS: Final = 24
+"""In one answer: two hours of outage are filled."""
+RATIO_WEIGHT: Final = 8
+FIRST_OFFSET: Final = 5.0
+"""Seconds from a row's time to its first request."""
+APART: Final = 0.5
+"""Seconds between two polls: on the average four in the two seconds in which OKX allows five."""
+SPREAD: Final = 560
+"""So many polls have offsets of their own within a period; the next share them again."""
+SAMPLE_BYTES: Final = 200
+PATHS: Final[Mapping[DataType, str]] = {
+    DataType.LSR_TOP_POSITION: "long-short-position-ratio-contract-top-trader",
+    DataType.LSR_ALL_ACCOUNT: "long-short-account-ratio-contract",
+}
+
+_wide: Final = Context(prec=200, rounding=ROUND_HALF_EVEN)
+_SHARE: Final = Decimal("0.0001")
+
+
+def shares(ratio: str) -> tuple[str, str]:
+    """The long and the short share of a ratio: four digits half-even, together one."""
+    value = Decimal(ratio)
+    share = _wide.divide(value, _wide.add(value, 1)).quantize(_SHARE, context=_wide)
+    return format(share, "f"), format(1 - share, "f")
+
+
+@attrs.frozen
+class RatioPoll:
+    """One ratio of one instrument."""
+
+    want: Want
+    request: Fetch
+    offset: float
+    connection: str
+    period: float = PERIOD_SECONDS
+
+    def read(
+        self, answer: Fetched | FetchFailed, cursors: Mapping[Stream, Cursor], now: Moment
+    ) -> Turn:
+        """The rows past the cursor, oldest first; without one the newest alone."""
+        turn = Turn()
+        code = answer_code(answer.body)
+        if code == UNKNOWN_INSTRUMENT:
+            turn.steps.append(Park(self.want.stream, "the exchange does not know this instrument"))
+            return turn
+        if isinstance(answer, FetchFailed):
+            return turn
+        if code != "0":
+            sample = answer.body[:SAMPLE_BYTES]
+            turn.steps.append(Reject("unreadable answer", f"code {code}", sample))
+            return turn
+        cursor = cursors[self.want.stream]
+        rows = self._rows(answer.body, turn)
+        if cursor.event_time is None:
+            rows = rows[-1:]
+        for happened, ratio in rows:
+            if cursor.event_time is None or happened > cursor.event_time:
+                self._publish(happened, ratio, cursor, now, turn)
+        return turn
+
+    def _rows(self, body: bytes, turn: Turn) -> list[tuple[int, str]]:
+        rows: dict[int, str] = {}
+        for raw in read_answer(body).data:
+            try:
+                time, ratio = read_ratio(raw)
+                rows.setdefault(nanoseconds(time), unsigned(ratio))
+            except (*UNREADABLE, ValueError) as error:
+                turn.steps.append(Reject("unfit event", str(error), bytes(raw)[:SAMPLE_BYTES]))
+        return sorted(rows.items())
+
+    def _publish(self, happened: int, ratio: str, cursor: Cursor, now: Moment, turn: Turn) -> None:
+        instrument, data_type = self.want.instrument, self.want.data_type
+        before = cursor.event_time
+        if before is not None and happened - before <= PERIOD_SECONDS * SECOND:
+            cursor.gap = None
+        elif before is not None:
+            cursor.lose("sequence")
+        gap = cursor.close(instrument, data_type, now.wall, self.connection)
+        if gap is not None:
+            turn.records.append(gap)
+        kind = TopPositionRatio if data_type is DataType.LSR_TOP_POSITION else AllAccountRatio
+        turn.records.append(kind(instrument, happened, now.wall, ratio, *shares(ratio), PERIOD))
+        cursor.event_time, cursor.received = happened, now.wall
+
+
+def ratio_polls(base_url: str, venue: str, wants: Sequence[Want]) -> list[RatioPoll]:
+    """A poll for each ratio that is wanted, spread over the period."""
+    chosen = [want for want in wants if want.data_type in PATHS]
+    return [
+        RatioPoll(
+            want,
+            Fetch(
+                _url(base_url, want.data_type, want.instrument),
+                tag=want.stream,
+                weight=RATIO_WEIGHT,
+                priority=Priority.POLL,
+            ),
+            FIRST_OFFSET + number % SPREAD * APART,
+            f"{venue}/{want.data_type}",
+        )
+        for number, want in enumerate(chosen)
+    ]
+
+
+def _url(base_url: str, data_type: DataType, instrument: Instrument) -> str:
+    return (
+        f"{base_url}/api/v5/rubik/stat/contracts/{PATHS[data_type]}"
+        f"?instId={quote(instrument.native_id, safe='')}&period={PERIOD}&limit={ROWS}"
+    )

@@ -1,0 +1,130 @@
+"""OKX's markets, as its documentation has them (API v5 guide, "WebSocket" and "Public Data").
+
+REST: OKX counts requests by endpoint, not weights. Here the budget of a host is its largest
+allowance, 40 books in 2 s, or 1200 a minute; what is allowed less often weighs more: instruments
+(20 / 2 s) 2, ratios (5 / 2 s) 8. That holds by the minute; within it, the offsets of the polls
+spread the ratios.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final
+
+import attrs
+
+from marketprism.feeds.okx.instruments import read_instruments
+from marketprism.feeds.okx.ratios import ratio_polls
+from marketprism.feeds.okx.session import OkxSession
+from marketprism.feeds.venue import (
+    Cursor,
+    Fetch,
+    Offer,
+    Poll,
+    Priority,
+    Session,
+    Shard,
+    Stream,
+    Want,
+)
+from marketprism.instruments import Instrument
+from marketprism.records import DataType
+from marketprism.settings import VenueConfig
+
+INSTRUMENTS_WEIGHT: Final = 2
+MOST_BOOKS: Final = 29
+"""OKX recommends fewer than 30 book channels a connection."""
+
+
+@attrs.frozen
+class OkxShard:
+    """What one connection carries."""
+
+    id: str
+    wants: tuple[Want, ...]
+    settings: VenueConfig
+
+    def open(self, cursors: Mapping[Stream, Cursor]) -> Session:
+        return OkxSession(self.id, self.settings, self.wants, cursors)
+
+
+class _OkxVenue:
+    """What OKX's markets have in common."""
+
+    name: ClassVar[str]
+    exchange: Final = "okx"
+    market_type: ClassVar[str]
+    offers: ClassVar[Mapping[DataType, Offer]]
+    instrument_type: ClassVar[str]
+    """OKX's `instType`."""
+
+    def __init__(self, settings: VenueConfig) -> None:
+        self.settings = settings
+        self.manners = settings.limits
+        self._base = settings.api.base_url.rstrip("/")
+        self.metadata = (
+            Fetch(
+                f"{self._base}/api/v5/public/instruments?instType={self.instrument_type}",
+                weight=INSTRUMENTS_WEIGHT,
+                priority=Priority.METADATA,
+            ),
+        )
+
+    def instruments(self, bodies: Sequence[bytes]) -> list[Instrument]:
+        """The rows of the one list. Raises ValueError when it cannot be read."""
+        (body,) = bodies
+        return read_instruments(body, self.market_type)
+
+    def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
+        """An instrument's streams share a connection; connections are filled one by one."""
+        streamed = [want for want in wants if self.offers[want.data_type].by == "stream"]
+        wanted = set(streamed)
+        groups = [[want for want in shard.wants if want in wanted] for shard in current]
+        placed = {want for group in groups for want in group}
+        by_instrument: dict[str, list[Want]] = {}
+        for want in streamed:
+            if want not in placed:
+                by_instrument.setdefault(want.instrument.native_id, []).append(want)
+        for together in by_instrument.values():
+            if not groups or not self._fits(groups[-1] + together):
+                groups.append([])
+            groups[-1] += together
+        return [
+            OkxShard(f"{self.name}/{number}", tuple(group), self.settings)
+            for number, group in enumerate(groups)
+        ]
+
+    def _fits(self, group: Sequence[Want]) -> bool:
+        books = sum(want.data_type is DataType.ORDERBOOK for want in group)
+        return len(group) <= self.manners.streams_per_connection and books <= MOST_BOOKS
+
+    def polls(self, wants: Sequence[Want]) -> list[Poll]:
+        """The ratios; spot has none."""
+        return [*ratio_polls(self._base, self.name, wants)]
+
+
+class OkxSpot(_OkxVenue):
+    """The venue `okx_spot`."""
+
+    name = "okx_spot"
+    market_type = "spot"
+    instrument_type = "SPOT"
+    offers: ClassVar[Mapping[DataType, Offer]] = {
+        DataType.ORDERBOOK: Offer("stream", 90.0),  # kept alive each 60 s
+        DataType.TRADE: Offer("stream", None),
+    }
+
+
+class OkxDerivatives(_OkxVenue):
+    """The venue `okx_derivatives`: perpetuals."""
+
+    name = "okx_derivatives"
+    market_type = "perpetual"
+    instrument_type = "SWAP"
+    offers: ClassVar[Mapping[DataType, Offer]] = {
+        DataType.ORDERBOOK: Offer("stream", 90.0),  # kept alive each 60 s
+        DataType.TRADE: Offer("stream", None),
+        DataType.FUNDING_RATE: Offer("stream", 180.0),  # pushed each 30 to 90 s
+        DataType.OPEN_INTEREST: Offer("stream", 60.0),  # pushed each 3 s
+        DataType.LIQUIDATION: Offer("stream", None),
+        DataType.LSR_TOP_POSITION: Offer("poll", 900.0),
+        DataType.LSR_ALL_ACCOUNT: Offer("poll", 900.0),
+    }

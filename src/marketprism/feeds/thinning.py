@@ -1,0 +1,24 @@
+"""How often a funding rate is published. Pure: the time is the event's own."""
+
+from typing import Final
+
+import attrs
+
+WINDOW: Final = 30 * 1_000_000_000
+"""Nanoseconds. Windows begin at multiples of it, so that two collectors choose the same events."""
+
+
+@attrs.define
+class FundingThinning:
+    """Published is what changed, else the first event of each window of event time."""
+
+    _said: tuple[str, int | None] | None = None
+    _window: int = -1
+
+    def due(self, rate: str, funding_time: int | None, event_time_ns: int) -> bool:
+        """Whether this event is to be published; it is then what later ones are compared with."""
+        window = event_time_ns // WINDOW
+        if (rate, funding_time) == self._said and window == self._window:
+            return False
+        self._said, self._window = (rate, funding_time), window
+        return True

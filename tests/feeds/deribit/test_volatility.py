@@ -1,0 +1,683 @@
+"""Deribit sessions, as one would play the exchange by hand."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import attrs
+import captures
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketprism.errors import Lost, RateLimited
+from marketprism.feeds import decimals
+from marketprism.feeds.deribit import DeribitDerivatives
+from marketprism.feeds.venue import (
+    Close,
+    Cursor,
+    Fetch,
+    Fetched,
+    FetchFailed,
+    Moment,
+    Park,
+    Phase,
+    Reject,
+    Send,
+    Session,
+    Stream,
+    Turn,
+    Want,
+)
+from marketprism.records import DataType, Gap, Record, VolatilityIndex
+from marketprism.settings import Api, VenueConfig
+from marketprism.wire import decode, encode
+
+SECOND = 1_000_000_000
+START = 1_700_000_000 * SECOND
+CONFIG = VenueConfig(
+    "deribit_derivatives",
+    Api("http://rest.test", "ws://stream.test"),
+    ("BTC", "ETH"),
+    (DataType.VOLATILITY_INDEX,),
+)
+BTC, ETH = DeribitDerivatives(CONFIG).instruments([])
+STREAM: Stream = (DataType.VOLATILITY_INDEX, "btc_usd")
+
+
+def moment(seconds: float) -> Moment:
+    """So many seconds into the test, on both clocks."""
+    return Moment(START + round(seconds * SECOND), round(seconds * SECOND))
+
+
+def told(second: float, volatility: str = "47.55", index: str = "btc_usd") -> bytes:
+    """A value of the index, of so many seconds into the test."""
+    timestamp = 1_700_000_000_000 + round(second * 1000)
+    return (
+        '{"jsonrpc":"2.0","method":"subscription","params":'
+        f'{{"channel":"deribit_volatility_index.{index}","data":'
+        f'{{"volatility":{volatility},"timestamp":{timestamp},"index_name":"{index}"}}}}}}'
+    ).encode()
+
+
+def candles(first: int, last: int, step: int = 1, continuation: int | None = None) -> bytes:
+    """REST's answer: candles that begin so many seconds into the test, closing at theirs."""
+    rows = [
+        [1_700_000_000_000 + second * 1000, 1.5, 99.5, 0.5, 40 + second / 1000]
+        for second in range(first, last + 1, step)
+    ]
+    result = {"data": rows, "continuation": continuation}
+    return json.dumps({"jsonrpc": "2.0", "id": 0, "result": result}).encode()
+
+
+@attrs.define
+class Line:
+    """A session, and the exchange's end of its line."""
+
+    cursors: dict[Stream, Cursor] = attrs.field(factory=dict)
+    seconds: float = 0.0
+    fetches: list[Fetch] = attrs.field(factory=list)
+    turns: list[Turn] = attrs.field(factory=list)
+    records: list[Record] = attrs.field(factory=list)
+    session: Session = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.connect()
+
+    def connect(self) -> Turn:
+        """Dial (again), and confirm all that is asked for."""
+        wants = [Want(DataType.VOLATILITY_INDEX, one) for one in (BTC, ETH)]
+        (shard,) = DeribitDerivatives(CONFIG).plan(wants)
+        for want in wants:
+            self.cursors.setdefault(want.stream, Cursor())
+        self.session = shard.open(self.cursors)
+        turn = self.did(self.session.opening(self.now))
+        for body in said(turn):
+            result = body["params"].get("channels", "ok")
+            self.hear(json.dumps({"jsonrpc": "2.0", "id": body["id"], "result": result}).encode())
+        return turn
+
+    def cut(self) -> None:
+        """The connection is lost."""
+        for cursor in self.cursors.values():
+            cursor.lose("disconnect")
+
+    def reconnected(self, second: float) -> Turn:
+        """Lost, dialled again, and heard again for the first time."""
+        self.cut()
+        self.connect()
+        return self.hear(told(second))
+
+    @property
+    def now(self) -> Moment:
+        return moment(self.seconds)
+
+    def did(self, turn: Turn) -> Turn:
+        self.turns.append(turn)
+        self.fetches += [step for step in turn.steps if isinstance(step, Fetch)]
+        for record in turn.records:
+            assert decode(encode(record).payload).timestamp == record.timestamp
+        self.records += turn.records
+        return turn
+
+    def hear(self, *frames: bytes) -> Turn:
+        self.seconds += 0.01
+        return self.did(self.session.receive(frames, self.now))
+
+    def answer(self, body: bytes | FetchFailed) -> Turn:
+        """Answer the newest request."""
+        asked = self.now.monotonic
+        self.seconds += 0.01
+        answer = body if isinstance(body, FetchFailed) else Fetched(body, asked)
+        return self.did(self.session.reply(self.fetches[-1].tag, answer, self.now))
+
+    def wait(self, seconds: float) -> Turn:
+        """Ticks until then; the last one's turn."""
+        turn = Turn()
+        for _ in range(round(seconds / 0.25)):
+            self.seconds += 0.25
+            turn = self.did(self.session.tick(self.now))
+        return turn
+
+
+def said(turn: Turn) -> list[dict[str, Any]]:
+    """What a turn says on the wire."""
+    return [json.loads(step.payload) for step in turn.steps if isinstance(step, Send)]
+
+
+def seconds(records: list[Record]) -> list[float | str]:
+    """When the values were, seconds into the test; `gap` for a gap."""
+    return [
+        "gap" if isinstance(record, Gap) else ((record.timestamp or 0) - START) / SECOND
+        for record in records
+    ]
+
+
+def query(fetch: Fetch) -> dict[str, str]:
+    """What a request asks for."""
+    return {key: value for key, (value,) in parse_qs(urlsplit(fetch.url).query).items()}
+
+
+# The protocol.
+
+
+def test_it_asks_for_heartbeats_and_subscribes() -> None:
+    """In JSON-RPC, at the documented address."""
+    line = Line()
+    assert line.session.url == "ws://stream.test/ws/api/v2"
+    heartbeat, subscribe = said(line.turns[0])
+    assert (heartbeat["method"], heartbeat["params"]) == ("public/set_heartbeat", {"interval": 30})
+    assert subscribe["method"] == "public/subscribe"
+    assert subscribe["params"]["channels"] == [
+        "deribit_volatility_index.btc_usd",
+        "deribit_volatility_index.eth_usd",
+    ]
+    assert heartbeat["jsonrpc"] == subscribe["jsonrpc"] == "2.0"
+    assert line.session.streams[STREAM].phase is Phase.ACKNOWLEDGED
+
+
+def test_the_currencies_are_known_without_asking() -> None:
+    """Those that have an index; the symbol is the bare currency."""
+    venue = DeribitDerivatives(CONFIG)
+    assert venue.metadata == ()
+    assert [(one.symbol, one.native_id) for one in venue.instruments([])] == [
+        ("BTC", "btc_usd"),
+        ("ETH", "eth_usd"),
+    ]
+    assert venue.plan([]) == []
+    assert venue.polls([]) == []
+
+
+def test_a_test_request_is_answered() -> None:
+    """Else the exchange closes; a plain heartbeat needs no answer."""
+    line = Line()
+    beat = {"jsonrpc": "2.0", "method": "heartbeat", "params": {"type": "heartbeat"}}
+    assert line.hear(json.dumps(beat).encode()) == Turn()
+    beat["params"] = {"type": "test_request"}
+    (test,) = said(line.hear(json.dumps(beat).encode()))
+    assert test["method"] == "public/test"
+    answer = {"jsonrpc": "2.0", "id": test["id"], "result": {"version": "1.2.26"}}
+    assert line.hear(json.dumps(answer).encode()) == Turn()
+
+
+def test_a_channel_that_is_not_confirmed_is_parked() -> None:
+    """The answer lists what was granted."""
+    line = Line()
+    session = DeribitDerivatives(CONFIG).plan([Want(DataType.VOLATILITY_INDEX, BTC)])[0].open({})
+    number = said(session.opening(line.now))[1]["id"]
+    frame = json.dumps({"jsonrpc": "2.0", "id": number, "result": []}).encode()
+    (park,) = session.receive([frame], line.now).steps
+    assert park == Park(STREAM, "the exchange has no such channel")
+    assert session.streams[STREAM].phase is Phase.PARKED
+
+
+def test_a_refused_request_is_tried_one_by_one_and_the_guilty_parked() -> None:
+    """Of several channels in a request, those to blame are found."""
+    line = Line()
+    (shard,) = DeribitDerivatives(CONFIG).plan(
+        [Want(DataType.VOLATILITY_INDEX, one) for one in (BTC, ETH)]
+    )
+    session = shard.open({})
+    session.opening(line.now)
+    error = {"jsonrpc": "2.0", "error": {"code": 11050, "message": "bad_request"}}
+    turn = session.receive([json.dumps(error | {"id": 2}).encode()], line.now)
+    assert [body["params"]["channels"] for body in said(turn)] == [
+        ["deribit_volatility_index.btc_usd"],
+        ["deribit_volatility_index.eth_usd"],
+    ]
+    turn = session.receive([json.dumps(error | {"id": 4}).encode()], line.now)
+    assert Park((DataType.VOLATILITY_INDEX, "eth_usd"), "bad_request") in turn.steps
+
+
+def test_asking_too_much_ends_the_connection() -> None:
+    """Deribit closes it, too; the next one waits."""
+    error = {"jsonrpc": "2.0", "id": 9, "error": {"code": 10028, "message": "too_many_requests"}}
+    turn = Line().hear(json.dumps(error).encode())
+    (close,) = (step for step in turn.steps if isinstance(step, Close))
+    assert isinstance(close.error, RateLimited)
+
+
+def test_a_request_without_an_answer_ends_the_connection() -> None:
+    """Nobody listens there."""
+    session = DeribitDerivatives(CONFIG).plan([Want(DataType.VOLATILITY_INDEX, BTC)])[0].open({})
+    session.opening(moment(0))
+    assert session.tick(moment(14)).steps == []
+    (close,) = session.tick(moment(16)).steps
+    assert isinstance(close, Close)
+    assert isinstance(close.error, Lost)
+
+
+def test_streams_are_changed_on_the_live_connection() -> None:
+    """One is left, one is joined."""
+    line = Line()
+    line.session.change([], [Want(DataType.VOLATILITY_INDEX, ETH)], line.now)
+    turn = line.session.change([Want(DataType.VOLATILITY_INDEX, ETH)], [], line.now)
+    (join,) = said(turn)
+    assert join["params"]["channels"] == ["deribit_volatility_index.eth_usd"]
+    turn = line.session.change([], [Want(DataType.VOLATILITY_INDEX, BTC)], line.now)
+    (leave,) = said(turn)
+    assert leave["method"] == "public/unsubscribe"
+    assert line.hear(told(1), told(1, index="eth_usd")).records[0].instrument == ETH
+
+
+# Values.
+
+
+def test_a_value_gives_its_record_exactly() -> None:
+    """In percent points, at the exchange's time."""
+    line = Line()
+    turn = line.hear(told(7))
+    assert turn.records == [
+        VolatilityIndex(
+            BTC,
+            START + 7 * SECOND,
+            line.now.wall,
+            volatility_index="47.55",
+            currency="BTC",
+            index_name="btc_usd",
+        )
+    ]
+    assert encode(turn.records[0]).subject == "volatility-index-data.deribit.options.BTC"
+
+
+@pytest.mark.parametrize(
+    ("written", "published"),
+    [
+        ("47.55", "47.55"),
+        ("47.0", "47.0"),
+        ("47", "47"),
+        ("47.123456789012345678", "47.123456789012345678"),
+        ("4.755e1", "47.55"),
+        ("4.755E+1", "47.55"),
+        ("5e-9", "0.000000005"),
+        ('"47.55"', "47.55"),
+    ],
+)
+def test_a_value_is_published_as_it_was_written(written: str, published: str) -> None:
+    """Never through a float; an exponent is written out."""
+    (record,) = Line().hear(told(1, written)).records
+    assert isinstance(record, VolatilityIndex)
+    assert record.volatility_index == published
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "-1",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        '"NaN"',
+        '""',
+        '"1_0"',
+        '"１"',
+        "1e99",
+        '"1e5000"',
+        "9" * 65,
+    ],
+)
+def test_what_is_no_number_is_rejected(written: str) -> None:
+    """Whatever JSON it is."""
+    (reject,) = Line().hear(told(1, written)).steps
+    assert isinstance(reject, Reject)
+    assert reject.reason == "bad number"
+
+
+@given(st.decimals(0, 10**9, places=9, allow_nan=False).map(str))
+def test_numbers_keep_their_value(text: str) -> None:
+    """Written out, nothing is rounded."""
+    plain = decimals.from_json(text.encode())
+    assert "e" not in plain.lower()
+    assert msgspec.json.decode(plain, type=float) == float(text)
+
+
+def test_a_value_told_twice_is_published_once() -> None:
+    """Its time is its id."""
+    line = Line()
+    assert seconds(line.hear(told(1), told(2), told(2), told(1), told(3)).records) == [1, 2, 3]
+
+
+def test_a_wrong_time_does_not_silence_the_stream() -> None:
+    """After some values that seem to be past, it was the one before that was wrong: a gap."""
+    line = Line()
+    line.hear(told(1), told(9_000))
+    assert seconds(line.hear(told(2), told(3), told(4), told(5)).records) == ["gap", 4, 5]
+
+
+# Over a reconnect.
+
+
+def test_what_was_missed_is_published_before_what_comes_next() -> None:
+    """Second by second, at their ends, within the two live values; so there is no gap."""
+    line = Line()
+    line.hear(told(10.2))
+    turn = line.reconnected(15.4)
+    assert turn.records == []
+    (fetch,) = (step for step in turn.steps if isinstance(step, Fetch))
+    assert fetch.url.startswith("http://rest.test/api/v2/public/get_volatility_index_data?")
+    assert query(fetch) == {
+        "currency": "BTC",
+        "start_timestamp": "1700000009200",
+        "end_timestamp": "1700000015400",
+        "resolution": "1",
+    }
+    assert line.hear(told(16.4)).records == []
+    turn = line.answer(candles(9, 15))
+    assert seconds(turn.records) == [11, 12, 13, 14, 15, 15.4, 16.4]
+    values = [record for record in turn.records if isinstance(record, VolatilityIndex)]
+    assert [value.volatility_index for value in values][:2] == ["40.01", "40.011"]
+    assert seconds(line.hear(told(17.4)).records) == [17.4]
+    assert line.cursors[STREAM].gap is None
+
+
+def test_a_value_is_never_dated_before_it_was_known() -> None:
+    """A minute says what the index was at its end; its last second says the same."""
+    line = Line()
+    line.hear(told(30))
+    line.reconnected(30 + 1_200)
+    assert query(line.fetches[-1])["resolution"] == "60"
+    turn = line.answer(candles(0, 1_260, step=60))
+    assert seconds(turn.records) == [*range(60, 1_230, 60), 1_230]
+    assert encode(turn.records[0]).msg_id.endswith(":BTC:1700000060000")
+
+
+def test_the_first_connection_asks_for_no_past() -> None:
+    """Nobody wanted it."""
+    turn = Line().hear(told(1))
+    assert seconds(turn.records) == [1]
+    assert turn.steps == []
+
+
+def test_a_short_absence_needs_no_filling() -> None:
+    """The index comes about once a second: there is nothing between."""
+    line = Line()
+    line.hear(told(1))
+    turn = line.reconnected(2.5)
+    assert seconds(turn.records) == [2.5]
+    assert turn.steps == []
+
+
+def test_the_same_value_over_a_reconnect_proves_that_nothing_was_missed() -> None:
+    """And is published once."""
+    line = Line()
+    line.hear(told(1))
+    assert line.reconnected(1).records == []
+    assert seconds(line.hear(told(2)).records) == [2]
+    assert line.cursors[STREAM].gap is None
+
+
+def test_pages_are_followed_back() -> None:
+    """A continuation is where the next page, of older candles, ends."""
+    line = Line()
+    line.hear(told(1))
+    line.reconnected(600.5)
+    older = 1_700_000_000_000 + 300_000
+    (fetch,) = line.answer(candles(300, 600, continuation=older)).steps
+    assert isinstance(fetch, Fetch)
+    assert query(fetch)["end_timestamp"] == str(older)
+    turn = line.answer(candles(0, 300))
+    assert seconds(turn.records) == [*range(2, 601), 600.5]
+
+
+def test_pages_without_end_are_not_followed_for_ever() -> None:
+    """Five; what they leave open is a gap, before what they tell."""
+    line = Line()
+    line.hear(told(1))
+    line.reconnected(900_000.5)
+    for page in range(5):
+        first = 900_000 - (page + 1) * 60_000
+        older = 1_700_000_000_000 + first * 1000
+        turn = line.answer(candles(first, first + 60_000, 60, older))
+    assert len(line.fetches) == 5
+    times = seconds(turn.records)
+    assert times[0] == "gap"
+    assert times[1:] == [*range(600_060, 900_001, 60), 900_000.5]
+
+
+def test_a_continuation_that_goes_nowhere_is_not_followed() -> None:
+    """It must be older than what was asked for, and newer than what is known."""
+    for older in (1_700_000_000_000 + 60_500, 1_700_000_000_000, 1_800_000_000_000):
+        line = Line()
+        line.hear(told(1))
+        line.reconnected(60.5)
+        assert seconds(line.answer(candles(1, 60, continuation=older)).records)[-1] == 60.5
+
+
+@pytest.mark.parametrize(
+    "failure", [FetchFailed(None), FetchFailed(503), b"<html>", b'{"result":1}']
+)
+def test_a_failed_request_is_made_again_while_values_wait(failure: bytes | FetchFailed) -> None:
+    """The network has only just come back."""
+    line = Line()
+    line.hear(told(1))
+    line.reconnected(20.5)
+    assert line.answer(failure).records == []
+    assert line.wait(1.5).steps == []
+    line.wait(1)
+    assert len(line.fetches) == 2
+    assert seconds(line.answer(candles(0, 20)).records) == [*range(2, 21), 20.5]
+
+
+def test_what_cannot_be_had_is_a_gap_when_patience_ends() -> None:
+    """Values wait thirty seconds, then go on, after the gap."""
+    line = Line()
+    line.hear(told(1))
+    before = line.cursors[STREAM].received
+    line.reconnected(20.5)
+    for _ in range(20):
+        line.answer(FetchFailed(503))
+        line.wait(2)
+    times = seconds(line.records)
+    assert times == [1, "gap", 20.5]
+    gap = next(record for record in line.records if isinstance(record, Gap))
+    assert (gap.reason, gap.lost, gap.started_at) == ("disconnect", None, before)
+    assert gap.affected is DataType.VOLATILITY_INDEX
+    assert seconds(line.hear(told(40)).records) == [40]
+
+
+def test_an_answer_after_patience_ended_changes_nothing() -> None:
+    """What it holds would come too late."""
+    line = Line()
+    line.hear(told(1))
+    line.reconnected(20.5)
+    line.wait(31)
+    assert seconds(line.records) == [1, "gap", 20.5]
+    assert line.answer(candles(0, 20)) == Turn()
+
+
+def test_an_answer_to_an_earlier_request_changes_nothing() -> None:
+    """The one under way counts."""
+    line = Line()
+    line.hear(told(1))
+    line.reconnected(600.5)
+    older = 1_700_000_000_000 + 300_000
+    line.answer(candles(300, 600, continuation=older))
+    late = Fetched(candles(500, 600), line.now.monotonic)
+    assert line.session.reply(line.fetches[0].tag, late, line.now) == Turn()
+    assert seconds(line.answer(candles(0, 300)).records) == [*range(2, 601), 600.5]
+
+
+def test_minutes_do_where_seconds_are_refused() -> None:
+    """Which resolutions there are has changed before."""
+    line = Line()
+    line.hear(told(1))
+    line.reconnected(500.5)
+    line.answer(FetchFailed(400, None, b'{"error":{"code":-32602}}'))
+    line.wait(2)
+    assert query(line.fetches[-1])["resolution"] == "60"
+    assert seconds(line.answer(candles(0, 480, 60)).records) == [*range(60, 500, 60), 500.5]
+    line.reconnected(5_000)
+    turn = line.answer(FetchFailed(400))
+    assert seconds(turn.records) == ["gap", 5_000]
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, -1), (0, 100), (400, 600)])
+def test_what_the_answer_leaves_open_is_a_gap(first: int, last: int) -> None:
+    """Nothing of it, its end or its beginning."""
+    line = Line()
+    line.hear(told(1))
+    line.reconnected(600.5)
+    times = seconds(line.answer(candles(first, last)).records)
+    assert times[0] == "gap"
+    assert times[-1] == 600.5
+    assert times[1:] == sorted(times[1:], key=float)
+
+
+def test_too_many_values_do_not_wait() -> None:
+    """What is held is bounded."""
+    line = Line()
+    line.hear(told(1))
+    line.reconnected(20.5)
+    for number in range(1_000):
+        line.hear(told(21 + number / 1000))
+    assert seconds(line.records)[:3] == [1, "gap", 20.5]
+    assert len(line.records) == 1_003
+
+
+def test_values_that_wait_when_the_connection_is_lost_again_are_asked_for_anew() -> None:
+    """They were never published, so the hole begins where it began."""
+    line = Line()
+    line.hear(told(1))
+    line.reconnected(20.5)
+    line.hear(told(21.5))
+    line.reconnected(40.5)
+    assert query(line.fetches[-1])["start_timestamp"] == "1700000000000"
+    assert seconds(line.answer(candles(0, 40)).records) == [*range(2, 41), 40.5]
+
+
+def test_a_renewed_stream_is_filled_like_a_lost_one() -> None:
+    """It was suspect: what came meanwhile is asked for; the other one is not touched."""
+    line = Line()
+    line.hear(told(1), told(1, index="eth_usd"))
+    turn = line.did(line.session.renew(STREAM, line.now))
+    assert [body["method"] for body in said(turn)] == ["public/unsubscribe", "public/subscribe"]
+    turn = line.hear(told(9.5), told(9.5, index="eth_usd"))
+    assert [record.instrument for record in turn.records] == [ETH]
+    assert seconds(line.answer(candles(0, 9)).records) == [*range(2, 10), 9.5]
+    assert line.session.restate(STREAM, 1, line.now) == Turn()
+
+
+# Bad frames.
+
+
+BAD: list[tuple[bytes, str]] = [
+    (b'{"jsonrpc"', "not JSON"),
+    (b"\xff\xfe\x00", "not JSON"),
+    (b"[" * 100_000, "unfit message"),
+    (b"[1,2]", "unfit message"),
+    (b"{}", "unknown message"),
+    (b'{"method":"elsewhere"}', "unknown message"),
+    (b'{"method":"subscription"}', "unfit message"),
+    (b'{"method":"heartbeat","params":{}}', "unfit message"),
+    (b'{"id":99,"result":"ok"}', "unknown answer"),
+    (b'{"error":{"code":-32600}}', "request refused"),
+    (told(1, index="sol_usd"), "unknown channel"),
+    (told(1).replace(b'index.btc_usd"', b'index.eth_usd"'), "unknown channel"),
+    (told(10**12), "unfit message"),
+    (told(-(10**10)), "unfit message"),
+]
+
+
+@pytest.mark.parametrize(("frame", "reason"), BAD, ids=lambda value: str(value)[:40])
+def test_a_bad_frame_is_rejected_beside_its_good_neighbours(frame: bytes, reason: str) -> None:
+    """Counted under a reason; nothing else is disturbed."""
+    turn = Line().hear(told(1), frame, told(2))
+    assert seconds(turn.records) == [1, 2]
+    (reject,) = turn.steps
+    assert isinstance(reject, Reject)
+    assert reject.reason == reason
+
+
+Mutation = Callable[[bytes], bytes]
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> Mutation:
+    """Cut it off, change a byte, put something in, or say a part twice."""
+    kind = draw(st.integers(0, 3))
+    where, value = draw(st.integers(0, 10_000)), draw(st.binary(min_size=1, max_size=4))
+
+    def mutate(frame: bytes) -> bytes:
+        at = where % (len(frame) + 1)
+        match kind:
+            case 0:
+                return frame[:at]
+            case 1:
+                return frame[:at] + value + frame[at + len(value) :]
+            case 2:
+                return frame[:at] + value + frame[at:]
+            case _:
+                return frame[:at] + frame[at // 2 :]
+
+    return mutate
+
+
+@settings(max_examples=500, deadline=None)
+@given(mutate=st.lists(mutations(), min_size=1, max_size=8))
+def test_a_mutated_frame_gives_nothing_worse_than_a_reject(mutate: list[Mutation]) -> None:
+    """No exception, whatever it is turned into; values keep their order."""
+    line = Line()
+    beat = b'{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"test_request"}}'
+    line.hear(told(1))
+    for number, change in enumerate(mutate):
+        line.hear(change(told(number + 2)), change(beat))
+    line.reconnected(60.5)
+    if line.fetches:
+        line.answer(mutate[0](candles(0, 60)))
+    line.wait(31)
+    steps = [step for turn in line.turns for step in turn.steps]
+    assert all(isinstance(step, Fetch | Reject | Send) for step in steps if not _overdue(step))
+
+
+def _overdue(step: object) -> bool:
+    """Nobody answers the tests that mutated heartbeats asked for."""
+    return isinstance(step, Close) and "public/test" in str(step.error)
+
+
+# The documentation's own examples.
+
+
+def test_the_documented_notification_is_read() -> None:
+    """As nautilus has copied it."""
+    (line,) = (
+        line
+        for line in captures.lines("deribit/singles_nautilus.jsonl")
+        if line["name"] == "ws_volatility_index.json"
+    )
+    (record,) = Line().hear(json.dumps(line["body"]).encode()).records
+    assert isinstance(record, VolatilityIndex)
+    assert record.volatility_index == "129.36"
+    assert record.timestamp == 1_619_777_946_007 * 1_000_000
+
+
+def test_the_documented_candles_fill_a_hole() -> None:
+    """Their closes, digit for digit, at their ends."""
+    (line,) = captures.lines("deribit/dvol_documented.jsonl")
+    first = line["body"]["result"]["data"][0][0] / 1000 - START / SECOND
+    played = Line()
+    played.hear(told(first))
+    played.reconnected(first + 2_000)
+    turn = played.answer(json.dumps(line["body"]).encode())
+    values = [record for record in turn.records if isinstance(record, VolatilityIndex)]
+    assert [value.volatility_index for value in values][:3] == [
+        "0.212860821",
+        "0.212987527",
+        "0.212992597",
+    ]
+    assert seconds(turn.records)[1:4] == [first + 60, first + 120, first + 180]
+
+
+def test_recorded_messages_of_other_channels_are_no_values() -> None:
+    """Real ones, of 2021 to 2026: rejected, one and all, and nothing else."""
+    line = Line()
+    for other in captures.lines("deribit/ws_2026-08_ccxt.jsonl"):
+        assert line.hear(json.dumps(other["raw"]).encode()).records == []
+    for other in captures.lines("deribit/crypto_msg_parser.jsonl"):
+        assert line.hear(other["raw"].encode()).records == []
+    for message in captures.capture("deribit/capture_2021-07-22_book_ticker_options.jsonl"):
+        if message.kind == "recv":
+            assert line.hear(message.raw).records == []
+    assert all(isinstance(step, Reject) for turn in line.turns[3:] for step in turn.steps)

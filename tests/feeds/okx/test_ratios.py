@@ -1,0 +1,151 @@
+"""OKX's long/short ratios."""
+
+import json
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from okx_line import INVERSE, SECOND, START, SWAP, SWAP_CONFIG, moment
+
+from marketprism.feeds.okx import OkxDerivatives, OkxSpot
+from marketprism.feeds.okx.ratios import shares
+from marketprism.feeds.venue import (
+    Cursor,
+    Fetched,
+    FetchFailed,
+    Park,
+    Poll,
+    Priority,
+    Reject,
+    Stream,
+    Turn,
+    Want,
+)
+from marketprism.records import AllAccountRatio, DataType, Gap, TopPositionRatio
+
+TOP: Stream = (DataType.LSR_TOP_POSITION, "BTC-USDT-SWAP")
+FIVE_MINUTES = 300 * SECOND
+
+
+def poll(data_type: DataType = DataType.LSR_TOP_POSITION) -> Poll:
+    """The poll of one ratio."""
+    (one,) = OkxDerivatives(SWAP_CONFIG).polls([Want(data_type, SWAP)])
+    return one
+
+
+def rows(*numbers: int, ratio: str = "1.25") -> Fetched:
+    """An answer with these five-minute rows, newest first."""
+    data = [[str((START + n * FIVE_MINUTES) // 1_000_000), ratio] for n in sorted(numbers)]
+    return Fetched(json.dumps({"code": "0", "data": data[::-1], "msg": ""}).encode(), 0)
+
+
+def test_each_ratio_of_each_instrument_is_polled_at_a_moment_of_its_own() -> None:
+    """Every five minutes; spot has none."""
+    wants = [
+        Want(data_type, one)
+        for one in (SWAP, INVERSE)
+        for data_type in (DataType.TRADE, *[d for d in DataType if d.startswith("lsr")])
+    ]
+    polls = OkxDerivatives(SWAP_CONFIG).polls(wants)
+    assert len(polls) == 4
+    assert {one.period for one in polls} == {300.0}
+    assert [one.offset for one in polls] == [5.0, 5.5, 6.0, 6.5]
+    assert polls[0].want.stream == TOP
+    assert polls[0].request.priority is Priority.POLL
+    assert [one.request.url for one in polls[:2]] == [
+        "http://rest.test/api/v5/rubik/stat/contracts/"
+        f"{path}?instId=BTC-USDT-SWAP&period=5m&limit=24"
+        for path in (
+            "long-short-position-ratio-contract-top-trader",
+            "long-short-account-ratio-contract",
+        )
+    ]
+    assert OkxSpot(SWAP_CONFIG).polls([]) == []
+
+
+def test_a_row_gives_its_record_exactly() -> None:
+    """One number is told: long ÷ short; the shares follow."""
+    now, cursors = moment(1), {TOP: Cursor()}
+    (record,) = poll().read(rows(0, 1), cursors, now).records
+    assert record == TopPositionRatio(
+        SWAP, START + FIVE_MINUTES, now.wall, "1.25", "0.5556", "0.4444", "5m"
+    )
+    account: Stream = (DataType.LSR_ALL_ACCOUNT, "BTC-USDT-SWAP")
+    (record,) = poll(DataType.LSR_ALL_ACCOUNT).read(rows(1), {account: Cursor()}, now).records
+    assert isinstance(record, AllAccountRatio)
+
+
+def test_only_rows_past_the_cursor_are_published_oldest_first() -> None:
+    """What was missed is filled, without a gap where the rows chain."""
+    cursor = Cursor()
+    cursors, one = {TOP: cursor}, poll()
+    one.read(rows(0, 1), cursors, moment(1))
+    assert one.read(rows(0, 1), cursors, moment(2)) == Turn()
+    cursor.lose("disconnect")
+    turn = one.read(rows(0, 1, 2, 3), cursors, moment(3))
+    assert [record.timestamp for record in turn.records] == [
+        START + 2 * FIVE_MINUTES,
+        START + 3 * FIVE_MINUTES,
+    ]
+    assert cursor.gap is None
+
+
+def test_rows_that_are_missing_are_a_gap() -> None:
+    """An outage longer than an answer reaches back."""
+    cursor = Cursor()
+    cursors, one = {TOP: cursor}, poll()
+    one.read(rows(0), cursors, moment(1))
+    gap, *records = one.read(rows(5, 6), cursors, moment(2)).records
+    assert isinstance(gap, Gap)
+    assert (gap.affected, gap.reason, gap.lost) == (TOP[0], "sequence", None)
+    assert len(records) == 2
+
+
+def test_a_bad_row_is_rejected_beside_its_neighbours() -> None:
+    """Numbers only, as text."""
+    body = json.dumps(
+        {"code": "0", "data": [["1", "x"], ["y", "1"], 7, ["300000", "0.5"], ["0"]]}
+    ).encode()
+    turn = poll().read(Fetched(body, 0), {TOP: Cursor()}, moment(1))
+    assert len(turn.records) == 1
+    assert [type(step) for step in turn.steps] == [Reject] * 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "kinds"),
+    [
+        (FetchFailed(None), []),
+        (FetchFailed(400, None, b'{"code":"51001","msg":"no"}'), [Park]),
+        (Fetched(b'{"code":"51001","data":[]}', 0), [Park]),
+        (Fetched(b'{"code":"50011","data":[]}', 0), [Reject]),
+        (Fetched(b"[" * 9999, 0), [Reject]),
+        (Fetched(b'{"code":"0","data":[]}', 0), []),
+    ],
+)
+def test_an_answer_without_rows_publishes_nothing(
+    answer: Fetched | FetchFailed, kinds: list[type]
+) -> None:
+    """Only an instrument that is unknown is given up."""
+    turn = poll().read(answer, {TOP: Cursor()}, moment(1))
+    assert turn.records == []
+    assert [type(step) for step in turn.steps] == kinds
+
+
+@given(
+    st.decimals(0, 10**12, allow_nan=False, allow_infinity=False, places=8).map(
+        lambda value: format(abs(value), "f")
+    )
+)
+def test_shares_are_rounded_half_even_and_make_one(ratio: str) -> None:
+    """Four digits of r ÷ (1 + r), exactly."""
+    long, short = shares(ratio)
+    with localcontext(prec=100):
+        share = Fraction(ratio) / (1 + Fraction(ratio))
+        scaled = round(share * 10_000)  # of a Fraction: half-even
+        assert Decimal(long) == (Decimal(scaled) / 10_000).quantize(
+            Decimal("0.0001"), rounding=ROUND_HALF_EVEN
+        )
+    assert Decimal(long) + Decimal(short) == 1
+    assert len(long) == len(short) == 6

@@ -1,0 +1,544 @@
+"""OKX sessions but for books, as one would play the exchange by hand."""
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from okx_line import (
+    BTC,
+    INVERSE,
+    SECOND,
+    SPOT_CONFIG,
+    START,
+    SWAP,
+    SWAP_CONFIG,
+    OkxChain,
+    OkxLine,
+    moment,
+    push,
+)
+
+from marketprism.errors import Lost
+from marketprism.feeds.okx import OkxDerivatives, OkxSpot
+from marketprism.feeds.venue import Close, Park, Phase, Reject, Send, Stream, Turn, Want
+from marketprism.records import (
+    DataType,
+    FundingRate,
+    Gap,
+    Liquidation,
+    OpenInterest,
+    Trade,
+)
+from marketprism.settings import VenueConfig
+from marketprism.wire import encode
+
+MILLISECOND = 1_000_000
+NOW = START // MILLISECOND
+TRADES: Stream = (DataType.TRADE, "BTC-USDT")
+
+
+def line_of(*data_types: DataType) -> OkxLine:
+    """A line of both perpetuals, linear and inverse."""
+    return OkxLine(attrs.evolve(SWAP_CONFIG, data_types=data_types), [SWAP, INVERSE])
+
+
+def trade(number: int, **changes: object) -> bytes:
+    """A trade's push."""
+    fields = {
+        "instId": "BTC-USDT",
+        "tradeId": str(number),
+        "px": "100.5",
+        "sz": "0.25",
+        "side": "sell",
+        "ts": str(NOW + number),
+        "count": "1",
+        "source": "0",
+        "seqId": 7,
+    }
+    return push("trades", "BTC-USDT", fields | changes)
+
+
+def numbers(*turns: Turn) -> list[str]:
+    """The ids of the trades of these turns."""
+    return [r.trade_id for turn in turns for r in turn.records if isinstance(r, Trade)]
+
+
+def gaps(line: OkxLine) -> list[Gap]:
+    """All that was published."""
+    return [r for turn in line.turns for r in turn.records if isinstance(r, Gap)]
+
+
+def test_everything_is_subscribed_in_batches_by_channel_and_instrument() -> None:
+    """One argument a channel of an instrument; liquidations once for all; ratios not at all."""
+    limits = attrs.evolve(SWAP_CONFIG.limits, subscribe_batch=4)
+    line = OkxLine(attrs.evolve(SWAP_CONFIG, limits=limits), [SWAP, INVERSE])
+    assert line.session.url == "ws://stream.test/ws/v5/public"
+    assert [command["op"] for command in line.said] == ["subscribe"] * 3
+    assert [len(command["args"]) for command in line.said] == [4, 4, 1]
+    args = [tuple(arg.values()) for command in line.said for arg in command["args"]]
+    assert args == [
+        ("books", "BTC-USDT-SWAP"),
+        ("trades", "BTC-USDT-SWAP"),
+        ("funding-rate", "BTC-USDT-SWAP"),
+        ("open-interest", "BTC-USDT-SWAP"),
+        ("liquidation-orders", "SWAP"),
+        ("books", "BTC-USD-SWAP"),
+        ("trades", "BTC-USD-SWAP"),
+        ("funding-rate", "BTC-USD-SWAP"),
+        ("open-interest", "BTC-USD-SWAP"),
+    ]
+    assert {state.phase for state in line.session.streams.values()} == {Phase.ACKNOWLEDGED}
+
+
+def test_a_plan_holds_fewer_than_thirty_books_a_connection_and_keeps_what_stands() -> None:
+    """Also no more channels than configured."""
+    venue = OkxSpot(SPOT_CONFIG)
+    many = [attrs.evolve(BTC, native_id=f"C{n}-USDT", symbol=f"C{n}-USDT") for n in range(70)]
+    wants = [Want(data_type, one) for one in many for data_type in SPOT_CONFIG.data_types]
+    shards = venue.plan(wants)
+    assert [shard.id for shard in shards] == ["okx_spot/0", "okx_spot/1", "okx_spot/2"]
+    assert [len(shard.wants) for shard in shards] == [58, 58, 24]
+    more = Want(DataType.ORDERBOOK, BTC)
+    again = venue.plan([more, *wants], shards)
+    assert [tuple(shard.wants) for shard in again[:2]] == [tuple(s.wants) for s in shards[:2]]
+    assert again[2].wants[-1] == more
+
+
+def test_a_trade_gives_its_record_exactly() -> None:
+    """An aggregate whose last id is its own; the side is the taker's."""
+    line = OkxLine()
+    turn = line.hear(trade(7, count="3"))
+    assert turn.records == [
+        Trade(
+            BTC,
+            START + 7 * MILLISECOND,
+            line.now.wall,
+            trade_id="7",
+            price="100.5",
+            quantity="0.25",
+            side="sell",
+            trade_kind="aggregated",
+            last_trade_id="7",
+        )
+    ]
+    (single,) = line.hear(trade(8)).records
+    assert isinstance(single, Trade)
+    assert (single.first_trade_id, single.last_trade_id) == ("8", "8")
+
+
+def test_a_trade_in_contracts_tells_both() -> None:
+    """Linear: exactly; inverse: to twelve digits."""
+    line = line_of(DataType.TRADE)
+    fields = {"tradeId": "1", "px": "30000", "sz": "7", "side": "buy", "ts": str(NOW)}
+    (linear,) = line.hear(push("trades", "BTC-USDT-SWAP", fields)).records
+    (inverse,) = line.hear(push("trades", "BTC-USD-SWAP", fields)).records
+    assert isinstance(linear, Trade)
+    assert isinstance(inverse, Trade)
+    assert (linear.quantity, linear.contracts) == ("0.07", "7")
+    assert (inverse.quantity, inverse.contracts) == ("0.0233333333333", "7")
+
+
+def test_repeated_and_older_trades_are_dropped_unless_they_happened_later() -> None:
+    """A smaller id at a later time is a new count."""
+    line = OkxLine()
+    heard = line.hear(trade(7), trade(9), trade(7), trade(9), trade(3, ts=str(NOW + 500)))
+    assert numbers(heard) == ["7", "9", "3"]
+    assert line.session.streams[TRADES].duplicates == 2
+    assert gaps(line) == []
+
+
+def test_a_time_out_of_contact_is_a_gap_unless_ids_join() -> None:
+    """An aggregate that reaches back to the last id leaves no room for another."""
+    line = OkxLine()
+    line.hear(trade(7))
+    line.cut()
+    line.connect()
+    line.hear(trade(10, count="3"))
+    assert gaps(line) == []
+    line.cut()
+    line.connect()
+    line.hear(trade(14, count="3"))
+    (gap,) = gaps(line)
+    assert (gap.affected, gap.reason, gap.lost) == (DataType.TRADE, "disconnect", None)
+
+
+def test_one_bad_element_is_rejected_beside_its_neighbours() -> None:
+    """A push may hold several."""
+    good = json.loads(trade(1))["data"][0]
+    line = OkxLine()
+    elements = [good, {**good, "px": "1e5"}, {"tradeId": 4}, 7, {**good, "tradeId": "2"}]
+    turn = line.hear(push("trades", "BTC-USDT", *elements))
+    assert numbers(turn) == ["1", "2"]
+    reasons = [step.reason for step in turn.steps if isinstance(step, Reject)]
+    assert reasons == ["bad number", "unfit event", "unfit event"]
+
+
+BAD: list[tuple[bytes, str]] = [
+    (b'{"arg":', "not JSON"),
+    (b"\xff\xfe", "not JSON"),
+    (b"[" * 5000, "not an event"),
+    (b'{"arg":{"channel":"trades"},"x":' + b"[" * 100_000, "not JSON"),
+    (b"[1]", "not an event"),
+    (b"{}", "not an event"),
+    (b'{"arg":{"channel":"trades","instId":"BTC-USDT"}}', "not an event"),
+    (b'{"event":"surprise"}', "unknown event"),
+    (b'{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{}]}', "unknown symbol"),
+    (trade(1, ts="9" * 15), "bad number"),
+    (trade(1, tradeId="9" * 25), "bad number"),
+    (trade(1, side="both"), "unfit event"),
+    *[
+        (trade(1, sz=size), "bad number")
+        for size in ("-1.0", "", "NaN", "Infinity", "1_000", "１２", "1e5", "1,5", " 1", ".5")
+    ],
+]
+
+
+@pytest.mark.parametrize(("frame", "reason"), BAD, ids=lambda value: str(value)[:40])
+def test_a_bad_frame_is_rejected_beside_its_good_neighbours(frame: bytes, reason: str) -> None:
+    """Counted under a reason; nothing else is disturbed."""
+    turn = OkxLine().hear(trade(1), frame, trade(2))
+    assert numbers(turn) == ["1", "2"]
+    (reject,) = turn.steps
+    assert isinstance(reject, Reject)
+    assert reject.reason == reason
+
+
+def test_it_pings_in_time_and_gives_up_without_an_answer() -> None:
+    """Every twenty seconds, ten for the answer; other traffic is no answer."""
+    line = OkxLine()
+    line.wait(50)
+    assert line.pings == 2
+    session = OkxSpot(SPOT_CONFIG).plan([Want(DataType.TRADE, BTC)])[0].open({})
+    session.opening(moment(0))
+    session.receive([confirmation("subscribe", "trades", "BTC-USDT")], moment(1))
+    assert session.tick(moment(19)).steps == []
+    assert session.tick(moment(20)).steps == [Send("ping")]
+    session.receive([trade(1)], moment(25))
+    assert session.tick(moment(30)).steps == []
+    (close,) = session.tick(moment(31)).steps
+    assert isinstance(close, Close)
+    assert isinstance(close.error, Lost)
+
+
+def confirmation(event: str, channel: str, native_id: str) -> bytes:
+    """What answers a command."""
+    return json.dumps(
+        {"event": event, "arg": {"channel": channel, "instId": native_id}, "connId": "a"}
+    ).encode()
+
+
+def test_an_announced_upgrade_ends_the_connection_after_what_came_before() -> None:
+    """Other notices and counts of connections are passed over."""
+    notice = b'{"event":"notice","code":"64008","msg":"The connection will soon be closed"}'
+    other = b'{"event":"channel-conn-count","channel":"books","connCount":"1","connId":"a"}'
+    turn = OkxLine().hear(other, b'{"event":"notice","code":"1"}', trade(1), notice)
+    assert numbers(turn) == ["1"]
+    (close,) = turn.steps
+    assert isinstance(close, Close)
+
+
+def error(code: str, text: str) -> bytes:
+    """A refusal."""
+    return json.dumps({"event": "error", "code": code, "msg": text, "connId": "a"}).encode()
+
+
+def opened(config: VenueConfig = SPOT_CONFIG, count: int = 3) -> tuple[Any, list[str]]:
+    """A session of several instruments' trades that waits for its acknowledgements."""
+    ids = [f"C{number}-USDT" for number in range(count)]
+    wants = [Want(DataType.TRADE, attrs.evolve(BTC, native_id=one)) for one in ids]
+    session = OkxSpot(config).plan(wants)[0].open({})
+    session.opening(moment(0))
+    return session, ids
+
+
+def test_a_refused_argument_that_is_named_is_parked() -> None:
+    """OKX names it in words."""
+    session, _ = opened()
+    text = (
+        "Wrong URL or channel:trades,instId:C1-USDT doesn't exist. Please use the correct URL, "
+        "channel and parameters referring to API document."
+    )
+    turn = session.receive([error("60018", text)], moment(1))
+    parked = [step for step in turn.steps if isinstance(step, Park)]
+    assert [park.stream for park in parked] == [(DataType.TRADE, "C1-USDT")]
+    assert session.streams[DataType.TRADE, "C1-USDT"].phase is Phase.PARKED
+    assert session.streams[DataType.TRADE, "C0-USDT"].phase is Phase.WANTED
+
+
+def test_the_neighbours_of_a_refused_argument_are_asked_for_once_more() -> None:
+    """They may have gone down with it; who does not answer that either is gone."""
+    session, ids = opened()
+    session.receive([error("60018", "channel:trades,instId:C1-USDT doesn't exist")], moment(1))
+    (again,) = [step for step in session.tick(moment(21)).steps if step != Send("ping")]
+    assert isinstance(again, Send)
+    assert [arg["instId"] for arg in json.loads(again.payload)["args"]] == [ids[0], ids[2]]
+    session.receive([confirmation("subscribe", "trades", ids[0]), b"pong"], moment(22))
+    assert any(isinstance(step, Close) for step in session.tick(moment(42)).steps)
+
+
+def test_of_several_that_nothing_names_each_is_tried_alone() -> None:
+    """One after the other, so that the next refusal says whose it is."""
+    session, ids = opened()
+    (_, first) = session.receive([error("60012", "Invalid request")], moment(1)).steps
+    assert [a["instId"] for a in json.loads(first.payload)["args"]] == [ids[0]]
+    (second,) = session.receive([confirmation("subscribe", "trades", ids[0])], moment(2)).steps
+    assert [a["instId"] for a in json.loads(second.payload)["args"]] == [ids[1]]
+    _, third, park = session.receive([error("60012", "Invalid request")], moment(3)).steps
+    assert park.stream == (DataType.TRADE, ids[1])
+    assert [a["instId"] for a in json.loads(third.payload)["args"]] == [ids[2]]
+
+
+def test_too_many_requests_end_the_connection() -> None:
+    """No stream is to blame."""
+    session, _ = opened()
+    turn = session.receive([error("60014", "Requests too frequent")], moment(1))
+    assert isinstance(turn.steps[-1], Close)
+    assert not any(isinstance(step, Park) for step in turn.steps)
+
+
+def test_a_command_without_an_answer_ends_the_connection() -> None:
+    """Twenty seconds; nobody listens there."""
+    session, _ = opened(
+        attrs.evolve(SPOT_CONFIG, limits=attrs.evolve(SPOT_CONFIG.limits, heartbeat=0.0))
+    )
+    assert session.tick(moment(19)).steps == []
+    (close,) = session.tick(moment(21)).steps
+    assert isinstance(close, Close)
+
+
+def test_streams_come_and_go_on_a_live_connection() -> None:
+    """Without touching the others; what still comes of one that left is no fault."""
+    line = OkxLine()
+    other = attrs.evolve(BTC, symbol="ETH-USDT", native_id="ETH-USDT")
+    line.said.clear()
+    wants = [Want(DataType.TRADE, other)]
+    turn = line.session.change(wants, [Want(DataType.TRADE, BTC)], line.now)
+    assert line.hear(trade(1)) == Turn()
+    line.did(turn)
+    assert [(c["op"], c["args"][0]["instId"]) for c in line.said] == [
+        ("unsubscribe", "BTC-USDT"),
+        ("subscribe", "ETH-USDT"),
+    ]
+    assert set(line.session.streams) == {
+        (DataType.ORDERBOOK, "BTC-USDT"),
+        (DataType.TRADE, "ETH-USDT"),
+    }
+    (reject,) = line.hear(trade(1)).steps
+    assert isinstance(reject, Reject)
+
+
+def test_renewing_a_book_leaves_trades_alone() -> None:
+    """A gap of reason stale, a snapshot."""
+    chain = OkxChain.made(1, 4)
+    line = OkxLine(snapshots=lambda _: chain.snapshot(0))
+    line.hear(trade(1), chain.frame(0))
+    line.snapshots = lambda _: chain.snapshot(2)
+    line.did(line.session.renew((DataType.ORDERBOOK, "BTC-USDT"), line.now))
+    (gap,) = gaps(line)
+    assert (gap.affected, gap.reason) == (DataType.ORDERBOOK, "stale")
+    assert numbers(line.hear(trade(2), chain.frame(2), chain.frame(3))) == ["2"]
+    assert line.consumer.faults == []
+
+
+def funding(seconds: float, **changes: object) -> bytes:
+    """A funding push, so many seconds into the test."""
+    fields: dict[str, object] = {
+        "formulaType": "noRate",
+        "fundingRate": "0.0001875391284828",
+        "fundingTime": "1700006400000",
+        "instId": "BTC-USDT-SWAP",
+        "instType": "SWAP",
+        "nextFundingRate": "",
+        "nextFundingTime": "1700035200000",
+        "premium": "0.0001233824646391",
+        "ts": str(NOW + round(seconds * 1000)),
+    }
+    return push("funding-rate", "BTC-USDT-SWAP", fields | changes)
+
+
+def test_a_funding_rate_gives_its_record_exactly() -> None:
+    """An empty estimate is none; the interval is what lies between the two times."""
+    line = line_of(DataType.FUNDING_RATE)
+    (record,) = line.hear(funding(1)).records
+    assert record == FundingRate(
+        SWAP,
+        START + SECOND,
+        line.now.wall,
+        current_funding_rate="0.0001875391284828",
+        estimated_funding_rate=None,
+        funding_time=1_700_006_400 * SECOND,
+        next_funding_time=1_700_035_200 * SECOND,
+        funding_interval="8h",
+    )
+    sparse = {"fundingTime": None, "nextFundingTime": None, "nextFundingRate": "-0.00001"}
+    (record,) = line.hear(funding(40, **sparse)).records
+    assert isinstance(record, FundingRate)
+    assert (record.estimated_funding_rate, record.funding_interval) == ("-0.00001", None)
+
+
+def test_funding_is_published_when_it_changes_else_once_in_thirty_seconds() -> None:
+    """The windows are the event time's, so that two collectors agree; all count as life."""
+    line = line_of(DataType.FUNDING_RATE)
+    stream: Stream = (DataType.FUNDING_RATE, "BTC-USDT-SWAP")
+    # The test starts ten seconds before a window's end.
+    heard = [line.hear(funding(seconds)) for seconds in (0, 5, 10, 12, 39, 40)]
+    assert [len(turn.records) for turn in heard] == [1, 0, 1, 0, 0, 1]
+    assert len(line.hear(funding(41, fundingRate="0.0002")).records) == 1
+    assert line.session.streams[stream].records == 4
+    before = line.session.streams[stream].last_record
+    line.wait(3)
+    assert line.hear(funding(44, fundingRate="0.0002")).records == []
+    assert line.session.streams[stream].last_record != before
+
+
+def test_open_interest_is_published_when_its_time_moves() -> None:
+    """In the base asset, in contracts, in dollars where it is told."""
+    line = line_of(DataType.OPEN_INTEREST)
+    fields = {"oi": "5000", "oiCcy": "50.5", "oiUsd": "3000000.5", "ts": str(NOW)}
+    frame = push("open-interest", "BTC-USDT-SWAP", fields)
+    assert line.hear(frame).records == [
+        OpenInterest(SWAP, START, line.now.wall, "50.5", "5000", "3000000.5")
+    ]
+    assert line.hear(frame) == Turn()
+    (bare,) = line.hear(
+        push("open-interest", "BTC-USDT-SWAP", {"oi": "5000", "ts": str(NOW + 3000)})
+    ).records
+    assert isinstance(bare, OpenInterest)
+    assert (bare.open_interest, bare.open_interest_value) == ("50.00", None)
+    (reject,) = line.hear(push("open-interest", "BTC-USD-SWAP", {"oi": "5", "ts": "1"})).steps
+    assert isinstance(reject, Reject)
+
+
+def liquidated(native_id: str, *details: dict[str, str]) -> dict[str, object]:
+    """An element of the channel."""
+    plain = {
+        "bkLoss": "0",
+        "bkPx": "30000",
+        "ccy": "",
+        "posSide": "long",
+        "side": "sell",
+        "sz": "12",
+        "ts": str(NOW),
+    }
+    return {
+        "details": [plain | detail for detail in details],
+        "instFamily": "x",
+        "instId": native_id,
+        "instType": "SWAP",
+        "uly": "x",
+    }
+
+
+def test_every_detail_of_wanted_instruments_is_a_liquidation() -> None:
+    """In any order of time; equals of one push are told apart; a bad one falls alone."""
+    line = line_of(DataType.LIQUIDATION)
+    frame = push(
+        "liquidation-orders",
+        "SWAP",
+        liquidated("BTC-USDT-SWAP", {}, {"ts": str(NOW - 5)}, {"sz": "x"}, {}),
+        liquidated("ETH-USDT-SWAP", {}),
+        liquidated("BTC-USD-SWAP", {"side": "buy", "posSide": "net"}),
+    )
+    turn = line.hear(frame)
+    assert len([step for step in turn.steps if isinstance(step, Reject)]) == 1
+    records = [record for record in turn.records if isinstance(record, Liquidation)]
+    assert [record.liquidation_id for record in records] == [
+        f"{NOW}:sell:long:30000:12:1",
+        f"{NOW - 5}:sell:long:30000:12:1",
+        f"{NOW}:sell:long:30000:12:2",
+        f"{NOW}:buy:net:30000:12:1",
+    ]
+    assert records[0] == Liquidation(
+        SWAP,
+        START,
+        line.now.wall,
+        liquidation_id=f"{NOW}:sell:long:30000:12:1",
+        side="sell",
+        status=None,
+        price="30000",
+        average_price=None,
+        quantity="0.12",
+        filled_quantity=None,
+        notional_value=None,
+        contracts="12",
+        sampled=True,
+    )
+    assert records[3].quantity == "0.04"
+
+
+def test_silence_of_liquidations_is_trusted_from_the_acknowledgement() -> None:
+    """A time out of contact ends with it, whether or not anything happens then."""
+    line = line_of(DataType.LIQUIDATION)
+    line.wait(5)
+    line.cut()
+    line.connect()
+    assert [gap.instrument for gap in gaps(line)] == [SWAP, INVERSE]
+    assert line.cursors[DataType.LIQUIDATION, "BTC-USD-SWAP"].gap is None
+
+
+def test_liquidations_are_renewed_and_parked_together() -> None:
+    """One subscription tells of them all."""
+    line = line_of(DataType.LIQUIDATION)
+    line.said.clear()
+    line.did(line.session.renew((DataType.LIQUIDATION, "BTC-USD-SWAP"), line.now))
+    assert [command["args"] for command in line.said] == [
+        [{"channel": "liquidation-orders", "instType": "SWAP"}]
+    ] * 2
+    assert len(gaps(line)) == 2
+    wants = [Want(DataType.LIQUIDATION, one) for one in (SWAP, INVERSE)]
+    session = OkxDerivatives(SWAP_CONFIG).plan(wants)[0].open({})
+    session.opening(moment(0))
+    text = "Wrong URL or channel:liquidation-orders,instType:SWAP doesn't exist."
+    steps = session.receive([error("60018", text)], moment(1)).steps
+    assert len([step for step in steps if isinstance(step, Park)]) == 2
+
+
+def test_liquidations_of_one_more_instrument_need_no_further_subscription() -> None:
+    """Nor does leaving one of several end it for the rest."""
+    line = line_of(DataType.LIQUIDATION)
+    line.said.clear()
+    more = Want(DataType.LIQUIDATION, attrs.evolve(SWAP, native_id="ETH-USDT-SWAP"))
+    line.did(line.session.change([more], [Want(DataType.LIQUIDATION, SWAP)], line.now))
+    assert line.said == []
+    turn = line.hear(
+        push(
+            "liquidation-orders",
+            "SWAP",
+            liquidated("BTC-USDT-SWAP", {}),
+            liquidated("ETH-USDT-SWAP", {}),
+        )
+    )
+    assert [record.instrument.native_id for record in turn.records] == ["ETH-USDT-SWAP"]
+
+
+FRAMES = (
+    trade(1),
+    funding(1).replace(b"BTC-USDT-SWAP", b"BTC-USDT"),
+    push("open-interest", "BTC-USDT", {"oi": "5000", "oiCcy": "50.5", "ts": str(NOW)}),
+    push("liquidation-orders", "SWAP", liquidated("BTC-USDT", {}, {"sz": "3"})),
+    json.dumps({"event": "subscribe", "arg": {"channel": "trades", "instId": "BTC-USDT"}}).encode(),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    frame=st.sampled_from(FRAMES),
+    where=st.integers(0, 10_000),
+    removed=st.integers(0, 6),
+    put=st.binary(max_size=4),
+)
+def test_a_mutated_frame_gives_nothing_worse_than_a_reject(
+    frame: bytes, where: int, removed: int, put: bytes
+) -> None:
+    """No exception, whatever it is turned into; and every record can be told on the wire."""
+    one = attrs.evolve(INVERSE, native_id="BTC-USDT")
+    line = OkxLine(SWAP_CONFIG, [one])
+    at = where % (len(frame) + 1)
+    turn = line.hear(frame[:at] + put + frame[at + removed :], frame)
+    assert all(isinstance(step, Reject) for step in turn.steps)
+    for record in turn.records:
+        assert json.loads(encode(record).payload)["instrument_id"] == "BTC-USDT"
+        assert encode(record).msg_id.isascii()

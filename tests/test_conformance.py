@@ -1,0 +1,316 @@
+"""What every venue must do with everything that it offers: one card each."""
+
+import json
+import re
+from functools import partial
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from cards import CARDS, Card, changed
+from nats_server import Server
+from rig import Rig, configured
+
+from marketprism import simulator
+from marketprism.app import Collector
+from marketprism.feeds import OFFERS, VENUES
+from marketprism.feeds.venue import (
+    Cursor,
+    Fetch,
+    Fetched,
+    Moment,
+    Poll,
+    Reject,
+    Send,
+    Session,
+    Turn,
+    Want,
+)
+from marketprism.instruments import Instrument
+from marketprism.records import DataType, Record
+from marketprism.settings import Api, VenueConfig
+from marketprism.wire import encode
+
+EVERY = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+START = 1_700_000_000_500_000_000
+COMMON = {"data_type", "exchange", "market_type", "symbol", "instrument_id", "collected_at"}
+PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(\d{3})?Z")
+
+
+@attrs.define
+class Desk:
+    """One offer, played by hand."""
+
+    card: Card
+    session: Session | None = None
+    poll: Poll | None = None
+    cursor: Cursor = attrs.field(factory=Cursor)
+    asked: list[str] = attrs.field(factory=list)
+    ticks: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        card = self.card
+        venue = VENUES[card.venue](
+            VenueConfig(
+                card.venue,
+                Api("http://rest.test", "ws://stream.test"),
+                ("*",),
+                (card.data_type,),
+            )
+        )
+        symbol = "BTC" if card.venue.startswith("deribit") else "BTC-USDT"
+        instrument = Instrument(
+            venue.exchange,
+            venue.market_type,
+            symbol,
+            card.native_id,
+            base="BTC",
+            contract_size="0.01" if card.native_id.endswith("-SWAP") else None,
+        )
+        want = Want(card.data_type, instrument)
+        if venue.offers[card.data_type].by == "poll":
+            (self.poll,) = venue.polls([want])
+            self.asked.append(self.poll.request.url)
+            return
+        (shard,) = venue.plan([want])
+        self.session = shard.open({want.stream: self.cursor})
+        self._obey(self.session.opening(self.now()))
+
+    def now(self) -> Moment:
+        """A little later each time."""
+        self.ticks += 1
+        return Moment(START + self.ticks * 1_000_000, self.ticks * 1_000_000)
+
+    def _obey(self, turn: Turn) -> None:
+        """Do what a session asks for: confirm its commands, answer its fetches."""
+        assert self.session is not None
+        for step in turn.steps:
+            if isinstance(step, Send):
+                self._confirm(step)
+            elif isinstance(step, Fetch):
+                if step.before is not None:
+                    self._confirm(step.before)
+                body = json.dumps(self.card.snapshot).encode()
+                answer = Fetched(body, self.now().monotonic)
+                self._obey(self.session.reply(step.tag, answer, self.now()))
+
+    def _confirm(self, send: Send) -> None:
+        assert self.session is not None
+        self.asked.append(send.payload)
+        for frame in confirmations(json.loads(send.payload)):
+            self._obey(self.session.receive([json.dumps(frame).encode()], self.now()))
+
+    def hear(self, *events: Any) -> Turn:
+        """Events, or answers of the poll, one after another."""
+        turn = Turn()
+        for event in events:
+            body = event if isinstance(event, bytes) else json.dumps(event).encode()
+            if self.poll is not None:
+                answer = Fetched(body, self.now().monotonic)
+                said = self.poll.read(answer, {self.poll.want.stream: self.cursor}, self.now())
+            else:
+                assert self.session is not None
+                said = self.session.receive([body], self.now())
+            turn.records += said.records
+            turn.steps += said.steps
+        return turn
+
+
+def confirmations(command: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each exchange answers to a command that it accepts."""
+    if "op" in command:
+        return [{"event": command["op"], "arg": arg, "connId": "x"} for arg in command["args"]]
+    if command["method"].startswith("public/"):
+        result = command["params"].get("channels", "ok")
+        return [{"jsonrpc": "2.0", "id": command["id"], "result": result}]
+    return [{"result": None, "id": command["id"]}]
+
+
+def told(card: Card, event: Any) -> tuple[list[Record], Turn]:
+    """The records of the card's data type that an event makes, after what comes before it."""
+    desk = Desk(card)
+    desk.hear(*card.before)
+    turn = desk.hear(event)
+    return [r for r in turn.records if r.data_type == card.data_type], turn
+
+
+def payload(record: Record) -> dict[str, Any]:
+    """What is published of a record."""
+    fields: dict[str, Any] = json.loads(encode(record).payload)
+    return fields
+
+
+def test_there_is_a_card_for_every_offer() -> None:
+    """Five venues, and all that each of them has."""
+    offered = {(venue, data_type) for venue, types in OFFERS.items() for data_type in types}
+    assert sorted((card.venue, card.data_type) for card in CARDS) == sorted(offered)
+
+
+@EVERY
+def test_it_is_asked_for_as_documented(card: Card) -> None:
+    """The very words of the exchange's documentation."""
+    assert any(card.asked in text for text in Desk(card).asked)
+
+
+@EVERY
+def test_it_gives_the_record_exactly(card: Card) -> None:
+    """Every field of the payload, those that are null too."""
+    (record,), _ = told(card, card.event)
+    fields = payload(record)
+    assert {key: value for key, value in fields.items() if key not in COMMON} == card.expected
+
+
+@EVERY
+def test_unknown_keys_change_nothing(card: Card) -> None:
+    """Payloads grow every few months."""
+    (plain,), _ = told(card, card.event)
+    grown = card.event
+    for path in ((), *card.numbers[:1]):
+        if not isinstance(at(grown, path[:-1]), dict):
+            continue
+        grown = changed(grown, (*path[:-1], "unheardOf"), partial(set_key, value={"a": [1]}))
+    (record,), turn = told(card, grown)
+    assert payload(record) | {"collected_at": ""} == payload(plain) | {"collected_at": ""}
+    assert not [step for step in turn.steps if isinstance(step, Reject)]
+
+
+@EVERY
+def test_missing_optional_keys_are_null(card: Card) -> None:
+    """Or change nothing, where they are not published."""
+    for path in card.optional:
+        less = changed(card.event, path, remove_key)
+        (record,), _ = told(card, less)
+        fields = payload(record)
+        for key, value in card.expected.items():
+            assert fields[key] in (value, None) or key in DERIVED, (path, key)
+
+
+DERIVED = {"next_funding_time", "funding_interval", "open_interest"}
+"""What is computed from an optional key where it is there, and otherwise from others."""
+
+
+@EVERY
+@pytest.mark.parametrize(
+    "bad", ["NaN", "Infinity", "-Infinity", "1_000", "١٢", "1e999999", "", "abc", "0x10", "1,5"]
+)
+def test_bad_numbers_are_rejected(card: Card, bad: str) -> None:
+    """No record, no exception: a reject, which is counted."""
+    for path in card.numbers:
+        if bad == "" and path[-1] in EMPTY_MEANS_NOTHING:
+            continue
+        event = changed(card.event, path, partial(set_key, value=bad))
+        records, turn = told(card, event)
+        assert records == [], path
+        assert any(isinstance(step, Reject) for step in turn.steps), path
+
+
+EMPTY_MEANS_NOTHING = {"nextFundingRate", "oiUsd", "oiCcy", "ap", "z", "i", "r"}
+"""Where the exchanges leave the text empty when they have nothing to say."""
+
+
+@EVERY
+def test_the_message_id_is_unique_and_stable(card: Card) -> None:
+    """The same event twice, by whomever, has one id; it names its stream."""
+    (one,), _ = told(card, card.event)
+    (other,), _ = told(card, card.event)
+    message = encode(one)
+    assert message.msg_id == encode(other).msg_id
+    instrument = one.instrument
+    assert message.msg_id.startswith(
+        f"{card.data_type}:{instrument.exchange}:{instrument.market_type}:{instrument.symbol}:"
+    )
+
+
+@EVERY
+def test_the_subject_is_the_contracts(card: Card) -> None:
+    """As the table of subjects says."""
+    (record,), _ = told(card, card.event)
+    prefix = {
+        "orderbook": "orderbook-data.{}",
+        "trade": "trade-data.{}",
+        "funding_rate": "funding-rate-data.{}",
+        "open_interest": "open-interest-data.{}",
+        "liquidation": "liquidation-data.{}",
+        "lsr_top_position": "lsr-data.{}.top-position",
+        "lsr_all_account": "lsr-data.{}.all-account",
+        "volatility_index": "volatility-index-data.{}",
+    }[card.data_type]
+    market = {
+        "binance_spot": "binance.spot",
+        "binance_derivatives": "binance.perpetual",
+        "okx_spot": "okx.spot",
+        "okx_derivatives": "okx.perpetual",
+        "deribit_derivatives": "deribit.options",
+    }[card.venue]
+    assert encode(record).subject == f"{prefix.format(market)}.{record.instrument.symbol}"
+
+
+@EVERY
+def test_numbers_are_plain_and_times_are_precise(card: Card) -> None:
+    """Strings without an exponent; RFC 3339 in UTC to the millisecond or finer."""
+    (record,), _ = told(card, card.event)
+    fields = payload(record)
+    for key, value in fields.items():
+        if key == "timestamp" or key.endswith(("_at", "_time")):
+            assert value is None or TIMES.fullmatch(value), key
+        if key in NUMBERS and value is not None:
+            assert PLAIN.fullmatch(value), key
+    for level in fields.get("bids", []) + fields.get("asks", []):
+        assert all(PLAIN.fullmatch(text) for text in level)
+
+
+NUMBERS = {
+    *("price", "quantity", "contracts", "current_funding_rate", "estimated_funding_rate"),
+    *("mark_price", "index_price", "open_interest", "open_interest_contracts"),
+    *("open_interest_value", "average_price", "filled_quantity", "long_short_ratio"),
+    *("long_position_ratio", "short_position_ratio", "long_account_ratio"),
+    *("short_account_ratio", "volatility_index"),
+}
+
+
+def at(event: Any, path: Any) -> Any:
+    """What stands at a path."""
+    for key in path:
+        event = event[key]
+    return event
+
+
+def remove_key(to: Any, key: Any) -> None:
+    """Take a key away."""
+    del to[key]
+
+
+def set_key(to: Any, key: Any, value: object) -> None:
+    """Put a value where a key is."""
+    to[key] = value
+
+
+@pytest.mark.parametrize("venue", OFFERS)
+async def test_everything_on_offer_appears_in_the_simulator(venue: str, server: Server) -> None:
+    """Over real sockets into a real stream: each data type has messages, with every field."""
+    exchange = simulator.market(venue, seed=5)
+    symbols = ("BTC", "ETH") if venue.startswith("deribit") else ("BTC-USDT", "ETH-USDT")
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(simulator.serve, exchange)
+        config = configured(address, server, symbols, venue=venue, depth=400, snapshot_interval=5)
+        collector = Collector(config)
+        nursery.start_soon(collector.run)
+        stored = collector.board.published
+        rig = Rig(exchange, collector, server, nursery)
+        wanted = set(map(str, OFFERS[venue]))
+        await rig.until(lambda: wanted <= {data_type for _, _, data_type in stored})
+        await rig.stop()
+        nursery.cancel_scope.cancel()
+    fields = {card.data_type: set(card.expected) for card in CARDS if card.venue == venue}
+    found: set[DataType] = set()
+    for message in map(json.loads, await server.stored()):
+        if message["data_type"] == "gap":
+            continue
+        data_type = DataType(message["data_type"])
+        found.add(data_type)
+        assert set(message) == COMMON | fields[data_type]
+        assert message["symbol"] in symbols
+    assert found == set(OFFERS[venue])
+    assert not [name for _, name in collector.board.rejected]
