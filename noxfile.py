@@ -70,3 +70,12 @@ def types(session: nox.Session) -> None:
     _install(session, "types")
     session.install("-e", ".")
     session.run("mypy")
+
+
+@nox.session(python=PYTHONS[0])
+def mutations(session: nox.Session) -> None:
+    """Two hundred thousand mutated frames a venue; the tests feed a few thousand."""
+    _install(session, "test")
+    session.install("-e", ".")
+    frames = {"MARKETPRISM_MUTATIONS": "200000"}
+    session.run("pytest", "-s", "tests/test_mutations.py", *session.posargs, env=frames)

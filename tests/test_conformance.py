@@ -5,127 +5,27 @@ import re
 from functools import partial
 from typing import Any
 
-import attrs
 import pytest
 import trio
 from cards import CARDS, Card, changed
+from desk import Desk
 from nats_server import Server
 from rig import Rig, configured
 
 from marketprism import simulator
 from marketprism.app import Collector
-from marketprism.feeds import OFFERS, VENUES
+from marketprism.feeds import OFFERS
 from marketprism.feeds.venue import (
-    Cursor,
-    Fetch,
-    Fetched,
-    Moment,
-    Poll,
     Reject,
-    Send,
-    Session,
     Turn,
-    Want,
 )
-from marketprism.instruments import Instrument
 from marketprism.records import DataType, Record
-from marketprism.settings import Api, VenueConfig
 from marketprism.wire import encode
 
 EVERY = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
-START = 1_700_000_000_500_000_000
 COMMON = {"data_type", "exchange", "market_type", "symbol", "instrument_id", "collected_at"}
 PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(\d{3})?Z")
-
-
-@attrs.define
-class Desk:
-    """One offer, played by hand."""
-
-    card: Card
-    session: Session | None = None
-    poll: Poll | None = None
-    cursor: Cursor = attrs.field(factory=Cursor)
-    asked: list[str] = attrs.field(factory=list)
-    ticks: int = 0
-
-    def __attrs_post_init__(self) -> None:
-        card = self.card
-        venue = VENUES[card.venue](
-            VenueConfig(
-                card.venue,
-                Api("http://rest.test", "ws://stream.test"),
-                ("*",),
-                (card.data_type,),
-            )
-        )
-        symbol = "BTC" if card.venue.startswith("deribit") else "BTC-USDT"
-        instrument = Instrument(
-            venue.exchange,
-            venue.market_type,
-            symbol,
-            card.native_id,
-            base="BTC",
-            contract_size="0.01" if card.native_id.endswith("-SWAP") else None,
-        )
-        want = Want(card.data_type, instrument)
-        if venue.offers[card.data_type].by == "poll":
-            (self.poll,) = venue.polls([want])
-            self.asked.append(self.poll.request.url)
-            return
-        (shard,) = venue.plan([want])
-        self.session = shard.open({want.stream: self.cursor})
-        self._obey(self.session.opening(self.now()))
-
-    def now(self) -> Moment:
-        """A little later each time."""
-        self.ticks += 1
-        return Moment(START + self.ticks * 1_000_000, self.ticks * 1_000_000)
-
-    def _obey(self, turn: Turn) -> None:
-        """Do what a session asks for: confirm its commands, answer its fetches."""
-        assert self.session is not None
-        for step in turn.steps:
-            if isinstance(step, Send):
-                self._confirm(step)
-            elif isinstance(step, Fetch):
-                if step.before is not None:
-                    self._confirm(step.before)
-                body = json.dumps(self.card.snapshot).encode()
-                answer = Fetched(body, self.now().monotonic)
-                self._obey(self.session.reply(step.tag, answer, self.now()))
-
-    def _confirm(self, send: Send) -> None:
-        assert self.session is not None
-        self.asked.append(send.payload)
-        for frame in confirmations(json.loads(send.payload)):
-            self._obey(self.session.receive([json.dumps(frame).encode()], self.now()))
-
-    def hear(self, *events: Any) -> Turn:
-        """Events, or answers of the poll, one after another."""
-        turn = Turn()
-        for event in events:
-            body = event if isinstance(event, bytes) else json.dumps(event).encode()
-            if self.poll is not None:
-                answer = Fetched(body, self.now().monotonic)
-                said = self.poll.read(answer, {self.poll.want.stream: self.cursor}, self.now())
-            else:
-                assert self.session is not None
-                said = self.session.receive([body], self.now())
-            turn.records += said.records
-            turn.steps += said.steps
-        return turn
-
-
-def confirmations(command: dict[str, Any]) -> list[dict[str, Any]]:
-    """What each exchange answers to a command that it accepts."""
-    if "op" in command:
-        return [{"event": command["op"], "arg": arg, "connId": "x"} for arg in command["args"]]
-    if command["method"].startswith("public/"):
-        result = command["params"].get("channels", "ok")
-        return [{"jsonrpc": "2.0", "id": command["id"], "result": result}]
-    return [{"result": None, "id": command["id"]}]
 
 
 def told(card: Card, event: Any) -> tuple[list[Record], Turn]:

@@ -23,7 +23,8 @@ class Consumer:
             case "orderbook":
                 self.books.setdefault(symbol, Book()).take(fields, self.faults)
             case "trade":
-                self._trade(symbol, int(fields["trade_id"]))
+                counted = fields["exchange"] == "binance"
+                self._trade(symbol, int(fields["trade_id"]), counted=counted)
             case "gap":
                 self.gaps.append(fields)
                 if fields["affected"] == "orderbook":
@@ -31,9 +32,10 @@ class Consumer:
                 if fields["affected"] == "trade" and fields["last_missing_id"] is not None:
                     self._missed(symbol, int(fields["last_missing_id"]))
 
-    def _trade(self, symbol: str, number: int) -> None:
+    def _trade(self, symbol: str, number: int, *, counted: bool) -> None:
         numbers = self.trades.setdefault(symbol, [])
-        if self._expected.get(symbol, number) != number:
+        expected = self._expected.get(symbol, number)
+        if number < expected or (counted and number > expected):
             self.faults.append(f"{symbol}: trade {number} after {numbers[-1:]}")
         numbers.append(number)
         self._expected[symbol] = number + 1

@@ -1,6 +1,6 @@
 """The whole system on loopback: a simulated exchange, the collector, a real NATS server."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -100,6 +100,7 @@ def configured(
     depth: int = 5000,
     snapshot_interval: float = 0,
     kind: str = "aggregated",
+    data_types: Collection[DataType] = tuple(DataType),
     limits: Mapping[str, Any] | None = None,
 ) -> Config:
     """A configuration of one venue on loopback, on free ports."""
@@ -107,7 +108,7 @@ def configured(
         venue,
         Api(address.base_url, address.ws_url),
         symbols,
-        tuple(data_type for data_type in DataType if data_type in OFFERS[venue]),
+        tuple(each for each in DataType if each in OFFERS[venue] and each in data_types),
         trade=TradeOptions("raw" if kind == "raw" else "aggregated"),
         orderbook=OrderbookOptions(depth=depth, snapshot_interval=snapshot_interval),
         limits=Manners(**(limits or {})),
