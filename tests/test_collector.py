@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from consumer import Consumer
-from nats_server import Server
-from rig import Rig, running
+from nats_server import Server, free_port
+from rig import Rig, configured, running
 
 from marketprism import simulator
+from marketprism.app import Collector
 from marketprism.simulator import Exchange, Market, player, record
 from marketprism.simulator.faults import Garbage
 
@@ -271,6 +273,42 @@ async def test_an_exchange_that_will_not_have_us_is_said_in_words(
         assert words in page["checks"]["venues"]["detail"]
         if state == "failing":
             await rig.until(lambda: rows["binance_spot"].state == "running")
+
+
+@pytest.mark.parametrize("trouble", ["nobody listens", 451, 403, 429, 418])
+async def test_a_venue_in_trouble_disturbs_no_other(
+    trouble: int | str, server: Server, nursery: trio.Nursery
+) -> None:
+    """One host refuses connections or us; the other venue's stream has no gap, and flows."""
+    good = simulator.market("binance_spot", seed=1, trades_per_second=50)
+    bad = simulator.market("okx_spot", seed=1)
+    good_address = await nursery.start(simulator.serve, good)
+    bad_address = await nursery.start(simulator.serve, bad)
+    if isinstance(trouble, int):
+        bad.faults.fail(trouble, count=1000)
+        bad.faults.refuse(1000, status=trouble)
+    else:
+        closed = f"127.0.0.1:{free_port()}"
+        bad_address = simulator.Address(f"ws://{closed}", f"http://{closed}")
+    config = configured(good_address, server, SYMBOLS, kind="raw")
+    other = configured(bad_address, server, SYMBOLS, venue="okx_spot")
+    both = attrs.evolve(config, exchanges={**config.exchanges, **other.exchanges})
+    collector = Collector(both)
+    nursery.start_soon(collector.run)
+    rig = Rig(good, collector, server, nursery)
+    board = collector.board
+    await rig.until(lambda: "okx_spot" in board.venues)
+    await rig.until(lambda: board.venues["okx_spot"].state in ("failing", "refused"))
+    before = sum(board.published.values())
+    await rig.until(lambda: sum(board.published.values()) > before + 100)
+    _, page = await rig.get("/health")
+    assert page["checks"]["sink"]["status"] == "healthy"
+    assert board.venues["binance_spot"].state == "running"
+    await rig.stop()
+    consumer = await rig.consumed()
+    assert (consumer.faults, consumer.gaps) == ([], [])
+    assert {exchange for exchange, _, _ in board.received} == {"binance"}
+    nursery.cancel_scope.cancel()
 
 
 async def stored_at_least(count: int, server: Server) -> None:
