@@ -101,7 +101,7 @@ class BookStream:
 
     def hear(self, update: DepthUpdate, now: Moment, turn: Turn) -> None:
         """An event of the stream: buffered while out of step, else applied and published."""
-        decimals.levels(update.b, update.a)
+        decimals.pairs(update.b, update.a)
         if update.u < update.U:
             raise decimals.NotANumber(f"first id {update.U} above last id {update.u}")
         if (book := self.book) is None:
@@ -138,7 +138,7 @@ class BookStream:
             return
         try:
             snapshot = read_snapshot(answer.body)
-            decimals.levels(snapshot.bids, snapshot.asks)
+            decimals.pairs(snapshot.bids, snapshot.asks)
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
             turn.steps.append(Reject("unreadable snapshot", str(error), answer.body[:200]))
             self._later(now, f"its snapshot cannot be read: {error}")
