@@ -14,6 +14,8 @@ from marketprism.settings import BackoffConfig, IntensityConfig, SupervisionConf
 from marketprism.supervise import (
     Attempt,
     Backoff,
+    BreakerState,
+    CircuitBreaker,
     Conclusion,
     Ended,
     Intensity,
@@ -133,3 +135,33 @@ async def test_a_cancellation_is_nobodys_failure(autojump_clock: trio.testing.Mo
         await supervise("test", attempt, POLICY, told.append)
     assert scope.cancelled_caught
     assert told == []
+
+
+def test_a_breaker_opens_after_failures_in_a_row_and_probes_with_one() -> None:
+    """Closed, open, half-open: one caller may try, and what it finds decides."""
+    breaker, second = CircuitBreaker(3, 30), 1_000_000_000
+    for _ in range(2):
+        breaker.failed(0)
+    breaker.succeeded()
+    for _ in range(3):
+        assert breaker.admit(0) == 0
+        breaker.failed(0)
+    assert breaker.state(0) is BreakerState.OPEN
+    assert breaker.admit(10 * second) == 20 * second
+    assert breaker.state(30 * second) is BreakerState.HALF_OPEN
+    assert breaker.admit(30 * second) == 0
+    assert breaker.admit(31 * second) > 0
+    breaker.failed(32 * second)
+    assert breaker.state(33 * second) is BreakerState.OPEN
+    assert breaker.admit(62 * second) == 0
+    breaker.succeeded()
+    assert breaker.state(62 * second) is BreakerState.CLOSED
+
+
+def test_a_probe_that_never_tells_does_not_lock_the_breaker() -> None:
+    """It was cancelled, say: after the recovery time another may try."""
+    breaker, second = CircuitBreaker(1, 30), 1_000_000_000
+    breaker.failed(0)
+    assert breaker.admit(30 * second) == 0
+    assert breaker.admit(59 * second) > 0
+    assert breaker.admit(60 * second) == 0

@@ -17,12 +17,13 @@ from functools import partial
 from typing import Any
 
 import attrs
+import httpx
 import structlog
 import trio
 from prometheus_client import CollectorRegistry
 
 from marketprism.delivery import pump
-from marketprism.feeds import VENUES
+from marketprism.feeds import VENUES, dialing
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
@@ -39,7 +40,7 @@ from marketprism.sinks.nats import NatsSink
 from marketprism.sinks.outbox import Outbox
 from marketprism.sinks.stdout import StdoutSink
 from marketprism.status import Board
-from marketprism.supervise import Attempt, Conclusion, Ended, supervise
+from marketprism.supervise import Attempt, Conclusion, Ended, supervise, uniform
 from marketprism.venues import run_venue
 
 log = structlog.get_logger()
@@ -59,6 +60,15 @@ class Collector:
 
     config: Config
     now: Callable[[], Moment] = clock
+    chance: Callable[[], float] = uniform
+    """What waits are jittered by."""
+    dial: dialing.Dial = dialing.dial
+    transport: httpx.AsyncBaseTransport | None = None
+    """How the exchanges are reached, by websocket and over REST; None: over the network."""
+    sink: Callable[[Board], Sink] | None = None
+    """Makes the sink; None: the configured one."""
+    pages: bool = True
+    """Whether health and metrics are served."""
     board: Board = attrs.field(factory=Board)
     stopping: trio.Event = attrs.field(factory=trio.Event)
     """Set it to stop in order; the signals do."""
@@ -83,7 +93,8 @@ class Collector:
         )
         async with trio.open_nursery() as root:
             servers = await self._nats(root)
-            await self._serve(root)
+            if self.pages:
+                await self._serve(root)
             async with trio.open_nursery() as delivery:
                 outlet = Outlet(self.config.channel.capacity, self.board)
                 delivery.start_soon(pump, outlet.intake, outbox, self.board, self.now)
@@ -112,8 +123,9 @@ class Collector:
         """Everything that faces the exchanges, until the stop."""
         hosts, proxies = Hosts(self.board), Proxies(self.config.proxy)
         tls = ssl.create_default_context()
-        async with Rest(hosts, proxies, self.now, tls) as rest:
-            world = World(outlet, rest, hosts, proxies, self.board, self.now, tls)
+        async with Rest(hosts, proxies, self.now, tls, self.transport) as rest:
+            reach = (tls, self.dial, self.chance)
+            world = World(outlet, rest, hosts, proxies, self.board, self.now, *reach)
             async with trio.open_nursery() as feeds:
                 feeds.start_soon(self._stop, feeds.cancel_scope, grace)
                 for name, settings in self.config.exchanges.items():
@@ -147,16 +159,18 @@ class Collector:
         policy = self.config.supervision
         backoff = attrs.evolve(policy.backoff, cap=max(policy.backoff.first, SINK_RETRY_CAP))
         hurried = attrs.evolve(policy, backoff=backoff, refused_retry=SINK_RETRY_CAP)
-        await supervise("sink", attempt, hurried, ended)
+        await supervise("sink", attempt, hurried, ended, self.chance)
 
     def _sink(self, servers: Sequence[str]) -> Sink:
+        if self.sink is not None:
+            return self.sink(self.board)
         if self.config.sink == "stdout":
             return StdoutSink(self.board, reader_gone=self.stopping.set)
         return NatsSink(self.config.nats, servers, self.board)
 
     async def _nats(self, root: trio.Nursery) -> Sequence[str]:
         """The servers to publish to; ours, when none is configured."""
-        if self.config.sink != "nats" or self.config.nats.servers:
+        if self.sink or self.config.sink != "nats" or self.config.nats.servers:
             return self.config.nats.servers
         server = EmbeddedServer(self.config.nats.embedded)
         await root.start(self._keep, "nats-server", server.run)
@@ -190,7 +204,7 @@ class Collector:
         def ended(end: Ended) -> None:
             log.error("server.lost", server=name, reason=end.reason)
 
-        await supervise(name, attempt, self.config.supervision, ended)
+        await supervise(name, attempt, self.config.supervision, ended, self.chance)
 
 
 async def run_until_signalled(collector: Collector) -> None:

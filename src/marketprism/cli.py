@@ -9,8 +9,8 @@ from typing import Any, cast, get_args
 
 import trio
 
-from marketprism import __version__, config, log
-from marketprism.errors import ConfigError, MarketPrismError, leaves
+from marketprism import __version__, config, log, quantities
+from marketprism.errors import ConfigError, MarketPrismError, StartFailed, leaves
 from marketprism.feeds import OFFERS
 from marketprism.redaction import redact
 from marketprism.settings import Config, LogLevel
@@ -20,7 +20,13 @@ STOPPED, FAILED, MISUSED = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` ask for; its exit code."""
-    options = _parser().parse_args(arguments)
+    given, parser = sys.argv[1:] if arguments is None else list(arguments), _parser()
+    options = parser.parse_args(given)
+    if options.command is None:
+        mode = os.environ.get("COLLECTOR_MODE") or "run"
+        if mode not in COMMANDS:
+            return _told(ConfigError([f"COLLECTOR_MODE: must be one of {', '.join(COMMANDS)}"]))
+        options = parser.parse_args([*given, mode])
     command: Callable[[argparse.Namespace, Mapping[str, str]], int] = COMMANDS[options.command]
     environ = dict(os.environ)
     if options.log_level:
@@ -53,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"marketprism {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     # Without defaults of its own: they would undo what stood before the command.
-    common = _common(argument_default=argparse.SUPPRESS)
+    common = _common("exchange_after", argument_default=argparse.SUPPRESS)
     for name, words in {
         "run": "run the collector (the default)",
         "launcher": "the same",
@@ -66,17 +72,17 @@ def _parser() -> argparse.ArgumentParser:
         "simulate", parents=[common], help="serve the simulated exchanges alone"
     )
     _simulate_options(simulate)
-    parser.set_defaults(command=os.environ.get("COLLECTOR_MODE") or "run")
     return parser
 
 
-def _common(**defaults: Any) -> argparse.ArgumentParser:
-    """What every command takes, before or after its name."""
+def _common(exchanges: str = "exchange", **defaults: Any) -> argparse.ArgumentParser:
+    """What every command takes, before or after its name; those after it add to `exchanges`."""
     common = argparse.ArgumentParser(add_help=False, **defaults)
     common.add_argument("--config", type=Path, metavar="PATH", help="the configuration file")
     common.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR")
     common.add_argument(
         "--exchange",
+        dest=exchanges,
         action="append",
         metavar="VENUE",
         help="collect this venue only; may be repeated",
@@ -86,11 +92,16 @@ def _common(**defaults: Any) -> argparse.ArgumentParser:
 
 def _simulate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--venue", default="binance_spot", help="which exchange to be")
-    parser.add_argument("--ws-port", type=int, default=0, help="0: a free one")
-    parser.add_argument("--rest-port", type=int, default=0, help="0: a free one")
+    parser.add_argument("--ws-port", type=port, default=0, help="0: a free one")
+    parser.add_argument("--rest-port", type=port, default=0, help="0: a free one")
     parser.add_argument("--seed", type=int, default=0, help="of the random market")
     parser.add_argument("--capture", type=Path, help="play this recording, not a random market")
     parser.add_argument("--speed", type=float, default=1.0, help="of the recording; inf: at once")
+
+
+def port(text: str) -> int:
+    """A TCP port. argparse names it where it is none."""
+    return quantities.port(int(text))
 
 
 def _load(options: argparse.Namespace, environ: Mapping[str, str]) -> Config:
@@ -99,7 +110,7 @@ def _load(options: argparse.Namespace, environ: Mapping[str, str]) -> Config:
         environ=environ,
         directory=Path.cwd(),
         venues=OFFERS,
-        only=options.exchange or (),
+        only=[*(options.exchange or ()), *getattr(options, "exchange_after", ())],
     )
 
 
@@ -153,14 +164,20 @@ def _simulate(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     if options.venue not in OFFERS:
         raise ConfigError([f"--venue {options.venue}: there is {', '.join(OFFERS)}"])
-    run(
-        options.venue,
-        ws_port=options.ws_port,
-        rest_port=options.rest_port,
-        seed=options.seed,
-        capture=options.capture,
-        speed=options.speed,
-    )
+    if options.capture is not None and not options.capture.is_file():
+        raise ConfigError([f"--capture {options.capture}: there is no such file"])
+    try:
+        run(
+            options.venue,
+            ws_port=options.ws_port,
+            rest_port=options.rest_port,
+            seed=options.seed,
+            capture=options.capture,
+            speed=options.speed,
+        )
+    except* OSError as errors:
+        reason = next(leaves(errors))
+        raise StartFailed(f"the simulated exchange cannot be served: {reason}") from errors
     return STOPPED
 
 

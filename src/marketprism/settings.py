@@ -139,11 +139,45 @@ class IntensityConfig:
 
 
 @attrs.frozen
+class BreakerConfig:
+    """When a host that fails is left alone; its REST and its websockets apart."""
+
+    failure_threshold: Count = 5
+    """Failures in a row after which it is not called."""
+    recovery_timeout: Duration = 30.0
+    """Time until one caller may try it again."""
+
+
+@attrs.frozen
+class FreshnessConfig:
+    """When a stream that says nothing is suspect. Streams of a fixed period, and those that may be
+    silent for hours, have limits of their own.
+    """
+
+    first_record: Duration = 60.0
+    """For a book: from its subscription to its first record, at most."""
+    first_trade: Duration = 600.0
+    """The same for trades."""
+    floor: Duration = 30.0
+    """Silence that is borne of any stream."""
+    ceiling: Duration = 3600.0
+    """Silence that is borne of none, whatever its rhythm was."""
+    factor: Count = 8
+    """Silence that is borne, as a multiple of the longest in the stream's recent rhythm."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.ceiling < self.floor:
+            raise ValueError("ceiling must not be shorter than floor")
+
+
+@attrs.frozen
 class SupervisionConfig:
     """How what fails is started again."""
 
     backoff: BackoffConfig = BackoffConfig()
     intensity: IntensityConfig = IntensityConfig()
+    breaker: BreakerConfig = BreakerConfig()
+    freshness: FreshnessConfig = FreshnessConfig()
     refused_retry: Duration = 300.0
     """Time between attempts at a host which will not have us."""
 

@@ -17,6 +17,9 @@ import trio
 from marketprism.errors import MarketPrismError, Refused, StartFailed, Transient, leaves
 from marketprism.settings import SupervisionConfig
 
+uniform = random.random
+"""In [0, 1): the chance that waits are jittered by, where no other is given."""
+
 log = structlog.get_logger()
 
 
@@ -53,6 +56,62 @@ class Intensity:
         while self.times[0] <= now - self.window:
             self.times.popleft()
         return len(self.times) > self.restarts
+
+
+class BreakerState(StrEnum):
+    """Whether a host is called."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@attrs.define
+class CircuitBreaker:
+    """Spares a host that fails: open after `failure_threshold` failures in a row, half-open after
+    `recovery_timeout` seconds, when one caller may try; what that one finds decides. Times are
+    monotonic nanoseconds.
+    """
+
+    failure_threshold: int
+    recovery_timeout: float
+    failures: int = 0
+    opened_at: int | None = None
+    probing_since: int | None = None
+
+    def state(self, now: int) -> BreakerState:
+        """Where it stands."""
+        if self.opened_at is None:
+            return BreakerState.CLOSED
+        return BreakerState.OPEN if now < self._recovers_at() else BreakerState.HALF_OPEN
+
+    def admit(self, now: int) -> int:
+        """0: the call may be made, and its outcome must be told. Else the nanoseconds to wait
+        before asking again. A probe that never told its outcome is forgotten after as long.
+        """
+        if self.opened_at is None:
+            return 0
+        if now < self._recovers_at():
+            return self._recovers_at() - now
+        patience = round(self.recovery_timeout * 1e9)
+        if self.probing_since is not None and now < self.probing_since + patience:
+            return self.probing_since + patience - now
+        self.probing_since = now
+        return 0
+
+    def succeeded(self) -> None:
+        """The host answered."""
+        self.failures, self.opened_at, self.probing_since = 0, None, None
+
+    def failed(self, now: int) -> None:
+        """It did not."""
+        self.failures += 1
+        if self.failures >= self.failure_threshold:
+            self.opened_at, self.probing_since = now, None
+
+    def _recovers_at(self) -> int:
+        assert self.opened_at is not None
+        return self.opened_at + round(self.recovery_timeout * 1e9)
 
 
 class Conclusion(StrEnum):
@@ -110,11 +169,12 @@ async def supervise(
     attempt: Callable[[Attempt], Awaitable[None]],
     policy: SupervisionConfig,
     ended: Callable[[Ended], None],
+    chance: Callable[[], float] = uniform,
 ) -> None:
     """Run `attempt` again and again until it returns or this is cancelled.
 
     `ended` is told of each failure before the wait. A bug beyond the intensity is raised, and
-    what cannot be had at all (`StartFailed`) at once.
+    what cannot be had at all (`StartFailed`) at once. `chance` is uniform in [0, 1).
     """
     backoff = Backoff(policy.backoff.first, policy.backoff.cap)
     intensity = Intensity(policy.intensity.restarts, policy.intensity.window)
@@ -148,5 +208,5 @@ async def supervise(
         least = end.retry_after
         if end.conclusion is Conclusion.REFUSED:
             least = policy.refused_retry
-        wait = backoff.wait(random.random(), least)
+        wait = backoff.wait(chance(), least)
         await trio.sleep(wait)

@@ -48,7 +48,7 @@ async def run_venue(
             log.error("venue.refused", venue=venue.name, reason=end.reason)
         row.reason = end.reason
 
-    await supervise(venue.name, attempt, policy, ended)
+    await supervise(venue.name, attempt, policy, ended, world.chance)
 
 
 async def _instruments(venue: Venue, world: World) -> list[Instrument]:
@@ -112,7 +112,7 @@ async def run_feed(shard: Shard, venue: Venue, world: World, policy: Supervision
         row.reason = end.reason
 
     try:
-        await supervise(shard.id, attempt, policy, ended)
+        await supervise(shard.id, attempt, policy, ended, world.chance)
     finally:
         row.state = "stopped"
         wall = world.now().wall

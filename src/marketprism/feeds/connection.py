@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
-from marketprism.errors import Lost, Quiet, Refused, Transient
-from marketprism.feeds.dialing import dial, translated
+from marketprism.errors import Lost, MarketPrismError, Quiet, RateLimited, Refused, Transient
+from marketprism.feeds.dialing import translated
 from marketprism.feeds.frames import BatchingConnection
 from marketprism.feeds.venue import (
     Close,
@@ -70,15 +70,20 @@ class Connection:
         except Transient as error:
             if self._row.state == "connected":
                 self._log.warning("feed.disconnected", reason=str(error))
+            elif isinstance(error, RateLimited):
+                self._world.hosts.refused(self._host, self._reason(error))
             else:
-                reason = str(error).removeprefix(f"{self._host}: ")
-                self._world.hosts.failed(self._host, reason)
+                self._world.hosts.failed(self._host, self._reason(error))
             raise
         except Refused as error:
-            self._world.hosts.refused(self._host, str(error).removeprefix(f"{self._host} "))
+            self._world.hosts.refused(self._host, self._reason(error))
             raise
         finally:
             self._row.connected_since = None
+
+    def _reason(self, error: MarketPrismError) -> str:
+        """The error's words, without the host's name before them."""
+        return str(error).removeprefix(self._host).lstrip(": ")
 
     async def _attempt(self) -> None:
         path = urlsplit(self._session.url)
@@ -87,7 +92,7 @@ class Connection:
         stream: trio.abc.Stream | None = None
         try:
             with trio.move_on_after(self._manners.connect_timeout) as patience:
-                stream = await dial(self._session.url, proxy, self._world.tls)
+                stream = await self._world.dial(self._session.url, proxy, self._world.tls)
                 async with trio.open_nursery() as self._nursery:
                     connection = BatchingConnection(
                         stream,
@@ -102,7 +107,7 @@ class Connection:
                     self._opened()
                     self._nursery.start_soon(self._write, connection)
                     self._nursery.start_soon(self._ping, connection)
-                    self._nursery.start_soon(self._tick)
+                    self._nursery.start_soon(self._tick, connection)
             if patience.cancelled_caught:
                 raise trio.TooSlowError
         finally:
@@ -110,7 +115,13 @@ class Connection:
                 await trio.aclose_forcefully(stream)
 
     def _opened(self) -> None:
-        row, now = self._row, self._world.now()
+        """The handshake is done. Who sees it first says so: a peer may speak in the very segment
+        that ends it, and the session must hear of the connection before it hears anything on it.
+        """
+        row = self._row
+        if row.connected_since is not None:
+            return
+        now = self._world.now()
         row.state, row.reason = "connected", None
         self._world.hosts.reached(self._host)
         row.connected_since = now.monotonic
@@ -124,10 +135,10 @@ class Connection:
             await connection.run()
         if self._silence.cancelled_caught:
             raise Quiet(f"nothing came for {self._manners.silence_timeout:g} s")
-        closed = connection.closed
-        raise Lost(f"closed: {closed.code} {closed.reason or closed.name}" if closed else "closed")
+        raise _closed(connection)
 
     def _receive(self, frames: list[bytes]) -> None:
+        self._opened()
         now = self._world.now()
         self._silence.deadline = trio.current_time() + self._manners.silence_timeout
         self._row.frames += len(frames)
@@ -189,9 +200,12 @@ class Connection:
             if patience.cancelled_caught:
                 raise Quiet(f"no answer to a ping for {PONG_WITHIN:g} s")
 
-    async def _tick(self) -> None:
+    async def _tick(self, connection: BatchingConnection) -> None:
         while True:
             await trio.sleep(TICK_SECONDS)
+            if connection.closed:
+                # By the peer, which may leave it at that and keep the socket open.
+                raise _closed(connection)
             now = self._world.now()
             self._act(self._session.tick(now), now)
             if self._world.outlet.lossy:
@@ -210,3 +224,9 @@ class Connection:
         answer = await self._world.rest.fetch(request, say)
         now = self._world.now()
         self._act(self._session.reply(request.tag, answer, now), now)
+
+
+def _closed(connection: BatchingConnection) -> Lost:
+    """The end that both sides know of."""
+    closed = connection.closed
+    return Lost(f"closed: {closed.code} {closed.reason or closed.name}" if closed else "closed")

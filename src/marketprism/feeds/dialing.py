@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -15,6 +15,8 @@ from trio_websocket import ConnectionClosed, ConnectionRejected
 
 from marketprism.errors import Lost, MarketPrismError, RateLimited, Refused, leaves
 
+Dial = Callable[[str, str | None, ssl.SSLContext], Awaitable[trio.abc.Stream]]
+"""From a URL, a proxy and whom to trust to a stream."""
 RATE_LIMITED, FORBIDDEN = (418, 429), (401, 403, 451)
 
 
@@ -26,12 +28,7 @@ async def dial(url: str, proxy: str | None, context: ssl.SSLContext) -> trio.abc
     parts = urlsplit(url)
     secure = parts.scheme in ("wss", "https")
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
-    stream: trio.abc.Stream
-    if proxy is None:
-        stream = await trio.open_tcp_stream(host, port)
-    else:
-        sock = await Proxy.from_url(proxy).connect(host, port)
-        stream = trio.SocketStream(sock)
+    stream = await connect(host, port, proxy)
     if not secure:
         return stream
     secured = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
@@ -41,6 +38,13 @@ async def dial(url: str, proxy: str | None, context: ssl.SSLContext) -> trio.abc
         await trio.aclose_forcefully(secured)
         raise
     return secured
+
+
+async def connect(host: str, port: int, proxy: str | None) -> trio.SocketStream:
+    """TCP to a host, through a proxy or directly. Raises as `dial` does."""
+    if proxy is None:
+        return await trio.open_tcp_stream(host, port)
+    return trio.SocketStream(await Proxy.from_url(proxy).connect(host, port))
 
 
 @contextmanager
@@ -54,11 +58,11 @@ def translated(host: str) -> Iterator[None]:
         yield
     except BaseExceptionGroup as group:
         found = list(leaves(group))
-        if not all(isinstance(leaf, (MarketPrismError, *_FOREIGN)) for leaf in found):
+        if not all(isinstance(leaf, (MarketPrismError, *FOREIGN)) for leaf in found):
             raise
         own = [leaf for leaf in found if isinstance(leaf, MarketPrismError)]
         raise (own[0] if own else _ours(found[0], host)) from group
-    except tuple(_FOREIGN) as error:
+    except FOREIGN as error:
         raise _ours(error, host) from error
 
 
@@ -73,7 +77,7 @@ def _ours(error: BaseException, host: str) -> MarketPrismError:
 def words(error: BaseException) -> str:
     """What a foreign error of a connection means, in plain words."""
     root = _root(error)
-    for kind, said in _FOREIGN.items():
+    for kind, said in _WORDS.items():
         if isinstance(root, kind):
             return said.format(error=_text(root))
     return _text(root)
@@ -92,8 +96,12 @@ def rejected(host: str, status: int, headers: dict[bytes, bytes]) -> MarketPrism
 
 
 def _root(error: BaseException) -> BaseException:
-    """Libraries wrap: what the operating system or TLS said first is what helps."""
+    """Libraries wrap: what the operating system or TLS said first is what helps, unless it was
+    about the proxy.
+    """
     seen = error
+    if isinstance(error, python_socks.ProxyConnectionError):
+        return error
     while (inner := seen.__cause__ or seen.__context__) is not None:
         seen = next(leaves(inner))
         if isinstance(seen, OSError) and type(seen) is not OSError:
@@ -105,7 +113,7 @@ def _text(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-_FOREIGN: dict[type[Exception], str] = {
+_WORDS: dict[type[Exception], str] = {
     trio.TooSlowError: "no connection in time",
     socket.gaierror: "its name cannot be resolved ({error})",
     ssl.SSLCertVerificationError: "its certificate is not to be trusted ({error})",
@@ -123,3 +131,6 @@ _FOREIGN: dict[type[Exception], str] = {
     OSError: "{error}",
 }
 """The table of the border, special cases before general ones: foreign error → our words."""
+
+FOREIGN = tuple(_WORDS)
+"""The errors of others that a connection may end with."""

@@ -1,7 +1,5 @@
 """One poll: asked at the start, then just after each boundary of its period, for ever."""
 
-import random
-
 import structlog
 import trio
 
@@ -73,7 +71,7 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
                     log.warning("stream.parked", connection=name, reason=step.reason)
             if isinstance(answer, FetchFailed) and state.phase is not Phase.PARKED:
                 raise failure(poll.request, answer)
-            late = min(poll.period * JITTER, MOST_JITTER) * random.random()
+            late = min(poll.period * JITTER, MOST_JITTER) * world.chance()
             await trio.sleep(until_boundary(poll, world.now().wall) + late)
 
     def ended(end: Ended) -> None:
@@ -82,7 +80,7 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
         state.detail = end.reason
 
     try:
-        await supervise(name, attempt, policy, ended)
+        await supervise(name, attempt, policy, ended, world.chance)
     finally:
         gap = state.cursor.close(state.instrument, state.data_type, world.now().wall, name)
         world.confess([] if gap is None else [gap], name)

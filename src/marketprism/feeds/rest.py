@@ -8,12 +8,14 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import attrs
+import httpcore
 import httpx
 import trio
+from httpcore._backends.trio import TrioStream
 
 from marketprism.errors import Lost, RateLimited, Refused, Transient
 from marketprism.feeds.budget import SECOND, Budget
-from marketprism.feeds.dialing import words
+from marketprism.feeds.dialing import FOREIGN, connect, words
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Moment, Send
@@ -66,17 +68,48 @@ class _Gate:
             self.row.waiting = len(self.waiting)
             self.wake()
 
+    async def unblocked(self, now: Callable[[], Moment]) -> None:
+        """Return when the host has not said to stop; for who has been granted already."""
+        while (left := self.budget.blocked_until - now().monotonic) > 0:
+            with trio.move_on_after(left / SECOND):
+                await self.changed.wait()
+
+
+class _Network(httpcore.AsyncNetworkBackend):
+    """How httpx reaches a host: as the websockets do. Its own way through a SOCKS proxy leaks
+    sockets, and errors that are nobody's.
+    """
+
+    def __init__(self, proxy: str | None) -> None:
+        self._proxy = proxy
+
+    async def connect_tcp(
+        self, host: str, port: int, *_: object, **_options: object
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return TrioStream(await connect(host, port, self._proxy))
+        except FOREIGN as error:
+            # In words: on its way out httpx forgets the cause.
+            raise httpcore.ConnectError(words(error)) from error
+
 
 class Rest:
     """Everything that is asked over HTTP, by whomever."""
 
     def __init__(
-        self, hosts: Hosts, proxies: Proxies, now: Callable[[], Moment], verify: ssl.SSLContext
+        self,
+        hosts: Hosts,
+        proxies: Proxies,
+        now: Callable[[], Moment],
+        verify: ssl.SSLContext,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        """`transport` carries all requests; None: the network does, a pool a host."""
         self._hosts = hosts
         self._proxies = proxies
         self._now = now
         self._verify = verify
+        self._transport = transport
         self._gates: dict[str, _Gate] = {}
 
     async def __aenter__(self) -> Self:
@@ -103,6 +136,7 @@ class Rest:
         if request.before is not None and say is not None:
             await say(request.before)
             await trio.sleep(request.settle)
+            await gate.unblocked(self._now)
         return await self._ask(request, gate)
 
     async def require(self, request: Fetch) -> bytes:
@@ -160,14 +194,20 @@ class Rest:
         host = _host(url)
         if host not in self._gates:
             client = httpx.AsyncClient(
-                verify=self._verify,
-                proxy=self._proxies.proxy_for(url),
+                transport=self._transport or self._network(url),
                 trust_env=False,
                 timeout=None,
                 headers={"Accept-Encoding": "gzip"},
             )
             self._gates[host] = _Gate(Budget(6000), self._hosts.row(host), client)
         return self._gates[host]
+
+    def _network(self, url: str) -> httpx.AsyncBaseTransport:
+        transport = httpx.AsyncHTTPTransport(trust_env=False)
+        transport._pool = httpcore.AsyncConnectionPool(
+            self._verify, network_backend=_Network(self._proxies.proxy_for(url))
+        )
+        return transport
 
 
 def failure(request: Fetch, answer: FetchFailed) -> Transient | Refused:
@@ -184,12 +224,15 @@ def failure(request: Fetch, answer: FetchFailed) -> Transient | Refused:
 
 async def _body(response: httpx.Response) -> bytes | None:
     parts, size = [], 0
-    async for part in response.aiter_bytes():
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            return None
-        parts.append(part)
-    return b"".join(parts)
+    # Cancelled, not left: httpx stacks generators, which must end in their order.
+    with trio.CancelScope() as scope:
+        async for part in response.aiter_bytes():
+            size += len(part)
+            if size > MAX_BODY_BYTES:
+                scope.cancel()
+            else:
+                parts.append(part)
+    return b"".join(parts) if size <= MAX_BODY_BYTES else None
 
 
 def _host(url: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import attrs
 import structlog
 
+from marketprism.feeds import dialing
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
@@ -13,6 +14,7 @@ from marketprism.feeds.venue import Moment, Reject
 from marketprism.outlet import Outlet
 from marketprism.records import Gap, Record
 from marketprism.status import Board
+from marketprism.supervise import uniform
 
 SAMPLES_PER_REASON = 3
 """Rejects of each kind that are logged with a sample, a feed; all are counted."""
@@ -31,6 +33,10 @@ class World:
     board: Board
     now: Callable[[], Moment]
     tls: ssl.SSLContext
+    dial: dialing.Dial = dialing.dial
+    """How a host is reached by websocket."""
+    chance: Callable[[], float] = uniform
+    """Uniform in [0, 1): what waits are jittered by."""
 
     def publish(self, records: list[Record], read_at: int, connection: str) -> None:
         """Count records and hand them on; it never waits."""

@@ -49,7 +49,7 @@ class BinanceSpot(BinanceRest, BinanceStreams):
             trades_per_second=rates.trades_per_second,
             quotes_per_second=rates.quotes_per_second,
         )
-        return Live(market, self)
+        return Live(market, self, rates.step)
 
     def message(self, event: Event) -> Message:
         """An event in Binance's words; depth is `@depth@100ms`."""

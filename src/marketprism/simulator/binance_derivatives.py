@@ -62,7 +62,7 @@ class BinanceDerivatives(BinanceDerivativesRest, BinanceStreams):
             quotes_per_second=rates.quotes_per_second,
             rules=_RULES,
         )
-        return Live(market, self)
+        return Live(market, self, rates.step)
 
     def opening(self, target: str) -> Opening | None:
         """`/public/ws`, `/market/stream?streams=…` and so on; without a route the legacy one."""

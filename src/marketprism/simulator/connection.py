@@ -23,10 +23,18 @@ _BATCH = 64
 _CLOSE_SECONDS = 2.0
 
 
+class Resettable(trio.abc.Stream):
+    """A stream that is no socket, and can be reset all the same."""
+
+    def reset(self) -> None:
+        """Break it, for both ends; what is on the way is lost."""
+        raise NotImplementedError
+
+
 class Wire(trio.abc.Stream):
     """A TCP stream with two writers, which can be aborted, and can pretend to be dead."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: "trio.SocketStream | Resettable") -> None:
         self._stream = stream
         self._turn = trio.Lock()
         self.deaf_until = float("-inf")
@@ -56,6 +64,9 @@ class Wire(trio.abc.Stream):
 
     def abort(self) -> None:
         """Reset the connection: the peer sees no close frame and no end of file."""
+        if not isinstance(self._stream, trio.SocketStream):
+            self._stream.reset()
+            return
         with suppress(OSError):
             linger = struct.pack("ii", 1, 0)
             self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

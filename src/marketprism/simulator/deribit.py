@@ -45,7 +45,7 @@ class DeribitDerivatives(DeribitRest, Skin):
 
     def live(self, symbols: Sequence[str], rates: Rates) -> Source:
         """A value a second of each index."""
-        return Indices(self.seed, symbols, self)
+        return Indices(self.seed, symbols, self, rates.step)
 
     def opening(self, target: str) -> Opening | None:
         """One path; channels are subscribed by message."""

@@ -9,7 +9,6 @@ from .figures import volatility
 from .skin import Skin
 from .source import Stage
 
-_STEP_SECONDS = 0.02
 _OFFSET_MS = 7
 """How long after the full second a value is told; its time says so, as on the real exchange."""
 
@@ -19,17 +18,18 @@ class Indices:
 
     patient = False
 
-    def __init__(self, seed: int, symbols: Sequence[str], skin: Skin) -> None:
+    def __init__(self, seed: int, symbols: Sequence[str], skin: Skin, step: float = 0.02) -> None:
         self.symbols = tuple(symbols)
         self._seed = seed
         self._skin = skin
+        self._step = step
         self._published = 0
 
     async def play(self, stage: Stage) -> None:
         """Tell every second for ever; one that the machine slept through is told late."""
         second = stage.now_ms() // 1_000 + 1
         while True:
-            await trio.sleep(_STEP_SECONDS)
+            await trio.sleep(self._step)
             while stage.now_ms() >= second * 1_000 + _OFFSET_MS:
                 for symbol in self.symbols:
                     value = volatility(self._seed, symbol, second)

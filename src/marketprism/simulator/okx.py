@@ -63,7 +63,7 @@ class OkxSkin(OkxRest, Skin):
             quotes_per_second=rates.quotes_per_second,
             rules=self._rules,
         )
-        return Live(market, self)
+        return Live(market, self, rates.step)
 
     def opening(self, target: str) -> Opening | None:
         """One path; streams are subscribed by message."""

@@ -62,7 +62,11 @@ async def serve(
 async def _attend(exchange: Exchange, stream: trio.SocketStream) -> None:
     """One TCP connection, from its handshake to its end."""
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-    wire = Wire(stream)
+    await attend(exchange, Wire(stream))
+
+
+async def attend(exchange: Exchange, wire: Wire) -> None:
+    """One client of the websocket, over whatever stream."""
     try:
         async with trio.open_nursery() as nursery:
             await _handshake(exchange, wire, nursery)

@@ -40,6 +40,8 @@ class Rates:
 
     trades_per_second: float = 5.0
     quotes_per_second: float = 40.0
+    step: float = 0.02
+    """Seconds between two looks at what has happened."""
 
 
 @attrs.frozen

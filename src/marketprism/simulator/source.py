@@ -13,8 +13,6 @@ from .events import Message, Snapshot
 from .market import Market
 from .skin import Skin
 
-_STEP_SECONDS = 0.02
-
 
 class Stage(Protocol):
     """What a source asks of the exchange it plays on."""
@@ -70,10 +68,12 @@ class Live:
 
     patient = False
 
-    def __init__(self, market: Market, skin: Skin) -> None:
+    def __init__(self, market: Market, skin: Skin, step: float = 0.02) -> None:
+        """It is looked at each `step` seconds."""
         self.symbols = market.symbols
         self._market = market
         self._skin = skin
+        self._step = step
         self._published = 0
         self._latest: dict[str, Message] = {}
         """By stream, of those kinds that are repeated to a new subscriber."""
@@ -88,7 +88,7 @@ class Live:
                         self._latest[message.stream] = message
                     await stage.publish(message)
                     self._published += 1
-            due += _STEP_SECONDS
+            due += self._step
             await trio.sleep_until(due)
 
     async def snapshot(self, symbol: str, limit: int, *, stale: bool = False) -> Snapshot | None:

@@ -1,0 +1,108 @@
+"""Which streams have fallen silent, and what to do about it. Pure: all times are monotonic.
+
+A stream is judged by its own last accepted record: never by its socket, a ping or an
+acknowledgement, and never by the exchange's stamps. The longer it stays silent, the more is done:
+it is renewed, then its connection is given up, and then it is called unhealthy and renewed from
+time to time.
+"""
+
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+
+import attrs
+
+from marketprism.feeds.venue import Offer, Phase, Stream, StreamState
+from marketprism.records import DataType
+from marketprism.settings import FreshnessConfig
+
+SECOND = 1_000_000_000
+LEARNED = (DataType.TRADE, DataType.ORDERBOOK)
+"""Streams whose limit is learned from their own rhythm."""
+FORGET = 0.98
+"""What is kept of the longest silence with each look that finds a new record."""
+
+
+class Step(IntEnum):
+    """What a silence calls for."""
+
+    NONE = 0
+    RENEW = 1
+    RECONNECT = 2
+    UNHEALTHY = 3
+
+
+@attrs.define
+class _Watch:
+    """One stream, over all its connections."""
+
+    last: int | None = None
+    """Its last record."""
+    since: int | None = None
+    """From when on silence is counted: its last record, or what was last done about it."""
+    longest: float = 0.0
+    """Nanoseconds: the longest silence of its recent rhythm."""
+    step: Step = Step.NONE
+
+
+class Freshness:
+    """The silences of one feed's streams."""
+
+    def __init__(self, offers: Mapping[DataType, Offer], settings: FreshnessConfig) -> None:
+        self._offers = offers
+        self._settings = settings
+        self._watches: dict[Stream, _Watch] = {}
+
+    def connected(self) -> None:
+        """A new connection: all streams are given time again; what was learned is kept."""
+        for watch in self._watches.values():
+            watch.since = None
+
+    def step(self, stream: Stream) -> Step:
+        """What was last done about a stream's silence; NONE while it speaks."""
+        watch = self._watches.get(stream)
+        return Step.NONE if watch is None else watch.step
+
+    def judge(
+        self, streams: Mapping[Stream, StreamState], now: int
+    ) -> Iterator[tuple[Stream, Step, float]]:
+        """The streams that have been silent for too long, what to do, and the limit in seconds."""
+        for stream, state in streams.items():
+            watch = self._watches.get(stream)
+            if watch is None:
+                first = self._first(stream[0]) * SECOND / self._settings.factor
+                watch = self._watches[stream] = _Watch(longest=first)
+            if state.phase in (Phase.WANTED, Phase.PARKED):
+                # Not asked for yet (it waits for the budget), or given up in words.
+                watch.since = None
+                continue
+            self._look(watch, state, now)
+            limit = self._limit(stream[0], watch)
+            if limit is None or watch.since is None or now - watch.since <= limit * SECOND:
+                continue
+            watch.step = Step(min(watch.step + 1, Step.UNHEALTHY))
+            watch.since = now
+            yield stream, watch.step, limit
+
+    def _look(self, watch: _Watch, state: StreamState, now: int) -> None:
+        last = state.last_record
+        if last is not None and last != watch.last:
+            # Its first limit stands for a rhythm that is not known yet, and fades as it becomes so.
+            silent = last - watch.last if watch.last is not None and not watch.step else 0
+            watch.longest = max(float(silent), watch.longest * FORGET)
+            watch.last = watch.since = last
+            watch.step = Step.NONE
+        elif watch.since is None:
+            watch.since = now
+
+    def _first(self, data_type: DataType) -> float:
+        """Seconds that a stream of unknown rhythm is given."""
+        trade = data_type is DataType.TRADE
+        return self._settings.first_trade if trade else self._settings.first_record
+
+    def _limit(self, data_type: DataType, watch: _Watch) -> float | None:
+        """Seconds of silence that are borne; None: any."""
+        settings = self._settings
+        if data_type not in LEARNED:
+            return self._offers[data_type].quiet_limit
+        learned = settings.factor * watch.longest / SECOND
+        return min(max(learned, settings.floor), settings.ceiling)

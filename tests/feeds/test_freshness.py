@@ -1,0 +1,110 @@
+"""Silence: learned from a stream's rhythm, answered step by step."""
+
+import pytest
+
+from marketprism.feeds.freshness import SECOND, Freshness, Step
+from marketprism.feeds.venue import Cursor, Offer, Phase, Stream, StreamState
+from marketprism.instruments import Instrument
+from marketprism.records import DataType
+from marketprism.settings import FreshnessConfig
+
+BTC = Instrument("binance", "perpetual", "BTC-USDT", "BTCUSDT")
+OFFERS = {
+    DataType.TRADE: Offer("stream", None),
+    DataType.ORDERBOOK: Offer("stream", 60.0),
+    DataType.FUNDING_RATE: Offer("stream", 90.0),
+    DataType.LIQUIDATION: Offer("stream", None),
+}
+SETTINGS = FreshnessConfig(first_record=60, first_trade=600, floor=30, ceiling=3600, factor=8)
+
+
+class Line:
+    """One stream, watched every quarter of a second."""
+
+    def __init__(self, data_type: DataType = DataType.TRADE) -> None:
+        self.state = StreamState(BTC, data_type, Cursor(), Phase.ACKNOWLEDGED)
+        self.streams: dict[Stream, StreamState] = {(data_type, "BTCUSDT"): self.state}
+        self.freshness = Freshness(OFFERS, SETTINGS)
+        self.now = 0.0
+
+    def watch(self, seconds: float, every: float | None = None) -> list[tuple[float, Step]]:
+        """So long, with a record every so many seconds; what was called for, and when."""
+        told, end, due = [], self.now + seconds, self.now
+        while self.now < end:
+            self.now += 0.25
+            if every is not None and self.now >= due:
+                self.state.last_record = round(self.now * SECOND)
+                self.state.phase = Phase.LIVE
+                due += every
+            for _, step, _ in self.freshness.judge(self.streams, round(self.now * SECOND)):
+                told.append((self.now, step))
+        return told
+
+
+@pytest.mark.parametrize(
+    ("data_type", "limit"),
+    [(DataType.TRADE, 600), (DataType.ORDERBOOK, 60), (DataType.FUNDING_RATE, 90)],
+)
+def test_a_stream_that_never_speaks_is_found(data_type: DataType, limit: float) -> None:
+    """Acknowledged, and then nothing: renewed, reconnected, unhealthy, a limit apart each."""
+    told = Line(data_type).watch(4 * limit)
+    assert [step for _, step in told] == [Step.RENEW, Step.RECONNECT, Step.UNHEALTHY]
+    assert told[0][0] == pytest.approx(limit, abs=1)
+
+
+def test_a_busy_stream_is_suspect_after_the_floor() -> None:
+    """Thirty seconds are borne of any stream, no more of one that always spoke."""
+    line = Line()
+    assert line.watch(300, every=0.5) == []
+    assert line.watch(29) == []
+    assert [step for _, step in line.watch(3)] == [Step.RENEW]
+
+
+def test_a_slow_stream_is_given_its_own_time() -> None:
+    """One that speaks every two minutes is borne eight times that, not less."""
+    line = Line()
+    assert line.watch(1500, every=120) == []
+    assert line.watch(8 * 120 - 130) == []
+    assert [step for _, step in line.watch(140)] == [Step.RENEW]
+
+
+def test_an_old_long_silence_is_forgotten() -> None:
+    """After a busy hour the limit is that of a busy stream again."""
+    line = Line()
+    line.watch(400, every=200)
+    line.watch(600, every=1)
+    assert line.watch(28) == []
+    assert [step for _, step in line.watch(5)] == [Step.RENEW]
+
+
+def test_a_record_ends_the_alarm() -> None:
+    """The next silence begins from the first step."""
+    line = Line()
+    line.watch(100, every=0.5)
+    assert [step for _, step in line.watch(65)] == [Step.RENEW, Step.RECONNECT]
+    line.watch(5, every=0.5)
+    assert line.freshness.step((DataType.TRADE, "BTCUSDT")) is Step.NONE
+    assert [step for _, step in line.watch(35)] == [Step.RENEW]
+
+
+def test_a_new_connection_gives_time_again_but_does_not_forget_the_step() -> None:
+    """What is silent there too is unhealthy, not reconnected for ever."""
+    line = Line()
+    line.watch(100, every=0.5)
+    assert [step for _, step in line.watch(65)] == [Step.RENEW, Step.RECONNECT]
+    line.freshness.connected()
+    assert line.watch(28) == []
+    assert [step for _, step in line.watch(10)] == [Step.UNHEALTHY]
+
+
+@pytest.mark.parametrize("phase", [Phase.WANTED, Phase.PARKED])
+def test_what_is_not_asked_for_is_not_late(phase: Phase) -> None:
+    """It waits for the budget, or was given up in words."""
+    line = Line(DataType.ORDERBOOK)
+    line.state.phase = phase
+    assert line.watch(1000) == []
+
+
+def test_liquidations_may_be_silent() -> None:
+    """Nothing but their connection's life is asked of them."""
+    assert Line(DataType.LIQUIDATION).watch(10_000) == []

@@ -1,0 +1,139 @@
+"""From the channel to the outbox: every record one message, in order, whatever is full or large."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+from peers import clock
+from structlog.testing import capture_logs
+from trio.testing import wait_all_tasks_blocked
+
+from marketprism.delivery import pump
+from marketprism.instruments import Instrument
+from marketprism.outlet import Outlet
+from marketprism.records import OrderBookRecord, Record, Trade
+from marketprism.sinks.outbox import Outbox
+from marketprism.status import Board
+from marketprism.wire import MAX_PAYLOAD_BYTES, Message, encode
+
+BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
+FEED = "binance_spot/0"
+
+
+def trade(number: int, size: int = 1) -> Trade:
+    """A trade read so many milliseconds after the start; its price is so long."""
+    at = number * 1_000_000
+    return Trade(BTC, at, at, str(number), "1" * size, "1", "buy")
+
+
+def book(number: int, size: int) -> OrderBookRecord:
+    """An update with a price that is so long."""
+    return OrderBookRecord(
+        BTC,
+        None,
+        number * 1_000_000,
+        update_type="update",
+        bids=[("1" * size, "1")],
+        asks=[],
+        first_update_id=number,
+        last_update_id=number,
+    )
+
+
+@asynccontextmanager
+async def pumping(outbox: Outbox, board: Board) -> AsyncIterator[Outlet]:
+    """A pump at work; leaving closes the channel, and waits for the pump to end."""
+    async with trio.open_nursery() as nursery:
+        outlet = Outlet(1000, board)
+        nursery.start_soon(pump, outlet.intake, outbox, board, clock)
+        async with outlet:
+            yield outlet
+
+
+def taken(outbox: Outbox) -> list[Message]:
+    """All that waits, acknowledged."""
+    numbered = outbox.take(10_000)
+    for sequence, _ in numbered:
+        outbox.acknowledge(sequence)
+    return [message for _, message in numbered]
+
+
+async def delivered(records: list[Record], board: Board) -> list[Message]:
+    """What becomes of records that were read together."""
+    outbox = Outbox(1000, 2**30, board.outbox)
+    async with pumping(outbox, board) as outlet:
+        outlet.put(records, 0, FEED)
+    return taken(outbox)
+
+
+async def test_each_record_is_a_message_in_order_and_the_end_closes_the_outbox() -> None:
+    """Batches are carried whole; what was in the channel when it closed is carried too."""
+    board = Board()
+    outbox = Outbox(1000, 2**30, board.outbox)
+    records = [trade(n) for n in range(30)]
+    async with pumping(outbox, board) as outlet:
+        for at in range(0, 30, 10):
+            outlet.put(list(records[at : at + 10]), clock().monotonic, FEED)
+    assert taken(outbox) == [encode(record) for record in records]
+    assert outbox.drained
+    assert board.channel.held == 0
+    assert board.processing.count == 30
+
+
+async def test_a_full_outbox_stops_the_pump_and_nothing_is_lost() -> None:
+    """The rest waits in the channel; room lets it through, in order."""
+    board = Board()
+    outbox = Outbox(5, 2**30, board.outbox)
+    messages: list[Message] = []
+    async with pumping(outbox, board) as outlet:
+        for number in range(20):
+            outlet.put([trade(number)], 0, FEED)
+        await wait_all_tasks_blocked()
+        assert (board.outbox.held, board.channel.held) == (5, 15)
+        for _ in range(3):
+            messages += taken(outbox)
+            await wait_all_tasks_blocked()
+        assert (board.outbox.held, board.channel.held) == (5, 0)
+        messages += taken(outbox)
+    assert [message.msg_id for message in messages] == [encode(trade(n)).msg_id for n in range(20)]
+    assert sum(board.lost.values()) == 0
+
+
+async def test_a_record_too_large_for_the_sink_is_a_gap_in_its_place() -> None:
+    """It says what is missing; its neighbours are as ever, and it is counted."""
+    board = Board()
+    large = trade(2, MAX_PAYLOAD_BYTES)
+    with capture_logs() as logs:
+        first, stand_in, last = await delivered([trade(1), large, trade(3)], board)
+    assert (first, last) == (encode(trade(1)), encode(trade(3)))
+    assert stand_in.subject == "data-gap.binance.spot.BTC-USDT"
+    told = json.loads(stand_in.payload)
+    assert (told["affected"], told["reason"], told["lost"]) == ("trade", "overflow", 1)
+    assert (told["first_missing_id"], told["last_missing_id"]) == ("2", "2")
+    assert board.sink.oversize == 1
+    assert board.lost == {("binance", "spot", "trade"): 1}
+    assert board.gaps == {("binance", "spot", "trade", "overflow"): 1}
+    (line,) = logs
+    assert (line["event"], line["subject"]) == (
+        "record.oversize",
+        "trade-data.binance.spot.BTC-USDT",
+    )
+
+
+async def test_a_record_just_at_the_limit_is_sent() -> None:
+    """One byte more is not."""
+    room = MAX_PAYLOAD_BYTES - len(encode(trade(1)).payload) + 1
+    board = Board()
+    fits, too_large = await delivered([trade(1, room), trade(2, room + 1)], board)
+    assert len(fits.payload) == MAX_PAYLOAD_BYTES
+    assert too_large.data_type == "gap"
+
+
+async def test_two_that_are_too_large_are_two_gaps_to_jetstream_as_well() -> None:
+    """Read in one batch they have one stamp: with one id the second would not be stored."""
+    one, other = book(1, MAX_PAYLOAD_BYTES), book(1, MAX_PAYLOAD_BYTES)
+    other.first_update_id = other.last_update_id = 2
+    messages = await delivered([one, other], Board())
+    assert [message.data_type for message in messages] == ["gap", "gap"]
+    assert len({message.msg_id for message in messages}) == 2
