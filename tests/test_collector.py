@@ -16,6 +16,7 @@ from rig import Rig, configured, running
 
 from marketprism import simulator
 from marketprism.app import Collector
+from marketprism.settings import FreshnessConfig
 from marketprism.simulator import Exchange, Market, player, record
 from marketprism.simulator.faults import Garbage
 
@@ -362,3 +363,39 @@ async def test_a_signal_under_load_stores_everything_that_was_read(
     assert consumer.faults == []
     assert stopped["received"] + stopped["gaps"] == stopped["stored"] == len(stored)
     assert stopped["received"] > 2000
+
+
+async def test_a_stream_that_falls_silent_is_renewed_then_reconnected(server: Server) -> None:
+    """Acknowledged, pings answered, no data: found by its own rhythm, step by step, and live again
+    once the exchange speaks.
+    """
+    exchange = simulator.market("binance_spot", seed=2, trades_per_second=60)
+    quick = FreshnessConfig(first_record=1.5, first_trade=1.5, floor=1.5, ceiling=3, factor=2)
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(simulator.serve, exchange)
+        config = configured(address, server, SYMBOLS, kind="raw")
+        supervision = attrs.evolve(config.supervision, freshness=quick)
+        collector = Collector(attrs.evolve(config, supervision=supervision))
+        nursery.start_soon(collector.run)
+        rig = Rig(exchange, collector, server, nursery)
+        board = collector.board
+        await rig.until(lambda: board.received["binance", "spot", "trade"] > 100)
+        exchange.faults.mute(8, stream="btcusdt@trade")
+        await rig.until(lambda: board.silences["binance_spot", "trade", "renew"] > 0)
+        (row,) = (
+            row
+            for row in board.streams.values()
+            if row.instrument.symbol == "BTC-USDT" and row.data_type == "trade"
+        )
+        assert row.alarm == "renew"
+        await rig.until(lambda: board.silences["binance_spot", "trade", "reconnect"] > 0)
+        await rig.until(lambda: row.alarm is None and row.live is not None)
+        await rig.settled()
+        await rig.stop()
+        consumer = await rig.consumed()
+        nursery.cancel_scope.cancel()
+    assert consumer.faults == []
+    silent = [gap for gap in consumer.gaps if gap["affected"] == "trade"]
+    assert [(gap["symbol"], gap["reason"]) for gap in silent if gap["reason"] == "stale"] == [
+        ("BTC-USDT", "stale")
+    ]

@@ -299,3 +299,18 @@ def test_file_that_contains_itself_is_refused(tmp_path: Path) -> None:
     """An anchor that refers to its own section ends in words, not in endless recursion."""
     told = problems(tmp_path, "exchanges: &all {binance_spot: *all}")
     assert "exchanges.binance_spot.binance_spot: unknown key" in told
+
+
+def test_what_is_right_of_a_venue_is_judged_beside_what_is_wrong(tmp_path: Path) -> None:
+    """A bad number hides neither a bad symbol nor a data type that is not on offer."""
+    found = problems(
+        tmp_path,
+        """
+        exchanges:
+          binance_spot:
+            symbols: [btc-usdt]
+            data_types: [funding_rate]
+            orderbook: {depth: 0}
+        """,
+    )
+    assert len(found) == 3

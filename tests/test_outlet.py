@@ -83,8 +83,9 @@ async def test_a_book_is_withheld_until_a_snapshot_heals_it() -> None:
         return [book(5, "snapshot")]
 
     outlet.confess(FEED, 6 * MILLISECOND, 0, restate)
+    gap, snapshot = await taken(outlet, 1)
     outlet.put([book(6)], 0, FEED)
-    gap, snapshot, update = await taken(outlet, 2)
+    (update,) = await taken(outlet, 1)
     assert isinstance(gap, Gap)
     assert (gap.first_missing_id, gap.last_missing_id, gap.lost) == (3, 5, 3)
     assert heals == [gap.started_at]
@@ -101,6 +102,7 @@ async def test_a_lost_gap_lies_inside_the_confession() -> None:
     (told,) = await taken(outlet, 1)
     assert isinstance(told, Gap)
     assert told.started_at == 3 * MILLISECOND
+    assert (told.first_missing_id, told.last_missing_id, told.lost) == (4, 6, 3)
 
 
 async def test_the_stop_confesses_what_is_left_room_or_not() -> None:
@@ -134,3 +136,19 @@ async def test_it_never_waits() -> None:
         for number in range(1000):
             outlet.put([trade(number)], 0, FEED)
     assert outlet.lossy
+
+
+async def test_gaps_of_a_feed_and_of_the_channel_have_ids_of_their_own() -> None:
+    """A disconnect right after an overflow starts at the same record's time."""
+    outlet = Outlet(1, Board())
+    outlet.put([trade(1), trade(2)], 0, FEED)
+    await taken(outlet, 1)
+    outlet.confess(FEED, 3 * MILLISECOND, 0, none)
+    (told,) = await taken(outlet, 1)
+    at = 2 * MILLISECOND
+    outlet.put([Gap(BTC, at, at, DataType.TRADE, "disconnect", at, at, 3, 3, 1, FEED)], 0, FEED)
+    (other,) = await taken(outlet, 1)
+    assert isinstance(told, Gap)
+    assert isinstance(other, Gap)
+    assert told.started_at // MILLISECOND != other.started_at // MILLISECOND
+    assert other.started_at <= other.ended_at

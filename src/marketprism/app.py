@@ -97,10 +97,14 @@ class Collector:
                 await self._serve(root)
             async with trio.open_nursery() as delivery:
                 outlet = Outlet(self.config.channel.capacity, self.board)
-                delivery.start_soon(pump, outlet.intake, outbox, self.board, self.now)
                 delivery.start_soon(self._deliver, self._sink(servers), outbox)
-                async with outlet:
-                    await self._feed(outlet, root.cancel_scope)
+                async with trio.open_nursery() as filling:
+                    filling.start_soon(pump, outlet.intake, outbox, self.board, self.now)
+                    async with outlet:
+                        await self._feed(outlet, root.cancel_scope)
+                if outbox.drained:
+                    # The sink may be waiting for a server, and has nothing to wait for.
+                    delivery.cancel_scope.cancel()
             root.cancel_scope.cancel()
         if self.undelivered:
             log.error("collector.undelivered", messages=self.undelivered)
@@ -121,7 +125,10 @@ class Collector:
 
     async def _feed(self, outlet: Outlet, grace: trio.CancelScope) -> None:
         """Everything that faces the exchanges, until the stop."""
-        hosts, proxies = Hosts(self.board), Proxies(self.config.proxy)
+        hosts, proxies = (
+            Hosts(self.board, self.config.supervision.breaker),
+            Proxies(self.config.proxy),
+        )
         tls = ssl.create_default_context()
         async with Rest(hosts, proxies, self.now, tls, self.transport) as rest:
             reach = (tls, self.dial, self.chance)

@@ -148,7 +148,9 @@ def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _demo(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from marketprism.demo import run
 
-    run(_level(environ.get("LOG_LEVEL", "WARNING")))
+    if options.config is not None:
+        raise ConfigError(["--config: the demo has a configuration of its own"])
+    run(_level(environ.get("LOG_LEVEL", "WARNING")), environ, options.exchange or ())
     return STOPPED
 
 

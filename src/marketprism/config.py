@@ -89,7 +89,7 @@ _VARIABLES: Mapping[str, Key] = {
 }
 _LISTS = {("nats", "servers"), ("proxy", "no_proxy")}
 
-_SYMBOL = re.compile(r"[^\s-]+-[^\s-]+")
+_SYMBOL = re.compile(r"\*|[^\s-]+-[^\s-]+")
 _CURRENCY = re.compile(r"[^\s-]+")
 
 
@@ -227,7 +227,14 @@ def _exchanges(
             problems.append(((*at, "name"), "unknown key"))
         venue, wrong = structure({**keys, "name": name}, VenueConfig, at)
         problems += wrong
-        if venue is not None:
+        if venue is None:
+            # What is right of it is judged all the same, so that everything is told at once.
+            bad = {key[len(at)] for key, _ in wrong if len(key) > len(at)}
+            rest = {key: value for key, value in keys.items() if key not in bad}
+            partial, _ = structure({**rest, "name": name}, VenueConfig, at)
+            if partial is not None:
+                problems += _venue_problems(partial, venues[name], at)
+        else:
             problems += _venue_problems(venue, venues[name], at)
             if name in only or (venue.enabled and not only):
                 collected[name] = venue

@@ -1,9 +1,10 @@
 """`demo`: simulated exchanges, an embedded NATS server and the collector, in one process."""
 
+import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -18,17 +19,21 @@ from marketprism.status import Board
 
 LINE_EVERY = 0.5
 """Seconds between two states of the live line."""
+VARIABLES = ("HEALTH_CHECK_HOST", "HEALTH_CHECK_PORT", "METRICS_HOST", "METRICS_PORT")
 
 
-def run(level: LogLevel) -> None:
-    """Show the whole system until Ctrl-C."""
+def run(level: LogLevel, environ: Mapping[str, str], only: Sequence[str] = ()) -> None:
+    """Show the whole system until Ctrl-C: all venues, or `only` some, on the ports that the
+    environment names.
+    """
     log.configure(level)
     with tempfile.TemporaryDirectory(prefix="marketprism-demo-") as place:
         loaded = config.load(
             path=config.DEFAULTS / "collector/unified_data_collection.yaml",
-            environ={},
+            environ={name: environ[name] for name in VARIABLES if name in environ},
             directory=Path(place),
             venues=OFFERS,
+            only=only,
         )
         trio.run(_demo, loaded)
 
@@ -77,7 +82,7 @@ async def _show(collector: Collector) -> None:
     print(f"health:    http://{http.host}:{ports['health']}/health  (also /status, /connections)")
     print(f"metrics:   http://{collector.config.metrics.host}:{ports['metrics']}/metrics")
     print(f"NATS:      {board.sink.target or 'starting'}; Ctrl-C stops", flush=True)
-    live = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
     before, began = _received(board), trio.current_time()
     while True:
         await trio.sleep(LINE_EVERY)
@@ -85,13 +90,17 @@ async def _show(collector: Collector) -> None:
         counts = _received(board)
         seconds, began_at = now - began, now
         rates = "  ".join(
-            f"{name} {total:,} ({(total - before.get(name, 0)) / seconds:,.0f}/s)"
+            f"{name} {(total - before.get(name, 0)) / seconds:,.0f}/s"
             for name, total in counts.items()
         )
         began, before = began_at, counts
         stored = sum(board.published.values())
-        line = f"{rates or 'nothing yet'}  stored {stored:,}  gaps {sum(board.gaps.values())}"
-        print(f"\r\x1b[K{line}" if live else line, end="" if live else "\n", flush=True)
+        gaps = sum(board.gaps.values())
+        line = f"stored {stored:,}  gaps {gaps}  {rates or 'nothing yet'}"
+        if width is None:
+            print(line, flush=True)
+        else:
+            print(f"\r\x1b[K{line[:width]}", end="", flush=True)
 
 
 def _received(board: Board) -> dict[str, int]:

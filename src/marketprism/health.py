@@ -18,6 +18,7 @@ from marketprism.redaction import redact
 from marketprism.report import Rates, age, connections, resident_memory, status
 from marketprism.serving import Answer, Pages
 from marketprism.status import Board, QueueRow, StreamRow
+from marketprism.supervise import BreakerState
 
 SECOND = 1_000_000_000
 STARTING_WITHIN = 60.0
@@ -152,6 +153,9 @@ def _streams(board: Board, now: Moment, young: bool) -> Check:
             parked.append(f"{_name(row)} is given up: {_detail(row) or 'no reason known'}")
         elif row.state != Phase.LIVE:
             late.append(f"{_name(row)} is {_said(row.state)}{_because(row)}")
+        elif row.alarm is not None:
+            silent = age(row.last_seen or board.started, now) or 0.0
+            late.append(f"{_name(row)} has been silent for {silent:.0f} s ({row.alarm})")
         elif row.quiet_limit is not None:
             # A stream that has never spoken is silent since its process began.
             silent = age(row.last_seen or board.started, now) or 0.0
@@ -191,7 +195,11 @@ def _data(board: Board, now: Moment, uptime: float) -> Check:
 
 
 def _hosts(board: Board, now: Moment) -> Check:
-    words = []
+    words = [
+        f"{host} ({kind}) failed {breaker.failures} times in a row and is left alone for now"
+        for (kind, host), breaker in board.breakers.items()
+        if breaker.state(now.monotonic) is not BreakerState.CLOSED
+    ]
     for row in board.hosts.values():
         if row.reachable is False:
             words.append(f"{row.host} cannot be reached: {row.reason or 'no answer'}; {TRY}")

@@ -18,6 +18,7 @@ from marketprism.feeds.venue import Moment
 from marketprism.report import age, resident_memory
 from marketprism.serving import Answer, Pages
 from marketprism.status import Board, Tally
+from marketprism.supervise import BreakerState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The text format that every Prometheus reads."""
@@ -27,6 +28,7 @@ Key = TypeVar("Key", bound=tuple[str, ...])
 
 MARKET = ("exchange", "market_type")
 ORIGIN = (*MARKET, "data_type")
+_OPENNESS = {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 0.5, BreakerState.OPEN: 1.0}
 
 
 class Metrics(Pages):
@@ -60,6 +62,7 @@ class Metrics(Pages):
         yield from self._latencies()
         yield from self._sink()
         yield from self._hosts()
+        yield from self._breakers(self._now())
         yield _counter(
             "survived_faults",
             "Errors that were survived in servers and libraries.",
@@ -207,6 +210,23 @@ class Metrics(Pages):
         )
         yield _gauge(
             "channel_capacity_records", "Records the channel can hold.", board.channel.capacity
+        )
+
+    def _breakers(self, now: Moment) -> Iterator[Metric]:
+        states = {
+            key: breaker.state(now.monotonic) for key, breaker in self._board.breakers.items()
+        }
+        yield _gauges(
+            "breaker_open",
+            "Whether a host is left alone: 1 open, 0.5 half-open, 0 closed.",
+            ("kind", "host"),
+            {key: _OPENNESS[state] for key, state in states.items()},
+        )
+        yield _counter(
+            "stream_silences",
+            "Silences of streams that were answered, by what was done.",
+            ("venue", "data_type", "answer"),
+            self._board.silences,
         )
 
     def _hosts(self) -> Iterator[Metric]:

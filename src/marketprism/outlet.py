@@ -8,12 +8,17 @@ a book's updates no longer chain, so they are held back until a snapshot heals i
 from collections.abc import Callable
 
 import attrs
+import structlog
 import trio
 
 from marketprism.feeds.venue import Stream
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.status import Board
+
+MILLISECOND = 1_000_000
+
+log = structlog.get_logger()
 
 
 @attrs.frozen
@@ -36,12 +41,17 @@ class Loss:
     first_id: int | None = None
     last_id: int | None = None
     count: int = 0
-    confessed: bool = False
-    """The gap is in the channel; a book's snapshot is still to come."""
+    countable: bool = True
+    """It is known how many; a gap that was lost with the rest may not have known."""
 
     def add(self, record: Record) -> None:
-        """One more is lost; a snapshot only tells again what is known."""
+        """One more is lost; a snapshot only tells again what is known, a gap what was missing."""
         if isinstance(record, OrderBookRecord) and record.update_type == "snapshot":
+            return
+        if isinstance(record, Gap):
+            self.countable = self.countable and record.lost is not None
+            self.count += record.lost or 0
+            self._widen(record.first_missing_id, record.last_missing_id)
             return
         self.count += 1
         if isinstance(record, Trade):
@@ -53,7 +63,7 @@ class Loss:
 
     def _widen(self, first: int | None, last: int | None) -> None:
         self.first_id = first if self.first_id is None else self.first_id
-        self.last_id = last
+        self.last_id = self.last_id if last is None else last
 
     def gap(self, wall: int) -> Gap:
         """The confession."""
@@ -68,7 +78,7 @@ class Loss:
             ended_at=ended,
             first_missing_id=self.first_id,
             last_missing_id=self.last_id,
-            lost=self.count,
+            lost=self.count if self.countable else None,
             connection=self.connection,
         )
 
@@ -80,7 +90,7 @@ class Outlet:
         self._send, receive = trio.open_memory_channel[Batch](float("inf"))
         self._board = board
         self._losses: dict[tuple[str, Stream], Loss] = {}
-        self._last_started: dict[tuple[str, Stream], int] = {}
+        self._last_started: dict[tuple[Instrument, DataType], int] = {}
         self.intake = Intake(receive, self._taken)
         """The far side."""
         board.channel.capacity = capacity
@@ -96,6 +106,10 @@ class Outlet:
     def lossy(self) -> bool:
         """Something was lost and is not healed yet."""
         return bool(self._losses)
+
+    def loses(self, connection: str) -> bool:
+        """Whether something of that connection's is lost and not confessed yet."""
+        return any(loss.connection == connection for loss in self._losses.values())
 
     def put(self, records: list[Record], read_at: int, connection: str) -> None:
         """Hand records on, all of a batch in order, or lose what does not fit."""
@@ -126,20 +140,46 @@ class Outlet:
                 continue
             if loss.affected is not DataType.ORDERBOOK:
                 del self._losses[key]
-                self._pass([loss.gap(wall)], read_at)
+                self._pass([self._told(loss, wall)], read_at)
             elif snapshot := restate(key[1], loss.started_at):
                 last = snapshot[-1]
                 assert isinstance(last, OrderBookRecord)
                 del self._losses[key]
                 loss.last_id = max(loss.last_id or 0, last.last_update_id)
-                self._pass([loss.gap(wall), *snapshot], read_at)
+                self._pass([self._told(loss, wall), *snapshot], read_at)
 
     def close(self, wall: int, read_at: int) -> None:
         """Confess every loss that is left, healed or not, room or not: the last thing put."""
-        left = [loss.gap(wall) for loss in self._losses.values()]
+        left = [self._told(loss, wall) for loss in self._losses.values()]
         self._losses.clear()
         if left:
             self._pass(list(left), read_at)
+
+    def _told(self, loss: Loss, wall: int) -> Gap:
+        """The confession, counted and in the log."""
+        gap, instrument = loss.gap(wall), loss.instrument
+        exchange, market_type = instrument.exchange, instrument.market_type
+        self._board.gaps[exchange, market_type, str(gap.affected), gap.reason] += 1
+        log.warning(
+            "stream.gap",
+            connection=loss.connection,
+            symbol=instrument.symbol,
+            data_type=str(gap.affected),
+            reason=gap.reason,
+            lost=gap.lost,
+        )
+        return gap
+
+    def _distinguish(self, gap: Gap) -> None:
+        """Gap ids are made of `started_at` in milliseconds: a feed's own gaps and overflows of
+        one stream must not share one.
+        """
+        key = (gap.instrument, gap.affected)
+        earliest = self._last_started.get(key, -MILLISECOND) // MILLISECOND + 1
+        if gap.started_at // MILLISECOND < earliest:
+            gap.started_at = earliest * MILLISECOND
+            gap.ended_at = gap.timestamp = max(gap.ended_at, gap.started_at)
+        self._last_started[key] = gap.started_at
 
     def _full(self) -> bool:
         # Half: a channel that is just below its edge would lose again with the next batch.
@@ -160,9 +200,9 @@ class Outlet:
         loss = self._losses.get(key)
         if loss is None:
             began = record.started_at if isinstance(record, Gap) else record.collected_at
-            started = max(began, self._last_started.get(key, 0) + 1_000_000)
-            self._last_started[key] = started
             affected = stream[0]
+            latest = self._last_started.get((record.instrument, affected), -MILLISECOND)
+            started = max(began, latest + MILLISECOND)
             loss = self._losses[key] = Loss(record.instrument, affected, started, connection)
         loss.add(record)
         self._count(record)
@@ -173,6 +213,9 @@ class Outlet:
         self._board.lost[origin] += 1
 
     def _pass(self, records: list[Record], read_at: int) -> None:
+        for record in records:
+            if isinstance(record, Gap):
+                self._distinguish(record)
         self._board.channel.held += len(records)
         self._send.send_nowait(Batch(records, read_at))
 

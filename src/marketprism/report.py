@@ -5,6 +5,7 @@ Durations are seconds, times RFC 3339 in UTC; nobody's password is in it.
 
 from collections import deque
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import psutil
@@ -135,10 +136,16 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
 
 def connections(board: Board, now: Moment) -> list[dict[str, Any]]:
     """One row a connection."""
-    return [_connection(row, now) for row in board.connections.values()]
+    return [_connection(board, row, now) for row in board.connections.values()]
 
 
-def _connection(row: ConnectionRow, now: Moment) -> dict[str, Any]:
+def breaker_state(board: Board, kind: str, host: str, now: Moment) -> str:
+    """`closed`, `open` or `half-open`."""
+    breaker = board.breakers.get((kind, host.rpartition("@")[2]))
+    return "closed" if breaker is None else str(breaker.state(now.monotonic))
+
+
+def _connection(board: Board, row: ConnectionRow, now: Moment) -> dict[str, Any]:
     connected = row.state == "connected"
     return {
         "id": row.id,
@@ -149,7 +156,7 @@ def _connection(row: ConnectionRow, now: Moment) -> dict[str, Any]:
         "connected_since": wall_text(row.connected_since, now),
         "last_message_age_seconds": age(row.last_message, now),
         "reconnects": row.reconnects,
-        "breaker": "closed",
+        "breaker": breaker_state(board, "websocket", urlsplit(row.url).netloc, now),
         "rotation_due_seconds": None,
         "streams": [
             {
@@ -181,6 +188,7 @@ def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
         "duplicates": row.duplicates,
         "gaps": row.gaps,
         "resyncs": row.resyncs,
+        "alarm": row.alarm,
         "open_gap": gap and {"since": time_text(gap.started_at), "reason": gap.reason},
     }
 

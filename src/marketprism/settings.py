@@ -65,6 +65,10 @@ class OrderbookOptions:
     snapshot_interval: DurationOrNever = 10.0
     """Time between two snapshots of a book. 0: only after a (re)synchronisation."""
 
+    def __attrs_post_init__(self) -> None:
+        if self.mode == "snapshot" and not self.snapshot_interval:
+            raise ValueError("snapshot_interval must not be 0 in mode snapshot")
+
 
 @attrs.frozen
 class Manners:

@@ -14,7 +14,9 @@ from marketprism.instruments import Instrument
 from marketprism.records import DataType
 
 if TYPE_CHECKING:
+    from marketprism.feeds.freshness import Freshness
     from marketprism.feeds.venue import Cursor, Stream, StreamState
+    from marketprism.supervise import CircuitBreaker
 
 Origin = tuple[str, str, str]
 """Exchange, market type, data type: the labels of the counters."""
@@ -51,6 +53,8 @@ class StreamRow:
     duplicates_before: int = 0
     gaps_before: int = 0
     resyncs_before: int = 0
+    freshness: "Freshness | None" = None
+    """Who judges its silences; None for what is polled."""
     quiet_limit: float | None = None
     """Seconds without a record after which it is suspect; None: it may be silent."""
 
@@ -70,6 +74,17 @@ class StreamRow:
         self.resyncs_before += state.resyncs
         self.last_record = state.last_record or self.last_record
         self.live = None
+
+    @property
+    def alarm(self) -> str | None:
+        """What was last done about its silence: `renew`, `reconnect`, `unhealthy`; None: it
+        speaks.
+        """
+        if self.freshness is None or self.live is None:
+            return None
+        stream = (self.data_type, self.instrument.native_id)
+        step = self.freshness.step(stream)
+        return step.name.lower() if step else None
 
     @property
     def state(self) -> str:
@@ -115,6 +130,8 @@ class ConnectionRow:
     """Monotonic nanoseconds."""
     last_message: int | None = None
     """Monotonic nanoseconds of the last data frame."""
+    last_alive: int | None = None
+    """Monotonic nanoseconds of the last data frame or pong: until then nothing was missed."""
     attempts: int = 0
     connects: int = 0
     frames: int = 0
@@ -216,6 +233,8 @@ class Board:
     connections: dict[str, ConnectionRow] = attrs.field(factory=dict)
     streams: dict[tuple[str, "Stream"], StreamRow] = attrs.field(factory=dict)
     hosts: dict[str, HostRow] = attrs.field(factory=dict)
+    breakers: dict[tuple[str, str], "CircuitBreaker"] = attrs.field(factory=dict)
+    """By `rest` or `websocket`, and host."""
     sink: SinkRow = attrs.field(factory=SinkRow)
     channel: QueueRow = attrs.field(factory=QueueRow)
     outbox: QueueRow = attrs.field(factory=QueueRow)
@@ -235,6 +254,8 @@ class Board:
     """Message handed to the sink → acknowledged."""
     transit: dict[str, Tally] = attrs.field(factory=dict)
     """The exchange's own stamp → frame read, by exchange; clocks permitting."""
+    silences: Counter[tuple[str, str, str]] = attrs.field(factory=Counter)
+    """Silences that were answered, by venue, data type, and what was done."""
     faults: Counter[str] = attrs.field(factory=Counter)
     """Errors that were survived in servers and libraries, by kind."""
 

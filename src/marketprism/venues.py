@@ -5,6 +5,7 @@ import trio
 
 from marketprism.errors import Lost, Refused
 from marketprism.feeds.connection import Connection
+from marketprism.feeds.freshness import Freshness
 from marketprism.feeds.polling import run_poll
 from marketprism.feeds.venue import Cursor, Fetch, Fetched, Shard, Stream, Venue, Want
 from marketprism.feeds.world import World
@@ -51,6 +52,19 @@ async def run_venue(
     await supervise(venue.name, attempt, policy, ended, world.chance)
 
 
+def _see_to_the_end(cursors: dict[Stream, Cursor], row: ConnectionRow, world: World) -> None:
+    """What a stream did not say while its connection was alive did not happen: sight was lost when
+    the connection last gave a sign of life, not at the stream's last record.
+    """
+    if row.last_alive is None:
+        return
+    now = world.now()
+    alive = now.wall - (now.monotonic - row.last_alive)
+    for cursor in cursors.values():
+        if cursor.received is not None and cursor.gap is None:
+            cursor.received = max(cursor.received, alive)
+
+
 async def _instruments(venue: Venue, world: World) -> list[Instrument]:
     bodies = [await _body(request, world) for request in venue.metadata]
     try:
@@ -82,6 +96,7 @@ def _wants(settings: VenueConfig, instruments: list[Instrument], row: VenueRow) 
 
 async def run_feed(shard: Shard, venue: Venue, world: World, policy: SupervisionConfig) -> None:
     """Keep one shard's session connected until cancelled; then publish the gaps left open."""
+    freshness = Freshness(venue.offers, policy.freshness)
     cursors: dict[Stream, Cursor] = {want.stream: Cursor() for want in shard.wants}
     row = ConnectionRow(shard.id, venue.name, venue.exchange, venue.market_type, url="")
     board = world.board
@@ -93,17 +108,20 @@ async def run_feed(shard: Shard, venue: Venue, world: World, policy: Supervision
             want.data_type,
             shard.id,
             quiet_limit=venue.offers[want.data_type].quiet_limit,
+            freshness=freshness,
         )
 
     async def attempt(life: Attempt) -> None:
         session = shard.open(cursors)
         row.state, row.url, row.streams = "dialling", session.url, session.streams
         row.attempts += 1
+        row.last_alive = None
         for stream, state in session.streams.items():
             board.streams[venue.name, stream].attach(state)
-        await Connection(session, row, venue.manners, world, life.produced).run()
+        await Connection(session, row, venue.manners, world, life.produced, freshness).run()
 
     def ended(end: Ended) -> None:
+        _see_to_the_end(cursors, row, world)
         for cursor in cursors.values():
             cursor.lose("disconnect")
         for stream in cursors:

@@ -14,6 +14,8 @@ import trio
 from marketprism.errors import Lost, MarketPrismError, Quiet, RateLimited, Refused, Transient
 from marketprism.feeds.dialing import translated
 from marketprism.feeds.frames import BatchingConnection
+from marketprism.feeds.freshness import SECOND, Freshness
+from marketprism.feeds.freshness import Step as Answer
 from marketprism.feeds.venue import (
     Close,
     Fetch,
@@ -35,6 +37,8 @@ TICK_SECONDS = 0.25
 PING_EVERY, PONG_WITHIN = 20.0, 10.0
 """Seconds. trio-websocket has no keep-alive of its own: a half-open connection shows here."""
 WRITES_WAITING = 4096
+BAN_SECONDS = 60.0
+"""How long nobody dials a host that answers 429 or 418 without `Retry-After`."""
 
 log = structlog.get_logger()
 
@@ -49,12 +53,15 @@ class Connection:
         manners: Manners,
         world: World,
         produced: Callable[[], None],
+        freshness: Freshness | None = None,
     ) -> None:
+        """`freshness` judges the silences of the session's streams; None: nobody does."""
         self._session = session
         self._row = row
         self._manners = manners
         self._world = world
         self._produced = produced
+        self._freshness = freshness
         self._host = urlsplit(session.url).netloc.rpartition("@")[2]
         self._silence = trio.CancelScope()
         self._samples: dict[str, int] = {}
@@ -64,22 +71,43 @@ class Connection:
 
     async def run(self) -> None:
         """Connect and stay connected; ends by raising only: Lost, Quiet, RateLimited, Refused."""
+        await self._admitted()
         try:
             with translated(self._host):
                 await self._attempt()
         except Transient as error:
-            if self._row.state == "connected":
-                self._log.warning("feed.disconnected", reason=str(error))
-            elif isinstance(error, RateLimited):
-                self._world.hosts.refused(self._host, self._reason(error))
-            else:
-                self._world.hosts.failed(self._host, self._reason(error))
+            self._lost(error)
             raise
         except Refused as error:
             self._world.hosts.refused(self._host, self._reason(error))
             raise
         finally:
             self._row.connected_since = None
+
+    async def _admitted(self) -> None:
+        """Wait for our turn to dial this host. Raises Lost while it is spared."""
+        hosts, now = self._world.hosts, self._world.now
+        breaker = hosts.breaker("websocket", self._host)
+        if spared := breaker.admit(now().monotonic):
+            words = f"{self._host} failed {breaker.failures} times in a row and is left alone"
+            raise Lost(words, retry_after=spared / SECOND)
+        dials = hosts.dials(self._host, self._manners)
+        while wait := dials.wait(1, now().monotonic):  # noqa: ASYNC110 (it tells how long)
+            await trio.sleep(wait / SECOND)
+        dials.spend(1, now().monotonic)
+
+    def _lost(self, error: Transient) -> None:
+        """Tell those who call the same host what this attempt found out."""
+        hosts, now = self._world.hosts, self._world.now().monotonic
+        if self._row.state == "connected":
+            self._log.warning("feed.disconnected", reason=str(error))
+        elif isinstance(error, RateLimited):
+            seconds = BAN_SECONDS if error.retry_after is None else error.retry_after
+            hosts.dials(self._host, self._manners).block(seconds, now)
+            hosts.refused(self._host, self._reason(error))
+        else:
+            hosts.breaker("websocket", self._host).failed(now)
+            hosts.failed(self._host, self._reason(error))
 
     def _reason(self, error: MarketPrismError) -> str:
         """The error's words, without the host's name before them."""
@@ -124,9 +152,12 @@ class Connection:
         now = self._world.now()
         row.state, row.reason = "connected", None
         self._world.hosts.reached(self._host)
+        self._world.hosts.breaker("websocket", self._host).succeeded()
         row.connected_since = now.monotonic
         row.connects += 1
-        self._silence.deadline = trio.current_time() + self._manners.silence_timeout
+        self._heard()
+        if self._freshness is not None:
+            self._freshness.connected()
         self._log.info("feed.connected", url=row.url, streams=len(self._session.streams))
         self._act(self._session.opening(now), now)
 
@@ -137,10 +168,17 @@ class Connection:
             raise Quiet(f"nothing came for {self._manners.silence_timeout:g} s")
         raise _closed(connection)
 
+    def _heard(self) -> None:
+        """Something came, if only a pong: push the silence deadline forward. Whether a stream says
+        enough is judged by its records, not here.
+        """
+        self._silence.deadline = trio.current_time() + self._manners.silence_timeout
+        self._row.last_alive = self._world.now().monotonic
+
     def _receive(self, frames: list[bytes]) -> None:
         self._opened()
         now = self._world.now()
-        self._silence.deadline = trio.current_time() + self._manners.silence_timeout
+        self._heard()
         self._row.frames += len(frames)
         self._row.last_message = now.monotonic
         turn = self._session.receive(frames, now)
@@ -197,6 +235,7 @@ class Connection:
             await trio.sleep(PING_EVERY)
             with trio.move_on_after(PONG_WITHIN) as patience:
                 await connection.ping()
+                self._heard()
             if patience.cancelled_caught:
                 raise Quiet(f"no answer to a ping for {PONG_WITHIN:g} s")
 
@@ -208,8 +247,24 @@ class Connection:
                 raise _closed(connection)
             now = self._world.now()
             self._act(self._session.tick(now), now)
+            self._judge(now)
             if self._world.outlet.lossy:
                 self._confess(now)
+
+    def _judge(self, now: Moment) -> None:
+        """Do what the silence of a stream calls for. Raises Quiet when that is a reconnect."""
+        if self._freshness is None:
+            return
+        streams, board, venue = self._session.streams, self._world.board, self._row.venue
+        for stream, answer, limit in list(self._freshness.judge(streams, now.monotonic)):
+            data_type, native_id = stream
+            word = answer.name.lower()
+            board.silences[venue, str(data_type), word] += 1
+            told = {"data_type": str(data_type), "instrument": native_id, "answer": word}
+            self._log.warning("stream.silent", seconds=round(limit), **told)
+            if answer is Answer.RECONNECT:
+                raise Quiet(f"{data_type} of {native_id} was silent for {limit:.0f} s, renewed too")
+            self._act(self._session.renew(stream, now), now)
 
     def _confess(self, now: Moment) -> None:
         def restate(stream: Stream, heals: int) -> list[Record]:

@@ -14,7 +14,7 @@ def accept_counted(
     """Whether the event numbered `number` is news, and the gap that ends with it, if one does.
 
     The next number proves that nothing is missing, whatever happened to the connection between.
-    A number that has passed already is a duplicate — unless it happened later: then the exchange
+    A number that has passed already is a duplicate — unless a lower one happened later: then it
     counts anew (or a number was wrong), and what lies between cannot be told.
     """
     cursor, gap = state.cursor, None
@@ -32,7 +32,7 @@ def accept_counted(
                 (last + 1, number - 1),
                 countable=True,
             )
-        elif cursor.event_time is not None and event_time > cursor.event_time:
+        elif number < last and cursor.event_time is not None and event_time > cursor.event_time:
             cursor.lose("sequence")
             gap = cursor.close(state.instrument, state.data_type, now.wall, connection)
         else:

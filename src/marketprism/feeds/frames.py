@@ -27,6 +27,10 @@ class FrameCutter(trio.abc.Stream):
         self._deliver = deliver
         self._max = max_message_bytes
         self._buffer = bytearray()
+        self.whole: list[bytes] = []
+        """Messages that trio-websocket put together from fragments, to be delivered at the next
+        receive: what is raised within its handlers it may keep to itself.
+        """
         self._shaken = False
         """The handshake is over: frames follow."""
         self._fragmented = False
@@ -49,6 +53,9 @@ class FrameCutter(trio.abc.Stream):
         What `deliver` raises is raised here.
         """
         while True:
+            if self.whole:
+                messages, self.whole = self.whole, []
+                self._deliver(messages)
             if self._surrendered:
                 if not self._buffer:
                     return bytes(await self._stream.receive_some(RECEIVE_BYTES))
@@ -146,14 +153,14 @@ class BatchingConnection(WebSocketConnection):
         deliver: Deliver,
         max_message_bytes: int,
     ) -> None:
+        self._cutter = FrameCutter(stream, deliver, max_message_bytes)
         super().__init__(
-            FrameCutter(stream, deliver, max_message_bytes),
+            self._cutter,
             WSConnection(ConnectionType.CLIENT),
             host=host,
             path=path,
             max_message_size=max_message_bytes,
         )
-        self._deliver = deliver
 
     async def run(self) -> None:
         """Shake hands, then read until the connection ends; `closed` says how it did.
@@ -176,7 +183,7 @@ class BatchingConnection(WebSocketConnection):
         elif event.message_finished:
             whole = b"".join(part for part in self._message_parts if isinstance(part, bytes))
             self._message_size, self._message_parts = 0, []
-            self._deliver([whole])
+            self._cutter.whole.append(whole)
 
     async def _refuse_oversize(self) -> None:
         self._message_parts = []

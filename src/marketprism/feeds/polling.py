@@ -3,6 +3,7 @@
 import structlog
 import trio
 
+from marketprism.errors import Lost
 from marketprism.feeds.rest import failure
 from marketprism.feeds.venue import (
     Cursor,
@@ -27,6 +28,8 @@ JITTER, MOST_JITTER = 0.05, 5.0
 """Part of a period, and seconds, that a poll may come late, so that not all ask at once."""
 AT_ONCE = 5.0
 """Polls whose offset is within so many seconds are asked at the start together."""
+
+CONFESS_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -63,6 +66,7 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
             if turn.records:
                 life.produced()
                 world.publish(turn.records, now.monotonic, name)
+            await _confess(name, world)
             for step in turn.steps:
                 if isinstance(step, Reject):
                     world.reject(venue.name, name, step, samples)
@@ -71,6 +75,9 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
                     log.warning("stream.parked", connection=name, reason=step.reason)
             if isinstance(answer, FetchFailed) and state.phase is not Phase.PARKED:
                 raise failure(poll.request, answer)
+            if turn.steps and not turn.records and state.phase is not Phase.PARKED:
+                # A period may be long: what could not be read is asked for again soon.
+                raise Lost(f"{name}: its answer cannot be read")
             late = min(poll.period * JITTER, MOST_JITTER) * world.chance()
             await trio.sleep(until_boundary(poll, world.now().wall) + late)
 
@@ -84,6 +91,14 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
     finally:
         gap = state.cursor.close(state.instrument, state.data_type, world.now().wall, name)
         world.confess([] if gap is None else [gap], name)
+
+
+async def _confess(name: str, world: World) -> None:
+    """What the channel had no room for is a gap as soon as it has: no connection sees to that."""
+    while world.outlet.loses(name):
+        now = world.now()
+        world.outlet.confess(name, now.wall, now.monotonic, lambda *_: [])
+        await trio.sleep(CONFESS_SECONDS)
 
 
 def _note(turn: Turn, state: StreamState, now: Moment) -> None:

@@ -133,6 +133,10 @@ class Rest:
         """
         gate = self._gate(request.url)
         await gate.enter(request.weight, request.priority, self._now)
+        breaker = self._hosts.breaker("rest", gate.row.host)
+        if spared := breaker.admit(self._now().monotonic):
+            words = f"it failed {breaker.failures} times in a row and is left alone for now"
+            return FetchFailed(None, spared / SECOND, words.encode())
         if request.before is not None and say is not None:
             await say(request.before)
             await trio.sleep(request.settle)
@@ -154,6 +158,7 @@ class Rest:
 
     async def _ask(self, request: Fetch, gate: _Gate) -> Fetched | FetchFailed:
         host = gate.row.host
+        breaker = self._hosts.breaker("rest", host)
         asked = self._now().monotonic
         try:
             with trio.fail_after(ANSWER_WITHIN):
@@ -162,8 +167,13 @@ class Rest:
         except (httpx.HTTPError, httpx.StreamError, OSError, trio.TooSlowError) as error:
             reason = _words(error)
             self._hosts.failed(host, reason)
+            breaker.failed(self._now().monotonic)
             return FetchFailed(None, None, reason.encode())
         self._heed(response, gate)
+        if response.status_code < 500:
+            breaker.succeeded()
+        else:
+            breaker.failed(self._now().monotonic)
         if response.status_code == 200 and body is not None:
             self._hosts.reached(host)
             return Fetched(body, asked)
@@ -214,7 +224,8 @@ def failure(request: Fetch, answer: FetchFailed) -> Transient | Refused:
     """What to conclude from an answer that is of no use."""
     host, status = _host(request.url), answer.status
     if status is None:
-        return Lost(f"{host}: {answer.body.decode(errors='replace')}")
+        words = answer.body.decode(errors="replace")
+        return Lost(f"{host}: {words}", retry_after=answer.retry_after)
     if status in BAN_SECONDS:
         return RateLimited(f"{host} says that we ask too much", retry_after=answer.retry_after)
     if 400 <= status < 500:

@@ -147,7 +147,18 @@ class Publishing:
                     stored.append(message)
                     row.duplicates += verdict == "duplicate"
             self._count(stored, started)
+            self._see_to_order(answers)
             self._settled.unpark_all()
+
+    def _see_to_order(self, answers: Sequence[tuple[int, bytes]]) -> None:
+        """Answers come in the order of what they answer. One that was passed over for so long will
+        not come; its message is sent again while the server still knows its id.
+        """
+        oldest = next(iter(self._sent), math.inf)
+        latest = max(sequence for sequence, _ in answers)
+        overdue = trio.current_time() - self.config.ack_timeout
+        if oldest < latest and self._sent[round(oldest)] <= overdue:
+            self.fail(SinkLost(f"{self.target} left out an acknowledgement"))
 
     def _count(self, stored: Sequence[Message], started: Sequence[float]) -> None:
         now = trio.current_time()

@@ -618,3 +618,30 @@ def test_a_mutated_frame_gives_nothing_worse_than_a_reject(
     public.answer(mutate[0](chain.snapshot(4)))
     turns = public.turns[1:] + market.turns[1:]
     assert all(isinstance(step, Fetch | Reject) for turn in turns for step in turn.steps)
+
+
+@pytest.mark.parametrize(("first", "last"), [(91, 99), (91, 100), (95, 100)])
+def test_updates_that_the_snapshot_overtook_are_dropped_in_peace(first: int, last: int) -> None:
+    """They were on their way when it was taken; a later time of theirs raises no doubt."""
+    line = Line("public")
+    body = {"lastUpdateId": 100, "T": 1_700_000_000_000, "E": 1_700_000_000_000}
+    levels = {"bids": [["99.5", "1"]], "asks": [["100.5", "1"]]}
+    line.answer(json.dumps(body | levels).encode())
+
+    def update(low: int, high: int, previous: int) -> bytes:
+        at = 1_700_000_000_100 + high
+        fields = {"e": "depthUpdate", "E": at, "T": at, "s": "BTCUSDT"}
+        ids = {"U": low, "u": high, "pu": previous}
+        return json.dumps(fields | ids | {"b": [["99.5", "2"]], "a": []}).encode()
+
+    line.hear(update(first, last, 90), update(101, 110, 100), update(111, 120, 110))
+    assert line.consumer.gaps == []
+    assert line.consumer.faults == []
+    assert line.consumer.books["BTC-USDT"].last_id == 120
+
+
+def test_a_late_mark_price_is_no_news() -> None:
+    """What was told out of order is not published after what is newer."""
+    line = Line()
+    published = [len(line.hear(mark_price(second)).records) for second in (60, 29, 61)]
+    assert published == [1, 0, 0]

@@ -234,6 +234,26 @@ def test_two_losses_in_one_batch_are_two_gaps_with_ids_of_their_own() -> None:
     assert len(ids) == len(turn.records) == 5
 
 
+def test_a_trade_told_again_later_is_a_duplicate_all_the_same() -> None:
+    """The same id is the same trade, whatever time it is told with."""
+    line = Line()
+    line.hear(trade(7), trade(7, T=1_700_000_009_999), trade(8))
+    assert line.consumer.trades["BTC-USDT"] == [7, 8]
+    assert not line.consumer.gaps
+
+
+def test_an_odd_row_of_the_metadata_costs_itself_alone() -> None:
+    """A symbol that cannot be read is none; the others are."""
+    rows = [
+        {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT"},
+        {"symbol": "ODD", "status": 7},
+    ]
+    (one,) = BinanceSpot(CONFIG).instruments([json.dumps({"symbols": rows}).encode()])
+    assert one.symbol == "BTC-USDT"
+    with pytest.raises(ValueError, match="exchangeInfo"):
+        BinanceSpot(CONFIG).instruments([json.dumps({"symbols": rows[1:]}).encode()])
+
+
 def test_a_reconnect_without_loss_has_no_gap() -> None:
     """The next id proves that nothing was missed, whatever happened to the connection."""
     line = Line()

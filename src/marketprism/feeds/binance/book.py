@@ -45,6 +45,8 @@ SECOND = 1_000_000_000
 MAX_BUFFERED = 3_000
 """Updates that wait for a snapshot: five minutes of a book at its full pace."""
 FIRST_RETRY, LONGEST_RETRY = SECOND // 2, 30 * SECOND
+OVERTAKEN = 10 * SECOND
+"""So much later than the book, an update is no latecomer."""
 RENUMBERED_AFTER = 3
 """So many snapshots in a row behind what was published: the exchange counts anew."""
 INVALID_SYMBOL = -1121
@@ -247,10 +249,16 @@ class BookStream:
         rule = self.continues if self.chained else self.joins
         return rule(update, book.last_id)
 
-    @staticmethod
-    def _contradicts(update: DepthUpdate, book: OrderBook) -> bool:
-        """An older id at a later time: one of the two ids is wrong, so the book is in doubt."""
-        return book.event_time is not None and _event_time(update) > book.event_time
+    def _contradicts(self, update: DepthUpdate, book: OrderBook) -> bool:
+        """An older id at a much later time: one of the two ids is wrong, so the book is in doubt.
+
+        Updates that a snapshot overtook are merely late.
+        """
+        return (
+            self.chained
+            and book.event_time is not None
+            and _event_time(update) > book.event_time + OVERTAKEN
+        )
 
     def _chains(self, last_id: int) -> bool:
         """Whether the buffer, chained in itself, continues a snapshot at `last_id`."""

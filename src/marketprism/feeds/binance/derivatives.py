@@ -106,7 +106,7 @@ class BinanceDerivatives:
         """
         info, funding, *_ = *bodies, b""
         try:
-            symbols = read_exchange_info(info).symbols
+            symbols = read_exchange_info(info)
         except UNREADABLE as error:
             raise ValueError(f"exchangeInfo cannot be read: {error}") from error
         with contextlib.suppress(*UNREADABLE):

@@ -202,10 +202,27 @@ class Symbol(msgspec.Struct):
 class ExchangeInfo(msgspec.Struct):
     """`GET …/exchangeInfo`."""
 
-    symbols: list[Symbol]
+    symbols: list[msgspec.Raw]
 
 
-read_exchange_info: Final = msgspec.json.Decoder(ExchangeInfo).decode
+_read_exchange_info: Final = msgspec.json.Decoder(ExchangeInfo).decode
+_read_symbol: Final = msgspec.json.Decoder(Symbol).decode
+
+
+def read_exchange_info(body: bytes) -> list[Symbol]:
+    """The rows that can be read: an odd one must not cost us all the others.
+
+    Raises msgspec.DecodeError where the body, or every row of it, cannot be.
+    """
+    rows, symbols, last = _read_exchange_info(body).symbols, list[Symbol](), None
+    for row in rows:
+        try:
+            symbols.append(_read_symbol(row))
+        except UNREADABLE as error:
+            last = error
+    if last is not None and not symbols:
+        raise last
+    return symbols
 
 
 class FundingInfo(msgspec.Struct):

@@ -269,10 +269,9 @@ class BinanceSession:
         if record is None:
             return
         cursor, told_at = state.cursor, event.E * 1_000_000
-        due = thinning.due(event.r, event.T, told_at)
-        if told_at == cursor.event_time:
+        if cursor.event_time is not None and told_at <= cursor.event_time:
             state.duplicates += 1
-        elif due or cursor.gap is not None:
+        elif thinning.due(event.r, event.T, told_at) or cursor.gap is not None:
             gap = continuity.accept_uncounted(state, told_at, now, self.name)
             turn.records += [record] if gap is None else [gap, record]
         else:

@@ -67,7 +67,7 @@ class BinanceSpot:
         """The symbols of exchangeInfo. Raises ValueError when it cannot be read."""
         (body,) = bodies
         try:
-            symbols = read_exchange_info(body).symbols
+            symbols = read_exchange_info(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"exchangeInfo cannot be read: {error}") from error
         return [
