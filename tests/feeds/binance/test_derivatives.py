@@ -1,13 +1,13 @@
 """Binance USD-M sessions, as one would play the exchange by hand."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from mutations import Mutation, mutations
 from usdm import (
     BTC,
     CONFIG,
@@ -571,30 +571,6 @@ def test_a_refused_stream_is_parked_alone() -> None:
     turn = session.receive([json.dumps(error | {"id": 4}).encode()], line.now)
     assert Park(LIQUIDATIONS, "Invalid request") in turn.steps
     assert session.streams[LIQUIDATIONS].phase is Phase.PARKED
-
-
-Mutation = Callable[[bytes], bytes]
-
-
-@st.composite
-def mutations(draw: st.DrawFn) -> Mutation:
-    """Cut it off, change a byte, put something in, or say a part twice."""
-    kind = draw(st.integers(0, 3))
-    where, value = draw(st.integers(0, 10_000)), draw(st.binary(min_size=1, max_size=4))
-
-    def mutate(frame: bytes) -> bytes:
-        at = where % (len(frame) + 1)
-        match kind:
-            case 0:
-                return frame[:at]
-            case 1:
-                return frame[:at] + value + frame[at + len(value) :]
-            case 2:
-                return frame[:at] + value + frame[at:]
-            case _:
-                return frame[:at] + frame[at // 2 :]
-
-    return mutate
 
 
 @settings(max_examples=500, deadline=None)

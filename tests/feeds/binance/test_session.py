@@ -1,7 +1,6 @@
 """Binance sessions, as one would play the exchange by hand."""
 
 import json
-from collections.abc import Callable
 
 import attrs
 import pytest
@@ -9,6 +8,7 @@ from consumer import Consumer
 from depth import Chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import Mutation, mutations
 
 from marketprism.errors import Lost
 from marketprism.feeds.binance import BinanceSpot
@@ -614,30 +614,6 @@ def test_bad_levels_are_rejected_whole() -> None:
     assert line.session.streams[BOOK].phase is Phase.LIVE
     line.hear(chain.frame(0))
     assert line.consumer.faults == []
-
-
-Mutation = Callable[[bytes], bytes]
-
-
-@st.composite
-def mutations(draw: st.DrawFn) -> Mutation:
-    """Cut it off, change a byte, put something in, or say a part twice."""
-    kind = draw(st.integers(0, 3))
-    where, value = draw(st.integers(0, 10_000)), draw(st.binary(min_size=1, max_size=4))
-
-    def mutate(frame: bytes) -> bytes:
-        at = where % (len(frame) + 1)
-        match kind:
-            case 0:
-                return frame[:at]
-            case 1:
-                return frame[:at] + value + frame[at + len(value) :]
-            case 2:
-                return frame[:at] + value + frame[at:]
-            case _:
-                return frame[:at] + frame[at // 2 :]
-
-    return mutate
 
 
 @settings(max_examples=500, deadline=None)

@@ -1,7 +1,6 @@
 """Deribit sessions, as one would play the exchange by hand."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import Mutation, mutations
 
 from marketprism.errors import Lost, RateLimited
 from marketprism.feeds import decimals
@@ -589,30 +589,6 @@ def test_a_bad_frame_is_rejected_beside_its_good_neighbours(frame: bytes, reason
     (reject,) = turn.steps
     assert isinstance(reject, Reject)
     assert reject.reason == reason
-
-
-Mutation = Callable[[bytes], bytes]
-
-
-@st.composite
-def mutations(draw: st.DrawFn) -> Mutation:
-    """Cut it off, change a byte, put something in, or say a part twice."""
-    kind = draw(st.integers(0, 3))
-    where, value = draw(st.integers(0, 10_000)), draw(st.binary(min_size=1, max_size=4))
-
-    def mutate(frame: bytes) -> bytes:
-        at = where % (len(frame) + 1)
-        match kind:
-            case 0:
-                return frame[:at]
-            case 1:
-                return frame[:at] + value + frame[at + len(value) :]
-            case 2:
-                return frame[:at] + value + frame[at:]
-            case _:
-                return frame[:at] + frame[at // 2 :]
-
-    return mutate
 
 
 @settings(max_examples=500, deadline=None)

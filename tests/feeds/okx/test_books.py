@@ -1,12 +1,12 @@
 """OKX books, as one would play the exchange by hand."""
 
 import json
-from collections.abc import Callable
 
 import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import Mutation, mutations
 from okx_line import SECOND, SPOT_CONFIG, START, SWAP, SWAP_CONFIG, OkxChain, OkxLine
 
 from marketprism.feeds.okx import OkxSpot
@@ -501,30 +501,6 @@ def test_a_bad_update_is_rejected_whole(changes: dict[str, object]) -> None:
     assert line.session.streams[BOOK].phase is Phase.LIVE
     line.hear(chain.frame(0), chain.frame(1), chain.frame(2))
     assert true(line, chain)
-
-
-Mutation = Callable[[bytes], bytes]
-
-
-@st.composite
-def mutations(draw: st.DrawFn) -> Mutation:
-    """Cut it off, change a byte, put something in, or say a part twice."""
-    kind = draw(st.integers(0, 3))
-    where, value = draw(st.integers(0, 10_000)), draw(st.binary(min_size=1, max_size=4))
-
-    def mutate(frame: bytes) -> bytes:
-        at = where % (len(frame) + 1)
-        match kind:
-            case 0:
-                return frame[:at]
-            case 1:
-                return frame[:at] + value + frame[at + len(value) :]
-            case 2:
-                return frame[:at] + value + frame[at:]
-            case _:
-                return frame[:at] + frame[at // 2 :]
-
-    return mutate
 
 
 @settings(max_examples=500, deadline=None)
