@@ -50,10 +50,10 @@ def _install(session: nox.Session, *groups: str) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The tests; what follows `--` goes to pytest."""
+    """The tests, four at a time: most of them wait. What follows `--` goes to pytest."""
     _install(session, "test")
     session.install("-e", ".")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "4", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])

@@ -339,8 +339,8 @@ async def test_a_signal_under_load_stores_everything_that_was_read(
             }
         },
         "nats": {"servers": [server.url]},
-        "http": {"port": 18086},
-        "metrics": {"port": 19093},
+        "http": {"port": free_port()},
+        "metrics": {"port": free_port()},
     }
     path = tmp_path / "collector.yaml"
     path.write_text(json.dumps(config))
@@ -389,7 +389,11 @@ async def test_a_stream_that_falls_silent_is_renewed_then_reconnected(server: Se
         )
         assert row.alarm == "renew"
         await rig.until(lambda: board.silences["binance_spot", "trade", "reconnect"] > 0)
-        await rig.until(lambda: row.alarm is None and row.live is not None)
+
+        def speaks() -> bool:
+            return row.alarm is None and row.live is not None
+
+        await rig.until(speaks)
         await rig.settled()
         await rig.stop()
         consumer = await rig.consumed()

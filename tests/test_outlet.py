@@ -105,6 +105,22 @@ async def test_a_lost_gap_lies_inside_the_confession() -> None:
     assert (told.first_missing_id, told.last_missing_id, told.lost) == (4, 6, 3)
 
 
+async def test_a_gap_lost_after_what_follows_it_widens_the_loss_all_the_same() -> None:
+    """Records behind an open loss are withheld, a gap is not: it may meet no room after them."""
+    outlet = Outlet(1, Board())
+    outlet.put([trade(1), trade(2)], 0, FEED)
+    gap = Gap(BTC, 9, 9, DataType.TRADE, "sequence", 3 * MILLISECOND, 9, 3, 5, None, FEED)
+    outlet.put([gap, trade(6)], 0, FEED)
+    await taken(outlet, 1)
+    assert outlet.loses(FEED)
+    assert not outlet.loses("okx_spot/0")
+    outlet.confess(FEED, 10 * MILLISECOND, 0, none)
+    (told,) = await taken(outlet, 1)
+    assert isinstance(told, Gap)
+    assert (told.first_missing_id, told.last_missing_id, told.lost) == (2, 6, None)
+    assert not outlet.loses(FEED)
+
+
 async def test_the_stop_confesses_what_is_left_room_or_not() -> None:
     """Nothing lost leaves without a word."""
     outlet = Outlet(1, Board())

@@ -260,7 +260,7 @@ async def test_metadata_is_asked_for_until_it_can_be_had(trouble: bytes, words: 
     """Meanwhile the venue is failing, in words; after it, all is as ever."""
     reasons: list[str] = []
 
-    async with running([trouble, trouble, answer(200, b"BTC-USDT")]) as run:
+    async with running([*[trouble] * 4, answer(200, b"BTC-USDT")]) as run:
         rows = run.world.board.venues
 
         def runs() -> bool:

@@ -51,7 +51,7 @@ class Loss:
         if isinstance(record, Gap):
             self.countable = self.countable and record.lost is not None
             self.count += record.lost or 0
-            self._widen(record.first_missing_id, record.last_missing_id)
+            self._enclose(record.first_missing_id, record.last_missing_id)
             return
         self.count += 1
         if isinstance(record, Trade):
@@ -64,6 +64,12 @@ class Loss:
     def _widen(self, first: int | None, last: int | None) -> None:
         self.first_id = first if self.first_id is None else self.first_id
         self.last_id = self.last_id if last is None else last
+
+    def _enclose(self, first: int | None, last: int | None) -> None:
+        """A gap may be lost after what follows it: it is not withheld, as records are."""
+        if first is not None and last is not None:
+            self.first_id = first if self.first_id is None else min(self.first_id, first)
+            self.last_id = last if self.last_id is None else max(self.last_id, last)
 
     def gap(self, wall: int) -> Gap:
         """The confession."""

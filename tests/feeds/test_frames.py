@@ -192,3 +192,10 @@ async def test_a_connection_says_how_it_ended(wire: bytes, code: int) -> None:
     delivered, said = await ended(frame(b"good") + wire, limit=1000)
     assert delivered == [b"good"]
     assert said == code
+
+
+@pytest.mark.parametrize("bad", [frame(b"\xff\xfe"), b"\x83\x00"], ids=["not UTF-8", "opcode"])
+async def test_nothing_is_delivered_behind_a_frame_that_ends_the_connection(bad: bytes) -> None:
+    """Else what that frame said would be missing from before the gap that the end opens."""
+    delivered, _ = await ended(frame(b"good") + bad + frame(b"too late"))
+    assert delivered == [b"good"]

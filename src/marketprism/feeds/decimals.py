@@ -13,7 +13,7 @@ from itertools import chain
 from marketprism.records import Level
 
 _MAX_DIGITS = 64
-_UNSIGNED = r"[0-9]{1,32}+(?:\.[0-9]{1,32}+)?+"
+_UNSIGNED = r"[0-9]{1,64}+(?:\.[0-9]{1,64}+)?+"
 _unsigned = re.compile(_UNSIGNED).fullmatch
 _signed = re.compile(f"-?{_UNSIGNED}").fullmatch
 _exponential = re.compile(f"{_UNSIGNED}[eE][+-]?[0-9]{{1,2}}").fullmatch

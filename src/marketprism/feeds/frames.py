@@ -45,7 +45,14 @@ class FrameCutter(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
+        self.stop()
         await self._stream.aclose()
+
+    def stop(self) -> None:
+        """Deliver no more. Behind a frame that could not be read, what comes is not to be taken as
+        if that one had not been: the connection ends, and what it lost begins before it.
+        """
+        self._deliver = _nobody
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """The next bytes that are not an ordinary data frame; b"" at the end of the stream.
@@ -134,6 +141,10 @@ class FrameCutter(trio.abc.Stream):
             self._fragmented = not head & 0x80
 
 
+def _nobody(_payloads: list[bytes]) -> None:
+    """What is delivered to nobody is lost."""
+
+
 def _is_utf8(payload: bytes) -> bool:
     try:
         payload.decode()
@@ -184,6 +195,11 @@ class BatchingConnection(WebSocketConnection):
             whole = b"".join(part for part in self._message_parts if isinstance(part, bytes))
             self._message_size, self._message_parts = 0, []
             self._cutter.whole.append(whole)
+
+    async def _close_web_socket(self, code: int, reason: str | None = None) -> None:
+        """Closed, by whomever: the peer may go on talking until it hangs up."""
+        self._cutter.stop()
+        await super()._close_web_socket(code, reason)
 
     async def _refuse_oversize(self) -> None:
         self._message_parts = []

@@ -66,13 +66,13 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
             if turn.records:
                 life.produced()
                 world.publish(turn.records, now.monotonic, name)
-            await _confess(name, world)
             for step in turn.steps:
                 if isinstance(step, Reject):
                     world.reject(venue.name, name, step, samples)
                 elif isinstance(step, Park):
                     state.phase, state.detail = Phase.PARKED, step.reason
                     log.warning("stream.parked", connection=name, reason=step.reason)
+            await _confess(name, world)
             if isinstance(answer, FetchFailed) and state.phase is not Phase.PARKED:
                 raise failure(poll.request, answer)
             if turn.steps and not turn.records and state.phase is not Phase.PARKED:
