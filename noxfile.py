@@ -50,10 +50,14 @@ def _install(session: nox.Session, *groups: str) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The tests, four at a time: most of them wait. What follows `--` goes to pytest."""
+    """The tests, four at a time: most of them wait. What follows `--` goes to pytest.
+
+    The simulation has a session of its own: its universes take minutes, and no interpreter's luck
+    in them says anything of another's.
+    """
     _install(session, "test")
     session.install("-e", ".")
-    session.run("pytest", "-n", "4", *session.posargs)
+    session.run("pytest", "-n", "4", "--ignore=tests/simulation", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -79,3 +83,13 @@ def mutations(session: nox.Session) -> None:
     session.install("-e", ".")
     frames = {"MARKETPRISM_MUTATIONS": "200000"}
     session.run("pytest", "-s", "tests/test_mutations.py", *session.posargs, env=frames)
+
+
+@nox.session(python=PYTHONS[0])
+def simulation(session: nox.Session) -> None:
+    """Simulated universes and what befalls them: `nox -s simulation -- --seeds 500`."""
+    _install(session, "test")
+    session.install("-e", ".")
+    # One test may have many universes: it does not hang.
+    patient = ("-o", "faulthandler_timeout=0")
+    session.run("pytest", *patient, "tests/simulation", *session.posargs)

@@ -10,6 +10,26 @@ import pytest
 from nats_server import Server
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much the simulation does: see tests/simulation."""
+    parser.addoption("--seeds", type=int, help="so many universes, from 0 on")
+    parser.addoption("--seed", type=int, help="the one universe of test_one_seed")
+
+
+@pytest.fixture
+def seeds(pytestconfig: pytest.Config) -> int | None:
+    """How many universes were asked for; None: as many as fit the time."""
+    asked: int | None = pytestconfig.getoption("--seeds")
+    return asked
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> int | None:
+    """The universe that was asked for."""
+    asked: int | None = pytestconfig.getoption("--seed")
+    return asked
+
+
 @pytest.fixture(scope="session")
 def captures() -> Path:
     """The folder of recorded exchange messages, which is not part of the project."""

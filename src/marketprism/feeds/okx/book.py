@@ -228,6 +228,9 @@ class BookStream:
         self.fetch_at = self.resubscribe_at = None
         known = cursor.last_id
         tail = [] if known == book.last_id else continued(heard, known)
+        if tail is not None and (tail[-1].sequence if tail else known) != book.last_id:
+            # A fetched book may be ahead of what was heard: what lies between was never told.
+            tail = None
         # A server may lag behind the one that was heard last; one whose clock is further on counts
         # anew.
         self.behind = (

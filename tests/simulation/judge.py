@@ -1,0 +1,173 @@
+"""The judge: from what the exchanges said and what is stored, every breach of R1, in words.
+
+It shares no code with the collector: it reads payloads as a user would, and messages as the
+exchange wrote them.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import facts
+import judge_books
+import judge_series
+from broker import Stored
+from facts import Fact
+from truth import Truthful
+
+Key = tuple[str, str, str, str]
+"""Exchange, market type, data type, symbol."""
+
+
+@attrs.frozen
+class Terms:
+    """What a run promised."""
+
+    live_from: float
+    """By then every stream must be live again, in virtual seconds."""
+    until: float
+    """What was said before then must have come."""
+    trade_kind: str
+    depth: int
+
+
+@attrs.frozen
+class Entry:
+    """A stored record or gap of one stream."""
+
+    at: float
+    fields: dict[str, Any]
+
+    @property
+    def is_gap(self) -> bool:
+        return bool(self.fields["data_type"] == "gap")
+
+
+def judged(
+    exchanges: Iterable[Truthful],
+    offers: Mapping[str, Sequence[str]],
+    stored: Sequence[Stored],
+    terms: Terms,
+) -> list[str]:
+    """Every breach, in words; `offers` are the data types by venue."""
+    breaches: list[str] = []
+    entries: dict[Key, list[Entry]] = defaultdict(list)
+    ids: dict[str, int] = {}
+    for position, message in enumerate(stored):
+        if message.msg_id in ids:
+            breaches.append(f"stored twice: {message.msg_id} at {ids[message.msg_id]}, {position}")
+        ids[message.msg_id] = position
+        fields = json.loads(message.payload)
+        gap = fields["data_type"] == "gap"
+        data_type = fields["affected"] if gap else fields["data_type"]
+        key = (fields["exchange"], fields["market_type"], data_type, fields["symbol"])
+        entries[key].append(Entry(message.at, fields))
+        if not message.subject.endswith("." + fields["symbol"]):
+            breaches.append(f"{message.subject} holds {fields['symbol']}")
+    for exchange in exchanges:
+        for native in exchange.symbols:
+            symbol = facts.symbol_of(exchange.venue, native)
+            for data_type in offers[exchange.venue]:
+                key = (*facts.MARKETS[exchange.venue], data_type, symbol)
+                found = entries.pop(key, [])
+                words = _stream(exchange, native, data_type, found, terms)
+                breaches += [f"{'/'.join(key)}: {each}" for each in words]
+    breaches += [f"{key}: nobody asked for it" for key in entries]
+    return breaches
+
+
+def _stream(
+    exchange: Truthful, native: str, data_type: str, entries: list[Entry], terms: Terms
+) -> list[str]:
+    breaches = list(_gaps(entries, terms))
+    if data_type == "orderbook":
+        return breaches + judge_books.judged(exchange, native, entries, terms)
+    if data_type in judge_series.JUDGES:
+        return breaches + judge_series.JUDGES[data_type](exchange, native, entries, terms)
+    if (exchange.venue, data_type) == ("binance_derivatives", "open_interest"):
+        return breaches + judge_series.polled_interest(exchange, native, entries, terms)
+    told = facts.of(exchange, data_type, native, terms.trade_kind)
+    return breaches + sequence(told, entries, facts.IDENTITY[data_type], data_type, terms)
+
+
+def _gaps(entries: list[Entry], terms: Terms) -> Iterable[str]:
+    for entry in entries:
+        if entry.is_gap and entry.at > terms.live_from:
+            yield f"not live again in time: {_told(entry)}"
+        if entry.is_gap and entry.fields["ended_at"] < entry.fields["started_at"]:
+            yield f"a gap ends before it starts: {_told(entry)}"
+
+
+def sequence(
+    told: list[Fact], entries: list[Entry], named: str, data_type: str, terms: Terms
+) -> list[str]:
+    """Records that are facts: each once, in order, none missing but within a gap."""
+    breaches: list[str] = []
+    places = {fact.identity: place for place, fact in enumerate(told)}
+    last, gaps = None, []
+    for entry in entries:
+        if entry.is_gap:
+            gaps.append(entry)
+            continue
+        identity = str(entry.fields[named])
+        place = places.get(identity)
+        if place is None:
+            breaches.append(f"{identity} was never said")
+            continue
+        breaches += list(_compared(told[place], entry))
+        if last is not None and place <= last:
+            breaches.append(f"{identity} comes after {told[last].identity}")
+            continue
+        if last is not None:
+            missing = [fact for fact in told[last + 1 : place] if fact.required]
+            proven = data_type == "trade"
+            breaches += list(_covered(missing, gaps, identity, terms, proven=proven))
+        last, gaps = place, []
+    if last is None:
+        return [*breaches, "nothing came"] if told and data_type != "liquidation" else breaches
+    rest = [fact for fact in told[last + 1 :] if fact.required and fact.at < terms.until]
+    breaches += list(_covered(rest, gaps, "the end", terms, proven=False))
+    return breaches
+
+
+def _compared(fact: Fact, entry: Entry) -> Iterable[str]:
+    for name, value in fact.shown.items():
+        found = entry.fields[name]
+        same = Decimal(found) == value if isinstance(value, Decimal) else found == value
+        if not same:
+            yield f"{fact.identity}: {name} is {found}, the exchange said {value}"
+
+
+def _covered(
+    missing: list[Fact], gaps: list[Entry], before: str, terms: Terms, *, proven: bool
+) -> Iterable[str]:
+    """Whether what is missing lies in gaps, and whether the gaps are about something."""
+    if missing and not gaps:
+        yield f"{len(missing)} lost before {before}, the first {missing[0].identity}"
+    late = [fact for fact in missing if fact.at >= terms.live_from]
+    if late:
+        yield f"{late[0].identity} is missing though all was well"
+    if gaps and not missing and proven and before != "the end":
+        yield f"a gap where nothing is missing, before {before}: {_told(gaps[0])}"
+    numbers = [fact.number for fact in missing]
+    bounds = [
+        (gap.fields["first_missing_id"], gap.fields["last_missing_id"])
+        for gap in gaps
+        if gap.fields["first_missing_id"] is not None
+    ]
+    if proven and bounds and len(bounds) == len(gaps) and None not in numbers:
+        # What overflowed may lie around what a connection missed: together they are exact.
+        claimed = {n for first, last in bounds for n in range(int(first), int(last) + 1)}
+        if claimed != set(numbers):
+            yield f"gaps claim {bounds}, missing are {numbers[:3]}…{numbers[-3:]}"
+        lost = sum(gap.fields["lost"] or 0 for gap in gaps)
+        if lost != len(numbers):
+            yield f"gaps count {lost}, missing are {len(numbers)}"
+
+
+def _told(entry: Entry) -> str:
+    names = ("reason", "started_at", "ended_at", "first_missing_id", "last_missing_id", "lost")
+    return ", ".join(f"{name} {entry.fields[name]}" for name in names) + f" (stored {entry.at:.3f})"

@@ -1,0 +1,165 @@
+"""Mutants of what happens to records once they are read, and to connections."""
+
+from itertools import count
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from mutants import mutant
+
+from marketprism import venues
+from marketprism.errors import Transient
+from marketprism.feeds import connection, continuity
+from marketprism.feeds.binance import planning
+from marketprism.feeds.venue import Cursor
+from marketprism.outlet import Loss, Outlet
+from marketprism.records import Gap
+from marketprism.sinks.outbox import Outbox
+from marketprism.sinks.publishing import Publishing
+from marketprism.supervise import Attempt, Conclusion, Ended
+
+# The sink's side
+
+
+@mutant(None, "acks_lost", "broker_killed", "broker_stalled", "cut")
+def every_send_has_a_new_message_id(patch: pytest.MonkeyPatch) -> None:
+    """The server cannot know a message that is sent again."""
+    take, sends = Outbox.take, count()
+
+    def taken(outbox: Outbox, most: int) -> Any:
+        batch = take(outbox, most)
+        return [(n, attrs.evolve(m, msg_id=f"{m.msg_id}/{next(sends)}")) for n, m in batch]
+
+    patch.setattr(Outbox, "take", taken)
+
+
+@mutant(None, "acks_lost", "broker_killed", "broker_stalled", "cut")
+def what_was_not_acknowledged_is_dropped(patch: pytest.MonkeyPatch) -> None:
+    """A new connection goes on with what was never sent."""
+
+    def rewind(outbox: Outbox) -> None:
+        for sequence in list(outbox._taken):
+            outbox.acknowledge(sequence)
+
+    patch.setattr(Outbox, "rewind", rewind)
+
+
+@mutant(None, "acks_lost", "broker_killed", "broker_stalled", "cut")
+def what_was_not_acknowledged_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """The same, but it stays in the outbox for good."""
+    patch.setattr(Outbox, "rewind", lambda outbox: None)
+
+
+@mutant(None, "acks_lost", "broker_killed", "broker_stalled", "cut")
+def what_was_not_acknowledged_goes_to_the_end(patch: pytest.MonkeyPatch) -> None:
+    """It is sent again behind what came after it."""
+
+    def rewind(outbox: Outbox) -> None:
+        outbox._waiting.extend(outbox._taken.values())
+        outbox._taken.clear()
+
+    patch.setattr(Outbox, "rewind", rewind)
+
+
+@mutant("deribit_derivatives", "acks_lost", *["garbage"] * 9)
+def an_acknowledgement_passed_over_is_waited_for(patch: pytest.MonkeyPatch) -> None:
+    """Until the server has forgotten the message's id."""
+    patch.setattr(Publishing, "_see_to_order", lambda *_: None)
+
+
+@mutant("binance_spot", "broker_killed", "broker_stalled", tight=True)
+def a_full_outbox_drops(patch: pytest.MonkeyPatch) -> None:
+    """Where it should make the channel wait."""
+    append = Outbox.append
+
+    def appended(outbox: Outbox, messages: Any) -> None:
+        if not outbox.full:
+            append(outbox, messages)
+
+    async def room(_outbox: Outbox) -> None:
+        await trio.lowlevel.checkpoint()
+
+    patch.setattr(Outbox, "append", appended)
+    patch.setattr(Outbox, "room", room)
+
+
+@mutant("binance_spot", "broker_killed", "broker_stalled", tight=True)
+def overflow_is_not_confessed(patch: pytest.MonkeyPatch) -> None:
+    """What does not fit into the channel is gone."""
+    patch.setattr(Outlet, "_lose", lambda *_: None)
+
+
+@mutant("binance_spot", "broker_killed", "broker_stalled", tight=True)
+def updates_after_an_overflow_are_not_withheld(patch: pytest.MonkeyPatch) -> None:
+    """A book's updates go on after a hole."""
+    patch.setattr(Outlet, "_withheld", lambda *_: False)
+
+
+@mutant("binance_spot", "broker_killed", "broker_stalled", "cut", "skip", tight=True)
+def a_gap_that_does_not_fit_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """What it spoke of is in no gap."""
+    add = Loss.add
+
+    def added(loss: Loss, record: Any) -> None:
+        if not isinstance(record, Gap):
+            add(loss, record)
+
+    patch.setattr(Loss, "add", added)
+
+
+# What was lost with a connection
+
+
+@mutant()
+def a_disconnect_is_no_gap(patch: pytest.MonkeyPatch) -> None:
+    """A new connection goes on as if nothing had been."""
+    lose = Cursor.lose
+
+    def lost(cursor: Cursor, reason: Any) -> None:
+        if reason != "disconnect":
+            lose(cursor, reason)
+
+    patch.setattr(Cursor, "lose", lost)
+
+
+@mutant("binance_spot")
+def a_new_connection_knows_nothing_of_the_old(patch: pytest.MonkeyPatch) -> None:
+    """Cursors are not carried over."""
+    open_ = planning.BinanceShard.open
+    patch.setattr(planning.BinanceShard, "open", lambda shard, _cursors: open_(shard, {}))
+
+
+@mutant()
+def a_feed_that_ended_stays_ended(patch: pytest.MonkeyPatch) -> None:
+    """Nobody dials again."""
+
+    async def once(_name: str, attempt: Any, _policy: Any, ended: Any, *_: Any) -> None:
+        try:
+            await attempt(Attempt())
+        except Transient as error:
+            ended(Ended(Conclusion.REFUSED, str(error)))
+            await trio.sleep_forever()
+
+    patch.setattr(venues, "supervise", once)
+
+
+@mutant("binance_derivatives", "hole")
+def nobody_watches_the_pings(patch: pytest.MonkeyPatch) -> None:
+    """A dead connection is noticed by its silence only."""
+
+    async def ping(*_: Any) -> None:
+        await trio.sleep_forever()
+
+    patch.setattr(connection.Connection, "_ping", ping)
+
+
+@mutant("okx_derivatives")
+def the_end_of_a_gap_is_not_told(patch: pytest.MonkeyPatch) -> None:
+    """For streams without numbers."""
+    accept = continuity.accept_uncounted
+
+    def accepted(state: Any, event_time: Any, now: Any, name: str) -> None:
+        accept(state, event_time, now, name)
+
+    patch.setattr(continuity, "accept_uncounted", accepted)

@@ -1,0 +1,124 @@
+"""Mutants of what sessions and polls do to keep their streams whole."""
+
+from typing import Any
+
+import pytest
+import trio
+from mutants import mutant
+
+from marketprism.errors import Transient
+from marketprism.feeds import continuity, polling
+from marketprism.feeds.binance import book as binance_book
+from marketprism.feeds.binance import derivatives, spot
+from marketprism.feeds.deribit import series
+from marketprism.feeds.okx import book as okx_book
+from marketprism.feeds.okx import chain, channels
+from marketprism.feeds.venue import FetchFailed
+from marketprism.records import Gap
+
+# Books
+
+
+@mutant("binance_spot", "skip", "swap")
+def any_update_continues_a_spot_book(patch: pytest.MonkeyPatch) -> None:
+    """No look at the ids."""
+    patch.setattr(binance_book.BookStream, "_continues_book", lambda *_: True)
+
+
+@mutant("binance_derivatives", "skip", "swap")
+def pu_is_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    """The same for perpetuals."""
+    patch.setattr(derivatives, "chains", lambda update, last_id: update.u > last_id)
+
+
+@mutant("binance_spot", "stale", "late", "cut")
+def a_snapshot_is_joined_whatever_its_age(patch: pytest.MonkeyPatch) -> None:
+    """Step 4 of the procedure is left out."""
+    patch.setattr(binance_book.BookStream, "_too_old", lambda *_: None)
+
+
+@mutant("binance_spot")
+def any_update_continues_a_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """Whether the buffer joins it is not asked."""
+    patch.setattr(spot, "follows", lambda update, last_id: update.u > last_id)
+
+
+@mutant("binance_derivatives", "fail", "garbled", "cut")
+def a_failed_snapshot_is_not_asked_for_again(patch: pytest.MonkeyPatch) -> None:
+    """The book stays out of step."""
+    patch.setattr(binance_book.BookStream, "_later", lambda *_: None)
+
+
+@mutant("binance_spot")
+def a_book_always_joins_what_was_published(patch: pytest.MonkeyPatch) -> None:
+    """A resynchronised book is told without a gap."""
+    patch.setattr(binance_book.BookStream, "_unbroken", lambda *_: True)
+
+
+@mutant("okx_spot", "skip", "swap")
+def prev_seq_id_is_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    """Any later update continues an OKX book."""
+    patch.setattr(
+        okx_book.BookStream, "_follows", lambda _, heard, book: heard.sequence > book.last_id
+    )
+
+
+@mutant("okx_spot")
+def a_new_okx_book_always_joins(patch: pytest.MonkeyPatch) -> None:
+    """It is told without a gap."""
+    patch.setattr(okx_book, "continued", lambda *_: [])
+
+
+# Trades, indices, polls
+
+
+@mutant("binance_spot", "skip", "swap")
+def trade_ids_may_jump(patch: pytest.MonkeyPatch) -> None:
+    """Without a gap."""
+    accept = continuity.accept_counted
+
+    def accepted(state: Any, number: int, *rest: Any) -> tuple[bool, Gap | None]:
+        if (state.cursor.last_id or number) < number:
+            state.cursor.last_id = number - 1
+        return accept(state, number, *rest)
+
+    patch.setattr(continuity, "accept_counted", accepted)
+
+
+@mutant("okx_derivatives")
+def contracts_are_not_converted(patch: pytest.MonkeyPatch) -> None:
+    """Quantities are published as they came."""
+    for module in (chain, channels):
+        patch.setattr(module, "base_quantity", lambda _instrument, contracts, _price: contracts)
+
+
+@mutant("deribit_derivatives")
+def what_an_index_missed_is_not_filled_in(patch: pytest.MonkeyPatch) -> None:
+    """And is no gap either."""
+
+    def answered(filler: series.Series, _attempt: int, _answer: Any, now: Any, turn: Any) -> None:
+        if filler.filling is not None:
+            filler._finish(now, turn)
+
+    patch.setattr(series.Filling, "filled", lambda _: True)
+    patch.setattr(series.Series, "answered", answered)
+
+
+@mutant("binance_derivatives")
+def a_failed_poll_is_no_gap_and_its_last(patch: pytest.MonkeyPatch) -> None:
+    """It is not repeated."""
+
+    def failure(_request: Any, _answer: FetchFailed) -> Exception:
+        return Transient("for good", retry_after=1e9)
+
+    patch.setattr(polling, "failure", failure)
+
+
+@mutant("binance_derivatives", "broker_killed", "broker_stalled", tight=True)
+def polls_do_not_confess(patch: pytest.MonkeyPatch) -> None:
+    """What the channel lost of a poll is never told, nor anything after it."""
+
+    async def silent(*_: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    patch.setattr(polling, "_confess", silent)

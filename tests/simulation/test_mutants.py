@@ -1,0 +1,35 @@
+"""R2: a checker that cannot fail is no checker."""
+
+from itertools import islice
+
+import mutants_delivery
+import mutants_streams
+import pytest
+from mutants import MUTANTS
+from universe import lived
+
+MOST_SEEDS = 20
+ROOMS = (mutants_delivery, mutants_streams)
+"""Where they stand; imported, they are known."""
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_each_mutant_of_our_recovery_is_caught(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Within a few seeds, by what the judge says of the stored stream."""
+    mutant = MUTANTS[name]
+    mutant.patch(monkeypatch)
+    for plan in islice(mutant.plans(), MOST_SEEDS):
+        if breaches := lived(plan).breaches:
+            with capsys.disabled():
+                print(f"\n{name}: killed by seed {plan.seed}: {breaches[0][:150]}")
+            return
+    pytest.fail(f"{name} survived {MOST_SEEDS} seeds")
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_without_the_mutation_the_same_universe_is_sound(name: str) -> None:
+    """What kills a mutant is the mutation, not the universe it was looked for in."""
+    plan = next(MUTANTS[name].plans())
+    assert lived(plan).breaches == []
