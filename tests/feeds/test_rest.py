@@ -27,6 +27,7 @@ from marketprism.feeds.rest import Rest
 from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Priority, Send
 from marketprism.feeds.world import World
 from marketprism.settings import ProxyConfig
+from marketprism.supervise import BreakerState
 
 PATIENCE = 5.0
 PERIOD = 0.25
@@ -191,6 +192,29 @@ async def test_what_must_be_said_before_is_said_and_settled_first() -> None:
         assert what == Send("hi")
         assert when - peer.times[0] >= PERIOD * 0.9
         assert peer.times[1] - when >= 0.1
+
+
+async def test_a_host_that_is_spared_is_not_asked_but_what_comes_before_is_said() -> None:
+    """A subscription stands whether or not its snapshot can be had; the answer says when to ask
+    again, and one that succeeds closes the breaker.
+    """
+    said: list[Send] = []
+
+    async def say(send: Send) -> None:
+        said.append(send)
+
+    async with a_world() as world, host() as peer:
+        breaker = world.hosts.breaker("rest", peer.name)
+        for _ in range(breaker.failure_threshold):
+            breaker.failed(world.now().monotonic)
+        got = await world.rest.fetch(Fetch(peer.url(), before=Send("hi")), say)
+        assert isinstance(got, FetchFailed)
+        assert got.retry_after == pytest.approx(breaker.recovery_timeout, abs=1)
+        assert said == [Send("hi")]
+        assert peer.asked == []
+        breaker.recovery_timeout = 0.0
+        assert isinstance(await world.rest.fetch(Fetch(peer.url())), Fetched)
+        assert breaker.state(world.now().monotonic) is BreakerState.CLOSED
 
 
 @pytest.mark.parametrize("status", [429, 418])

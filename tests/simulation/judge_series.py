@@ -19,14 +19,14 @@ ROW = 300_000
 """Milliseconds between two rows of a ratio."""
 ROW_WITHIN = 60.0
 """Seconds after which a row must have been asked for."""
-LONGEST_STEP = 2_100
+USUAL_STEP, LONGEST_STEP = 1_050, 2_100
 """Milliseconds between two values of an index, live or filled in by the second."""
 LONGEST_POLL = 25.0
 """Seconds between two records of what is polled every ten, when all is well."""
 
 
-def _steps(entries: "list[Entry]", longest: int, breaches: list[str]) -> None:
-    """Times only grow; a longer step is a gap, and a gap is a longer step."""
+def _steps(entries: "list[Entry]", usual: int, longest: int, breaches: list[str]) -> None:
+    """Times only grow; a step over the longest has a gap, and a gap is more than a usual step."""
     last, gaps = None, []
     for entry in entries:
         if entry.is_gap:
@@ -37,7 +37,7 @@ def _steps(entries: "list[Entry]", longest: int, breaches: list[str]) -> None:
             breaches.append(f"{at} comes after {last}")
         elif last is not None and at - last > longest and not gaps:
             breaches.append(f"nothing between {last} and {at}, and no gap")
-        elif last is not None and at - last <= longest and gaps:
+        elif last is not None and at - last <= usual and gaps:
             breaches.append(f"a gap where nothing is missing, before {at}")
         last, gaps = at, []
 
@@ -45,7 +45,7 @@ def _steps(entries: "list[Entry]", longest: int, breaches: list[str]) -> None:
 def index(exchange: Truthful, native: str, entries: "list[Entry]", terms: "Terms") -> list[str]:
     """A value each second; what a connection missed is filled in with what candles close at."""
     breaches: list[str] = []
-    _steps(entries, LONGEST_STEP, breaches)
+    _steps(entries, USUAL_STEP, LONGEST_STEP, breaches)
     records = [entry for entry in entries if not entry.is_gap]
     for entry in records:
         second, rest = divmod(facts.milliseconds(entry.fields["timestamp"]), 1000)
@@ -62,7 +62,7 @@ def ratio(name: str, field: str) -> Callable[..., list[str]]:
 
     def judge(exchange: Truthful, native: str, entries: "list[Entry]", terms: "Terms") -> list[str]:
         breaches: list[str] = []
-        _steps(entries, ROW, breaches)
+        _steps(entries, ROW, ROW, breaches)
         records = [entry for entry in entries if not entry.is_gap]
         for entry in records:
             at = facts.milliseconds(entry.fields["timestamp"])

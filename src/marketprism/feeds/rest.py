@@ -133,14 +133,15 @@ class Rest:
         """
         gate = self._gate(request.url)
         await gate.enter(request.weight, request.priority, self._now)
-        breaker = self._hosts.breaker("rest", gate.row.host)
-        if spared := breaker.admit(self._now().monotonic):
-            words = f"it failed {breaker.failures} times in a row and is left alone for now"
-            return FetchFailed(None, spared / SECOND, words.encode())
         if request.before is not None and say is not None:
             await say(request.before)
             await trio.sleep(request.settle)
             await gate.unblocked(self._now)
+        # Not before it is said: a subscription stands whether or not its snapshot can be had.
+        breaker = self._hosts.breaker("rest", gate.row.host)
+        if spared := breaker.admit(self._now().monotonic):
+            words = f"it failed {breaker.failures} times in a row and is left alone for now"
+            return FetchFailed(None, spared / SECOND, words.encode())
         return await self._ask(request, gate)
 
     async def require(self, request: Fetch) -> bytes:
