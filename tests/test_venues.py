@@ -256,8 +256,12 @@ async def test_a_venue_finds_its_instruments_and_its_records_flow() -> None:
         (b"garbage\r\n\r\n", "illegal status line"),
     ],
 )
-async def test_metadata_is_asked_for_until_it_can_be_had(trouble: bytes, words: str) -> None:
+async def test_metadata_is_asked_for_until_it_can_be_had(
+    trouble: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Meanwhile the venue is failing, in words; after it, all is as ever."""
+    slow = attrs.evolve(POLICY, backoff=BackoffConfig(first=0.5, cap=0.5))
+    monkeypatch.setitem(globals(), "POLICY", slow)  # long enough to be seen failing
     reasons: list[str] = []
 
     async with running([*[trouble] * 4, answer(200, b"BTC-USDT")]) as run:
