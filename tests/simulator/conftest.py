@@ -1,6 +1,5 @@
 """What the tests of the simulator share: recordings, a server, clients."""
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -17,22 +16,10 @@ from wsproto.utilities import LocalProtocolError
 
 from marketprism.simulator import Address, Exchange, serve
 
-PROJECT = Path(__file__).parents[2]
-
 Handshake = Callable[[str], Awaitable[int]]
 Serving = Callable[[Exchange], Awaitable[Address]]
 Receive = Callable[[WebSocketConnection], Awaitable[Any]]
 Connect = Callable[[str], AbstractAsyncContextManager[WebSocketConnection]]
-
-
-@pytest.fixture(scope="session")
-def captures() -> Path:
-    """The folder of recorded exchange messages, which is not part of the project."""
-    named = os.environ.get("MARKETPRISM_CAPTURES", "../shared/data")
-    folder = PROJECT / named
-    if not folder.is_dir():
-        pytest.skip(f"no recordings at {folder} (MARKETPRISM_CAPTURES names the folder)")
-    return folder
 
 
 @pytest.fixture(
