@@ -114,6 +114,7 @@ class Collector:
             received=sum(board.received.values()),
             gaps=sum(board.gaps.values()),
             stored=sum(board.published.values()),
+            duplicates=board.sink.duplicates,
             lost=sum(board.lost.values()),
         )
         self.ended.set()

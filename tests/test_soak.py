@@ -1,0 +1,179 @@
+"""The real process under load for a long time, with one fault after another (R9)."""
+
+import os
+import random
+import signal
+import statistics
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from nats_server import Server
+from reader import Reader
+from service import Service, configuration
+
+from marketprism import simulator
+from marketprism.simulator import Exchange, serve
+
+SECONDS = float(os.environ.get("MARKETPRISM_SOAK_SECONDS", "20"))
+"""Half an hour in `nox -s soak`."""
+FAULT_EVERY = max(SECONDS / 30, 2.0)
+"""Seconds; a minute in half an hour."""
+MARKETS = {
+    "binance_spot": ("BTC-USDT", "ETH-USDT"),
+    "binance_derivatives": ("BTC-USDT", "ETH-USDT"),
+    "okx_spot": ("BTC-USDT", "ETH-USDT"),
+    "okx_derivatives": ("BTC-USDT", "ETH-USDT"),
+}
+TRADES, QUOTES = 230.0, 300.0
+"""A second and symbol: with book updates every 100 ms, some 2,000 messages a second in all."""
+WARM_UP = 1 / 3
+"""Of the time: caches fill, the allocator finds its size."""
+
+
+@attrs.define
+class Sample:
+    """What the operating system says of the process."""
+
+    at: float
+    resident: int
+    descriptors: int
+    threads: int
+    tasks: int
+
+
+@attrs.define
+class Soak:
+    """One run and what is measured in it."""
+
+    service: Service
+    exchanges: dict[str, Exchange]
+    server: Server
+    chance: random.Random
+    samples: list[Sample] = attrs.field(factory=list)
+    done: list[str] = attrs.field(factory=list)
+
+    async def measure(self) -> None:
+        """A sample every fiftieth of the time, at most every five seconds."""
+        while True:
+            _, page = await self.service.page("/status")
+            tasks = page.get("process", {}).get("tasks", 0)
+            self.samples.append(Sample(trio.current_time(), *self.service.usage(), tasks))
+            await trio.sleep(min(5.0, SECONDS / 50))
+
+    async def disturb(self) -> None:
+        """One fault after another; the last quarter of the time of each is left to heal."""
+        kinds = ["cut", "garbage", "skip", "mute", "announce", "refuse", "ban", "kill", "freeze"]
+        while True:
+            await trio.sleep(FAULT_EVERY)
+            venue, kind = self.chance.choice(list(self.exchanges)), self.chance.choice(kinds)
+            self.done.append(f"{venue} {kind}")
+            faults = self.exchanges[venue].faults
+            match kind:
+                case "cut":
+                    faults.cut()
+                case "garbage":
+                    faults.garbage("truncated")
+                case "skip":
+                    faults.skip(3, kind="orderbook")
+                case "mute":
+                    faults.mute(min(20, FAULT_EVERY / 2))
+                case "announce":
+                    faults.server_shutdown()
+                case "refuse":
+                    faults.refuse(min(5, FAULT_EVERY / 2))
+                    faults.cut()
+                case "ban":
+                    faults.fail(429, retry_after=2)
+                    faults.cut()
+                case "kill":
+                    await trio.to_thread.run_sync(self.server.kill)
+                    await trio.sleep(min(5, FAULT_EVERY / 4))
+                    await trio.to_thread.run_sync(self.server.start)
+                case "freeze":
+                    self.server.signal(signal.SIGSTOP)
+                    await trio.sleep(min(5, FAULT_EVERY / 4))
+                    self.server.signal(signal.SIGCONT)
+
+
+def slope(points: list[tuple[float, float]]) -> tuple[float, float]:
+    """Least squares: units a second, and its standard error."""
+    mean_x = statistics.fmean(x for x, _ in points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    line = statistics.linear_regression(*zip(*points, strict=True))
+    residuals = sum((y - line.intercept - line.slope * x) ** 2 for x, y in points)
+    return line.slope, (residuals / max(1, len(points) - 2) / spread) ** 0.5
+
+
+async def test_a_long_run_with_faults_leaks_nothing_and_loses_nothing(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Memory, descriptors and tasks stay; books chain, and a trade is there or in a gap."""
+    async with trio.open_nursery() as nursery:
+        exchanges, venues = {}, {}
+        for number, (venue, symbols) in enumerate(MARKETS.items()):
+            exchange = simulator.market(
+                venue, seed=number, trades_per_second=TRADES, quotes_per_second=QUOTES
+            )
+            exchanges[venue] = exchange
+            venues[venue] = (await nursery.start(serve, exchange), symbols)
+        service = Service(tmp_path / "service", configuration(venues, server))
+        await service.start()
+        await service.healthy()
+        reader = Reader(server.url)
+        reading = trio.Event()
+
+        async def read() -> None:
+            await trio.to_thread.run_sync(reader.run, abandon_on_cancel=True)
+            reading.set()
+
+        nursery.start_soon(read)
+        soak = Soak(service, exchanges, server, random.Random(1))
+        with trio.move_on_after(SECONDS):
+            async with trio.open_nursery() as busy:
+                busy.start_soon(soak.measure)
+                busy.start_soon(soak.disturb)
+        server.signal(signal.SIGCONT)
+        assert server.process is not None
+        if server.process.poll() is not None:
+            await trio.to_thread.run_sync(server.start)
+        await service.healthy(60)
+        soak.samples.append(Sample(trio.current_time(), *service.usage(), soak.samples[0].tasks))
+        code = await service.ends(signal.SIGTERM)
+        reader.stop = True
+        with trio.fail_after(60):
+            await reading.wait()
+        nursery.cancel_scope.cancel()
+    _tell(soak, reader, capsys)
+    assert code == 0
+    (stopped,) = service.log("collector.stopped")
+    assert stopped["received"] + stopped["gaps"] - stopped["lost"] == stopped["stored"]
+    assert reader.read == stopped["stored"] - stopped["duplicates"]
+    assert reader.holes == []
+    assert {m: c.faults[:3] for m, c in reader.consumers.items() if c.faults} == {}
+    late = [each for each in soak.samples if each.at > soak.samples[0].at + SECONDS * WARM_UP]
+    assert max(s.descriptors for s in late) <= max(s.descriptors for s in soak.samples[:3]) + 15
+    assert soak.samples[-1].descriptors <= soak.samples[0].descriptors + 3
+    if SECONDS >= 600:
+        half = len(late) // 2
+        before, after = (
+            statistics.fmean(s.resident for s in part) for part in (late[:half], late[half:])
+        )
+        assert after - before < 8 * 2**20
+
+
+def _tell(soak: Soak, reader: Reader, capsys: pytest.CaptureFixture[str]) -> None:
+    late = [s for s in soak.samples if s.at > soak.samples[0].at + SECONDS * WARM_UP]
+    rate, error = slope([(s.at, s.resident / 2**20) for s in late])
+    lasted = soak.samples[-1].at - soak.samples[0].at
+    with capsys.disabled():
+        print(
+            f"\n{lasted:.0f} s, {reader.read / lasted:.0f} messages/s, {len(soak.done)} faults; "
+            f"resident {late[0].resident / 2**20:.1f} -> {late[-1].resident / 2**20:.1f} MiB, "
+            f"{rate * 3600:+.2f} ± {2 * error * 3600:.2f} MiB/h; descriptors "
+            f"{soak.samples[0].descriptors} -> {soak.samples[-1].descriptors} (most "
+            f"{max(s.descriptors for s in soak.samples)}), tasks "
+            f"{min(s.tasks for s in late)}-{max(s.tasks for s in late)}, threads "
+            f"{max(s.threads for s in soak.samples)}; gaps {dict(reader.gaps)}"
+        )
