@@ -14,8 +14,8 @@ import trio
 from consumer import Consumer
 from nats_server import Server
 from peers import frame
-from relay import Relay, relaying
 from rig import Rig, configured
+from wiretap import Relay, relaying
 
 from marketprism import simulator
 from marketprism.app import Collector
