@@ -9,6 +9,7 @@ from cards import Card
 from marketprism.feeds import VENUES
 from marketprism.feeds.venue import Cursor, Fetch, Fetched, Moment, Poll, Send, Session, Turn, Want
 from marketprism.instruments import Instrument
+from marketprism.records import Record
 from marketprism.settings import Api, VenueConfig
 
 START = 1_700_000_000_500_000_000
@@ -24,6 +25,8 @@ class Desk:
     cursor: Cursor = attrs.field(factory=Cursor)
     asked: list[str] = attrs.field(factory=list)
     ticks: int = 0
+    opened: list[Record] = attrs.field(factory=list)
+    """What the session published before it heard any event."""
 
     def __attrs_post_init__(self) -> None:
         card = self.card
@@ -61,6 +64,7 @@ class Desk:
     def _obey(self, turn: Turn) -> None:
         """Do what a session asks for: confirm its commands, answer its fetches."""
         assert self.session is not None
+        self.opened += turn.records
         for step in turn.steps:
             if isinstance(step, Send):
                 self._confirm(step)

@@ -19,7 +19,9 @@ def accept_counted(
     """
     cursor, gap = state.cursor, None
     last = cursor.last_id
-    if last is not None:
+    if last is None:
+        gap = cursor.close(state.instrument, state.data_type, now.wall, connection)
+    else:
         if number == last + 1:
             cursor.gap = None
         elif number > last:

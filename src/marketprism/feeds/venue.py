@@ -51,6 +51,11 @@ class Cursor:
     gap: OpenGap | None = None
     gap_started: int = 0
     """`started_at` of the latest gap. Gap ids are made of it, so it only grows."""
+    snapshot_id: int | None = None
+    """Where a book stood when a snapshot of it was last published without a loss before it; its
+    message id is made of that."""
+    counts: str | None = None
+    """What kind of trade `last_id` is of, where another process may have had another."""
 
     def lose(self, reason: GapReason) -> None:
         """Open a gap, unless nothing was seen yet or one stands open: a loss within a loss is

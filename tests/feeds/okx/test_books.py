@@ -545,7 +545,9 @@ def test_the_cursor_says_how_far_the_book_is_known() -> None:
     chain = OkxChain.made(1, 4)
     line = subscribed(chain)
     line.hear(chain.frame(0))
-    assert line.cursors[BOOK] == Cursor(chain.truths[1].last_id, START, line.now.wall)
+    snapshot, update = chain.truths[:2]
+    expected = Cursor(update.last_id, START, line.now.wall, snapshot_id=snapshot.last_id)
+    assert line.cursors[BOOK] == expected
 
 
 def test_an_update_too_long_ago_is_a_doubt() -> None:

@@ -166,8 +166,11 @@ class BookStream:
                 self.restate(0, now, turn)
 
     def restate(self, heals: int, now: Moment, turn: Turn) -> None:
-        """Publish the book as it is now; nothing while out of step."""
+        """Publish the book as it is now; nothing while out of step, nor what is published."""
         if (book := self.book) is None:
+            return
+        if not heals and book.last_id == self.state.cursor.snapshot_id:
+            self._accepted(book.last_id, book.event_time, now.wall, now)
             return
         bids, asks = book.top(self.options.depth)
         turn.records.append(
@@ -184,6 +187,8 @@ class BookStream:
             )
         )
         self.snapshot_id = book.last_id
+        if not heals:
+            self.state.cursor.snapshot_id = book.last_id
         self.state.records += 1
         self._accepted(book.last_id, book.event_time, now.wall, now)
 

@@ -124,6 +124,8 @@ class RatioPoll:
             # The next answer holds more of them.
             return Turn()
         self.caught_up = True
+        if rows and rows[-1][0] == last:
+            cursor.gap = None  # the newest row is the last one published: nothing was missed
         turn = Turn()
         for told_at, row in news if last is not None else news[-1:]:
             self._publish(told_at, row, cursor, now, turn)

@@ -149,6 +149,10 @@ class BinanceSession:
                     rule.countable,
                 )
             case DataType.TRADE:
+                kind = "raw" if self._market.channels[DataType.TRADE] == "@trade" else "aggregated"
+                if cursor.counts not in (None, kind):
+                    # Trades and aggregates are counted apart.
+                    cursor.last_id = cursor.counts = None
                 self._trades[native_id] = state
             case DataType.FUNDING_RATE:
                 self._funding[native_id] = FundingThinning()

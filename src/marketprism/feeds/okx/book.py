@@ -162,8 +162,11 @@ class BookStream:
         turn.steps.append(Fetch(self.url, tag, BOOKS_WEIGHT, priority))
 
     def restate(self, heals: int, now: Moment, turn: Turn) -> None:
-        """Publish the book as it is now; nothing while out of step."""
+        """Publish the book as it is now; nothing while out of step, nor what is published."""
         if (book := self.book) is None or self.behind:
+            return
+        if not heals and book.last_id == self.state.cursor.snapshot_id:
+            self._accepted(book.last_id, book.event_time, now.wall, now)
             return
         bids, asks = book.top(self.options.depth)
         instrument = self.state.instrument
@@ -181,6 +184,8 @@ class BookStream:
             )
         )
         self.snapshot_id = book.last_id
+        if not heals:
+            self.state.cursor.snapshot_id = book.last_id
         self.state.records += 1
         self._accepted(book.last_id, book.event_time, now.wall, now)
 

@@ -88,6 +88,13 @@ def funding_rate(
     if cursor.event_time is not None and happened < cursor.event_time:
         state.duplicates += 1
         return
+    if happened == cursor.event_time:
+        # Told already, and still the latest: nothing was missed since.
+        cursor.gap = None
+        cursor.received, state.last_record = now.wall, now.monotonic
+        state.phase, state.detail = Phase.LIVE, None
+        state.duplicates += 1
+        return
     due = thinning.due(rate, funding_time, happened)
     if not due and cursor.gap is None and state.phase is Phase.LIVE:
         cursor.received, state.last_record = now.wall, now.monotonic

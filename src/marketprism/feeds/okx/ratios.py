@@ -94,6 +94,8 @@ class RatioPoll:
         rows = self._rows(answer.body, turn)
         if cursor.event_time is None:
             rows = rows[-1:]
+        if rows and rows[-1][0] == cursor.event_time:
+            cursor.gap = None  # the newest row is the last one published: nothing was missed
         for happened, ratio in rows:
             if cursor.event_time is None or happened > cursor.event_time:
                 self._publish(happened, ratio, cursor, now, turn)

@@ -1,0 +1,106 @@
+"""From the last stored message of a stream to the cursor that goes on from it. Pure."""
+
+import msgspec
+
+from marketprism import wire
+from marketprism.feeds.venue import Cursor, Want
+from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
+
+HOUR = 3_600_000_000_000
+"""Nanoseconds that a clock may be wrong by; a later time is not believed."""
+
+
+class Foreign(ValueError):
+    """A message on our subject that is none of ours: nothing follows from it."""
+
+
+def read(payload: bytes, want: Want, wall: int) -> Record:
+    """The record of a message on the subject of `want`, read at `wall`.
+
+    Raises:
+        Foreign: it is not one of ours, of that data type and instrument.
+    """
+    record = _decoded(payload, wall)
+    if record.data_type != want.data_type:
+        raise Foreign(f"it is a {record.data_type}")
+    if record.instrument.native_id != want.instrument.native_id:
+        raise Foreign(f"it is of {record.instrument.native_id!r}")
+    if isinstance(record, Trade) and not _numeric(record.trade_id):
+        raise Foreign(f"its id is {record.trade_id!r}")
+    if isinstance(record, OrderBookRecord) and not isinstance(record.last_update_id, int):
+        raise Foreign(f"its id is {record.last_update_id!r}")
+    return record
+
+
+def _numeric(text: object) -> bool:
+    return isinstance(text, str) and text.isascii() and text.isdecimal()
+
+
+def read_gap(payload: bytes, wall: int) -> Gap:
+    """The gap of a message on a subject of gaps, of whatever data type. Raises Foreign."""
+    record = _decoded(payload, wall)
+    if not isinstance(record, Gap) or not isinstance(record.started_at, int):
+        raise Foreign("it is no gap")
+    return record
+
+
+def _decoded(payload: bytes, wall: int) -> Record:
+    try:
+        record = wire.decode(payload)
+    except (msgspec.MsgspecError, LookupError, ValueError, TypeError, AttributeError) as error:
+        raise Foreign(f"it cannot be read: {error}") from error
+    # A payload may say anything, whatever the record's class promises.
+    collected_at: object = record.collected_at
+    timestamp: object = record.timestamp
+    if not isinstance(collected_at, int) or not isinstance(timestamp, int | None):
+        raise Foreign("its times cannot be read")
+    if max(collected_at, timestamp or 0) > wall + HOUR:
+        raise Foreign("it says a time to come")
+    return record
+
+
+def cursor(record: Record, msg_id: str | None, gap: Gap | None) -> Cursor:
+    """Where the stream stood with `record`, and an open gap since then.
+
+    `gap` is the last one of the instrument, of whatever data type. Gap ids are made of
+    `started_at`, so this stream's only grow: behind one of another data type there may be one of
+    this, which began with `record` at the latest.
+    """
+    last_id, counts = None, None
+    if isinstance(record, Trade):
+        last_id, counts = int(record.trade_id), record.trade_kind
+    elif isinstance(record, OrderBookRecord):
+        last_id = record.last_update_id
+    known = Cursor(last_id, record.timestamp, record.collected_at, counts=counts)
+    if msg_id is not None and msg_id.endswith(f":snapshot:{last_id}:0"):
+        known.snapshot_id = last_id
+    if gap is not None and gap.affected == record.data_type:
+        known.gap_started = gap.started_at
+    elif gap is not None and gap.collected_at >= record.collected_at:
+        known.gap_started = record.collected_at
+    known.lose("restart")
+    return known
+
+
+def gap_before(known: Cursor, record: Record, *, counted: bool, connection: str) -> Gap | None:
+    """The gap between what was stored and the first record after it; None where the two join.
+
+    `counted`: the exchange counts its trades by ones.
+    """
+    missing, last = None, known.last_id
+    if isinstance(record, Trade) and counted and known.counts == record.trade_kind:
+        first = int(record.trade_id)
+        if last is not None and first == last + 1:
+            return None
+        if last is not None and first > last:
+            missing = (last + 1, first - 1)
+    if isinstance(record, OrderBookRecord) and record.last_update_id == last:
+        return None
+    return known.close(
+        record.instrument,
+        DataType(record.data_type),
+        record.collected_at,
+        connection,
+        missing,
+        countable=missing is not None,
+    )
