@@ -22,7 +22,7 @@ from marketprism.records import (
     Trade,
     VolatilityIndex,
 )
-from marketprism.wire import decode, encode, time_text, time_value, token
+from marketprism.wire import decode, encode, origin, time_text, time_value, token
 
 MILLISECOND = 1_000_000
 AT = 1_700_000_000_123 * MILLISECOND
@@ -132,6 +132,8 @@ def test_each_record_has_its_subject_its_id_and_every_field(
     message = encode(record)
     assert message.subject == subject
     assert message.msg_id == msg_id
+    instrument = record.instrument
+    assert origin(subject) == (instrument.exchange, instrument.market_type, record.data_type)
     assert set(json.loads(message.payload)) == COMMON | set(fields.split())
 
 

@@ -32,6 +32,7 @@ from marketprism.feeds.world import World
 from marketprism.health import Health
 from marketprism.metrics import Metrics
 from marketprism.outlet import Outlet
+from marketprism.restart import Positions
 from marketprism.serving import serve
 from marketprism.settings import Config
 from marketprism.sinks import Sink
@@ -91,17 +92,21 @@ class Collector:
         outbox = Outbox(
             self.config.outbox.max_messages, self.config.outbox.max_bytes, self.board.outbox
         )
+        positions = None
+        if self.sink is None and self.config.sink == "nats":
+            patience = self.config.nats.restart_lookup
+            positions = Positions(patience, self.now, self.board, outbox.recovered)
         async with trio.open_nursery() as root:
             servers = await self._nats(root)
             if self.pages:
                 await self._serve(root)
             async with trio.open_nursery() as delivery:
                 outlet = Outlet(self.config.channel.capacity, self.board)
-                delivery.start_soon(self._deliver, self._sink(servers), outbox)
+                delivery.start_soon(self._deliver, self._sink(servers, positions), outbox)
                 async with trio.open_nursery() as filling:
-                    filling.start_soon(pump, outlet.intake, outbox, self.board, self.now)
+                    filling.start_soon(pump, outlet.intake, outbox, self.board, self.now, positions)
                     async with outlet:
-                        await self._feed(outlet, root.cancel_scope)
+                        await self._feed(outlet, positions, root.cancel_scope)
                 if outbox.drained:
                     # The sink may be waiting for a server, and has nothing to wait for.
                     delivery.cancel_scope.cancel()
@@ -124,7 +129,9 @@ class Collector:
         """How many records and messages are held and not acknowledged."""
         return self.board.channel.held + self.board.outbox.held
 
-    async def _feed(self, outlet: Outlet, grace: trio.CancelScope) -> None:
+    async def _feed(
+        self, outlet: Outlet, positions: Positions | None, grace: trio.CancelScope
+    ) -> None:
         """Everything that faces the exchanges, until the stop."""
         hosts, proxies = (
             Hosts(self.board, self.config.supervision.breaker),
@@ -132,7 +139,7 @@ class Collector:
         )
         tls = ssl.create_default_context()
         async with Rest(hosts, proxies, self.now, tls, self.transport) as rest:
-            reach = (tls, self.dial, self.chance)
+            reach = (tls, self.dial, self.chance, positions)
             world = World(outlet, rest, hosts, proxies, self.board, self.now, *reach)
             async with trio.open_nursery() as feeds:
                 feeds.start_soon(self._stop, feeds.cancel_scope, grace)
@@ -169,12 +176,12 @@ class Collector:
         hurried = attrs.evolve(policy, backoff=backoff, refused_retry=SINK_RETRY_CAP)
         await supervise("sink", attempt, hurried, ended, self.chance)
 
-    def _sink(self, servers: Sequence[str]) -> Sink:
+    def _sink(self, servers: Sequence[str], positions: Positions | None) -> Sink:
         if self.sink is not None:
             return self.sink(self.board)
         if self.config.sink == "stdout":
             return StdoutSink(self.board, reader_gone=self.stopping.set)
-        return NatsSink(self.config.nats, servers, self.board)
+        return NatsSink(self.config.nats, servers, self.board, positions)
 
     async def _nats(self, root: trio.Nursery) -> Sequence[str]:
         """The servers to publish to; ours, when none is configured."""

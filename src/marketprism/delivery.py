@@ -8,6 +8,7 @@ from marketprism.feeds.venue import Moment
 from marketprism.instruments import Instrument
 from marketprism.outlet import Intake, Loss
 from marketprism.records import DataType, Gap, Record
+from marketprism.restart import Positions
 from marketprism.sinks.outbox import Outbox
 from marketprism.status import Board
 from marketprism.wire import MAX_PAYLOAD_BYTES, Message, encode
@@ -17,7 +18,13 @@ MILLISECOND = 1_000_000
 log = structlog.get_logger()
 
 
-async def pump(intake: Intake, outbox: Outbox, board: Board, now: Callable[[], Moment]) -> None:
+async def pump(
+    intake: Intake,
+    outbox: Outbox,
+    board: Board,
+    now: Callable[[], Moment],
+    positions: Positions | None = None,
+) -> None:
     """Carry batches over until the channel closes; then close the outbox.
 
     While the outbox is full this waits, the channel fills, and its near side confesses what no
@@ -27,6 +34,8 @@ async def pump(intake: Intake, outbox: Outbox, board: Board, now: Callable[[], M
     async for batch in intake:
         messages = [_message(record, board, started) for record in batch.records]
         board.processing.add((now().monotonic - batch.read_at) / 1e9, len(messages))
+        if positions is not None and positions.late:
+            messages = positions.admitted(batch.records, messages)
         outbox.append(messages)
         await outbox.room()
     outbox.close()

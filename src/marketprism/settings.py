@@ -248,6 +248,8 @@ class NatsConfig:
     ack_timeout: Duration = 2.0
     """Time without any acknowledgement, while some are owed, after which the connection is lost."""
     connect_timeout: Duration = 5.0
+    restart_lookup: Duration = 5.0
+    """Time that feeds wait at the start for the stream to say where they stood, at most."""
     embedded: EmbeddedConfig = EmbeddedConfig()
 
 

@@ -36,6 +36,8 @@ async def run_venue(
 
     async def attempt(_life: Attempt) -> None:
         wants = _wants(settings, await _instruments(venue, world), row)
+        if world.positions is not None:
+            await world.positions.read(wants)
         for shard in venue.plan(wants):
             feeds.start_soon(run_feed, shard, venue, world, policy)
         for poll in venue.polls(wants):
@@ -97,7 +99,7 @@ def _wants(settings: VenueConfig, instruments: list[Instrument], row: VenueRow) 
 async def run_feed(shard: Shard, venue: Venue, world: World, policy: SupervisionConfig) -> None:
     """Keep one shard's session connected until cancelled; then publish the gaps left open."""
     freshness = Freshness(venue.offers, policy.freshness)
-    cursors: dict[Stream, Cursor] = {want.stream: Cursor() for want in shard.wants}
+    cursors: dict[Stream, Cursor] = {want.stream: world.cursor(want) for want in shard.wants}
     row = ConnectionRow(shard.id, venue.name, venue.exchange, venue.market_type, url="")
     board = world.board
     board.connections[shard.id] = row

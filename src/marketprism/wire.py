@@ -7,6 +7,7 @@ exact strings, times as RFC 3339 in UTC.
 import datetime
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+from urllib.parse import unquote
 
 import attrs
 import msgspec
@@ -75,6 +76,15 @@ def subject(data_type: str, instrument: Instrument) -> str:
         f"{PREFIXES[data_type]}.{token(instrument.exchange)}.{token(instrument.market_type)}."
         f"{_INFIXES.get(data_type, '')}{token(instrument.symbol)}"
     )
+
+
+def origin(subject: str) -> tuple[str, str, str]:
+    """The exchange, the market type and the data type that a subject of ours is of."""
+    prefix, exchange, market_type, rest = subject.split(".", 3)
+    for data_type, own in PREFIXES.items():
+        if own == prefix and rest.startswith(_INFIXES.get(data_type, "")):
+            return unquote(exchange), unquote(market_type), str(data_type)
+    raise ValueError(f"not a subject of ours: {subject}")
 
 
 def token(text: str) -> str:

@@ -11,6 +11,7 @@ from trio.lowlevel import ParkingLot
 
 from marketprism.errors import Refused, SinkLost
 from marketprism.settings import NatsConfig
+from marketprism.sinks import last
 from marketprism.sinks.outbox import Numbered, Outbox
 from marketprism.sinks.publishing import Publishing
 from marketprism.status import Board
@@ -42,6 +43,7 @@ class Broker:
         self.acks_lost_until = 0.0
         self.connections: list[BrokerConnection] = []
         self._seen: dict[str, tuple[float, int]] = {}
+        self._last: dict[str, Stored] = {}
 
     def kill(self, seconds: float) -> None:
         """Dead for so long. What it stored stays; its answers on the way are lost."""
@@ -63,8 +65,15 @@ class Broker:
         if now - at <= self.config.stream.duplicate_window:
             return {"stream": name, "seq": sequence, "duplicate": True}
         self.stream.append(Stored(now, subject, msg_id, payload))
+        self._last[subject] = self.stream[-1]
         self._seen[msg_id] = now, len(self.stream)
         return {"stream": name, "seq": len(self.stream)}
+
+    def last(self, subject: str) -> last.Stored | None:
+        """The last message of a subject; its number is of no interest."""
+        if (message := self._last.get(subject)) is None:
+            return None
+        return last.Stored(subject, 0, message.msg_id, message.payload)
 
 
 class BrokerConnection:
@@ -87,6 +96,13 @@ class BrokerConnection:
             due = max(due, self._way[-1][0])
         self._way.extend((due, numbered) for numbered in batch)
         self._moved.unpark_all()
+
+    async def last(self, subjects: Sequence[str]) -> dict[str, last.Stored]:
+        """Ask the stream, and wait for the answer."""
+        await trio.sleep(self._broker.chance.uniform(0.002, 0.04))
+        await trio.sleep_until(max(self._broker.stalled_until, trio.current_time()))
+        told = {subject: self._broker.last(subject) for subject in subjects}
+        return {subject: message for subject, message in told.items() if message is not None}
 
     def end(self, why: str) -> None:
         """The connection is gone: what is on the way never arrives."""
@@ -150,7 +166,7 @@ class BrokerSink:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.serve)
                 try:
-                    await publishing.run(outbox, connection.send, 1 << 20)
+                    await publishing.run(outbox, connection.send, 1 << 20, connection.last)
                 except (SinkLost, Refused) as conclusion:
                     failure = conclusion
                 nursery.cancel_scope.cancel()

@@ -15,6 +15,7 @@ from marketprism.feeds.binance import planning
 from marketprism.feeds.venue import Cursor
 from marketprism.outlet import Loss, Outlet
 from marketprism.records import Gap
+from marketprism.sinks import publishing
 from marketprism.sinks.outbox import Outbox
 from marketprism.sinks.publishing import Publishing
 from marketprism.supervise import Attempt, Conclusion, Ended
@@ -60,6 +61,16 @@ def what_was_not_acknowledged_goes_to_the_end(patch: pytest.MonkeyPatch) -> None
         outbox._taken.clear()
 
     patch.setattr(Outbox, "rewind", rewind)
+
+
+@mutant(None, "acks_lost", "broker_killed", "broker_killed", "broker_killed")
+def the_stream_is_not_asked_what_it_holds(patch: pytest.MonkeyPatch) -> None:
+    """The broker has forgotten ids of what it stored."""
+
+    async def settle(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    patch.setattr(publishing, "settle", settle)
 
 
 @mutant("deribit_derivatives", "acks_lost", *["garbage"] * 9)

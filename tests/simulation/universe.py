@@ -50,6 +50,8 @@ WATCHED = 12.0
 """Seconds for which all must then stay well."""
 IN_FLIGHT = 2.0
 """Seconds before the stop in which what is said need not have come."""
+REMEMBERED = 10.0
+"""Seconds for which the broker knows message ids: it may be away for twice as long."""
 SYMBOLS = {
     "binance_spot": ("BTC-USDT", "ETH-USDT"),
     "binance_derivatives": ("BTC-USDT", "ETH-USDT"),
@@ -152,9 +154,11 @@ def configured(plan: Plan) -> Config:
         breaker=attrs.evolve(config.supervision.breaker, recovery_timeout=10.0),
         refused_retry=20.0,
     )
+    stream = attrs.evolve(config.nats.stream, duplicate_window=REMEMBERED)
     return attrs.evolve(
         config,
         exchanges=exchanges,
+        nats=attrs.evolve(config.nats, stream=stream),
         supervision=supervision,
         channel=ChannelConfig(plan.channel),
         outbox=OutboxConfig(plan.outbox),

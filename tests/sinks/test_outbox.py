@@ -1,5 +1,6 @@
 """The outbox against a naive model, and its waiting."""
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,11 @@ from marketprism.status import QueueRow
 from marketprism.wire import Message
 
 INSTRUMENT = Instrument("okx", "spot", "BTC-USDT", "BTC-USDT")
+
+
+def named(*names: str) -> list[Message]:
+    """Messages of subjects, `a1`: the message `1` of the subject `a`."""
+    return [Message(n[0], n[1:], b"x", INSTRUMENT, "trade") for n in names]
 
 
 def messages(*sizes: int) -> list[Message]:
@@ -121,3 +127,75 @@ async def test_the_sink_waits_for_something_to_take_or_the_end() -> None:
                 outbox.close()
             with trio.fail_after(1):
                 await wait_all_tasks_blocked()
+
+
+def doubtful(*names: str, taken: int = 99) -> Outbox:
+    """An outbox of these messages, so many of which were taken in vain."""
+    outbox = Outbox(99, 1000, QueueRow())
+    outbox.append(named(*names))
+    outbox.take(taken)
+    outbox.rewind()
+    return outbox
+
+
+async def settled(outbox: Outbox, subject: str, msg_id: str | None) -> tuple[int, list[str]]:
+    """How many were stored, and what is still to be sent."""
+    count = await outbox.settle(subject, msg_id)
+    return count, [message.subject + message.msg_id for _, message in outbox.take(99)]
+
+
+@pytest.mark.parametrize(
+    ("msg_id", "expected"),
+    [
+        ("1", (1, ["b1", "a2", "b2", "a3"])),
+        ("3", (3, ["b1", "b2"])),
+        ("9", (0, ["a1", "b1", "a2", "b2", "a3"])),
+        (None, (0, ["a1", "b1", "a2", "b2", "a3"])),
+    ],
+)
+async def test_what_the_stream_shows_to_be_stored_is_forgotten(
+    msg_id: str | None, expected: tuple[int, list[str]]
+) -> None:
+    """Of that subject, up to its last message in the stream; the rest stays in order."""
+    assert await settled(doubtful("a1", "b1", "a2", "b2", "a3"), "a", msg_id) == expected
+
+
+async def test_doubt_is_about_what_was_taken_in_vain_and_ends_when_settled() -> None:
+    """What was acknowledged or never taken is in no doubt."""
+    outbox = Outbox(99, 1000, QueueRow())
+    outbox.append(named("a1", "b1", "c1", "d1"))
+    outbox.take(3)
+    outbox.acknowledge(1)
+    assert outbox.in_doubt() == []
+    outbox.rewind()
+    assert outbox.in_doubt() == ["a", "c"]
+    assert await outbox.settle("a", "1") == 1
+    assert await outbox.settle("c", None) == 0
+    assert outbox.in_doubt() == []
+    assert [sequence for sequence, _ in outbox.take(99)] == [2, 3]
+
+
+async def test_what_was_never_sent_was_stored_by_somebody_else() -> None:
+    """That one did not store what we hold before it, or not all: nothing is forgotten."""
+    outbox = doubtful("a1", "a2", "a3", taken=2)
+    assert await settled(outbox, "a", "3") == (0, ["a1", "a2", "a3"])
+
+
+async def test_of_two_messages_with_one_id_the_first_was_stored() -> None:
+    """The server refused the second, so what lies between came after the last that is stored."""
+    assert await settled(doubtful("a1", "a2", "a1"), "a", "1") == (1, ["a2", "a1"])
+
+
+async def test_settling_makes_room_and_may_be_the_end() -> None:
+    """As if it had been acknowledged."""
+    row = QueueRow()
+    outbox = Outbox(2, 1000, row)
+    outbox.append(named("a1", "a2"))
+    outbox.take(2)
+    outbox.rewind()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.room)
+        await wait_all_tasks_blocked()
+        assert await outbox.settle("a", "2") == 2
+    outbox.close()
+    assert (row.held, row.held_bytes, outbox.drained) == (0, 0, True)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import nats
 import trio
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from marketprism.sinks.embedded import find_server
@@ -91,16 +92,19 @@ class Server:
 
     async def stored(self, stream: str = "MARKET_DATA") -> list[bytes]:
         """The payloads in the stream, in its order."""
+        return [message.data for message in await self.messages(stream)]
 
-        async def question(client: Client) -> list[bytes]:
+    async def messages(self, stream: str = "MARKET_DATA") -> list[Msg]:
+        """The messages in the stream, in its order."""
+
+        async def question(client: Client) -> list[Msg]:
             context = client.jetstream()
             total = (await context.stream_info(stream)).state.messages
             config = ConsumerConfig(ack_policy=AckPolicy.NONE)
             reader = await context.pull_subscribe("", stream=stream, config=config)
-            payloads: list[bytes] = []
-            while len(payloads) < total:
-                batch = await reader.fetch(min(1000, total - len(payloads)), timeout=5)
-                payloads += [message.data for message in batch]
-            return payloads
+            messages: list[Msg] = []
+            while len(messages) < total:
+                messages += await reader.fetch(min(1000, total - len(messages)), timeout=5)
+            return messages
 
         return await self.ask(question)

@@ -6,7 +6,6 @@ import trio
 from marketprism.errors import Lost
 from marketprism.feeds.rest import failure
 from marketprism.feeds.venue import (
-    Cursor,
     FetchFailed,
     Moment,
     Park,
@@ -46,7 +45,7 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
     What fails is asked again with backoff, by the same rules as a connection.
     """
     want, name = poll.want, poll.connection
-    state = StreamState(want.instrument, want.data_type, Cursor())
+    state = StreamState(want.instrument, want.data_type, world.cursor(want))
     cursors = {want.stream: state.cursor}
     row = StreamRow(venue.name, want.instrument, want.data_type, name)
     row.quiet_limit = venue.offers[want.data_type].quiet_limit

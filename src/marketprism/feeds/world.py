@@ -10,9 +10,10 @@ from marketprism.feeds import dialing
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.venue import Moment, Reject
+from marketprism.feeds.venue import Cursor, Moment, Reject, Want
 from marketprism.outlet import Outlet
 from marketprism.records import Gap, Record
+from marketprism.restart import Positions
 from marketprism.status import Board
 from marketprism.supervise import uniform
 
@@ -37,6 +38,12 @@ class World:
     """How a host is reached by websocket."""
     chance: Callable[[], float] = uniform
     """Uniform in [0, 1): what waits are jittered by."""
+    positions: Positions | None = None
+    """Where the streams stood when this process began; None: nobody can tell."""
+
+    def cursor(self, want: Want) -> Cursor:
+        """Where a stream that begins now goes on from."""
+        return Cursor() if self.positions is None else self.positions.cursor(want)
 
     def publish(self, records: list[Record], read_at: int, connection: str) -> None:
         """Count records and hand them on; it never waits."""

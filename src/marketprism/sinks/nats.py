@@ -27,7 +27,9 @@ from trio_asyncio import aio_as_trio
 
 from marketprism.errors import Refused, SinkLost
 from marketprism.redaction import redact
+from marketprism.restart import Positions
 from marketprism.settings import NatsConfig
+from marketprism.sinks import last
 from marketprism.sinks.jetstream import ensure_stream
 from marketprism.sinks.outbox import Numbered, Outbox
 from marketprism.sinks.publishing import Conclusion, Publishing
@@ -37,20 +39,29 @@ log = structlog.get_logger()
 
 _PORT = 4222
 _SECOND_THOUGHT = 1.0
+_QUESTIONS = 200
 
 
 class NatsSink:
     """Publishes to a JetStream stream; only its acknowledgement counts as delivered.
 
-    Nothing is lost, stored twice or reordered through any number of attempts, as long as an
-    outage and the replay after it stay within the stream's duplicate window: beyond it the
-    server has forgotten what it stored of the messages whose acknowledgements were lost.
+    Nothing is lost, stored twice or reordered through any number of attempts, however long an
+    outage is: before anything is sent again, the stream is asked what it holds (`settling`). On
+    behalf of `positions` it is asked where its streams stood when this process began.
     """
 
-    def __init__(self, config: NatsConfig, servers: Sequence[str], board: Board) -> None:
+    def __init__(
+        self,
+        config: NatsConfig,
+        servers: Sequence[str],
+        board: Board,
+        positions: Positions | None = None,
+    ) -> None:
         self._config = config
         self._servers = deque(servers)
         self._board = board
+        self._positions = positions
+        self._out_of_order: set[str] = set()
 
     async def run(self, outbox: Outbox) -> None:
         """One attempt: see `Sink`. Each server is tried once, first the one after the last."""
@@ -82,7 +93,8 @@ class NatsSink:
                 except (SinkLost, Refused) as failure:
                     failures.append(failure)
                     continue
-                await connection.deliver(outbox)
+                connection.publishing.out_of_order = self._out_of_order
+                await connection.deliver(outbox, self._positions)
                 return
             finally:
                 connection.drop()
@@ -214,7 +226,7 @@ class _Connection:
             raise self._end(_conclude(error, self.target)) from error
         return bytes(answer.data)
 
-    async def deliver(self, outbox: Outbox) -> None:
+    async def deliver(self, outbox: Outbox, positions: Positions | None) -> None:
         """Publish until the outbox is drained. Raises SinkLost or Refused."""
         inbox = self.client.new_inbox()
 
@@ -234,7 +246,27 @@ class _Connection:
             await self._crossing(hand_over, batch)
 
         await self._crossing(listen)
-        await self.publishing.run(outbox, send, self.client.max_payload)
+        most = self.client.max_payload
+        await self.publishing.run(outbox, send, most, self._last, positions)
+
+    async def _last(self, subjects: Sequence[str]) -> dict[str, last.Stored]:
+        """See `last.Last`. Some hundred questions are on the way at once."""
+        stream, limit = self.config.stream.name, self.config.connect_timeout
+        question = f"$JS.API.{last.QUESTION}{stream}"
+
+        async def ask(batch: Sequence[str]) -> list[Msg | BaseException]:
+            asked = (self.client.request(question, last.question(s), limit) for s in batch)
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        found: dict[str, last.Stored] = {}
+        for start in range(0, len(subjects), _QUESTIONS):
+            batch = subjects[start : start + _QUESTIONS]
+            for name, answer in zip(batch, await aio_as_trio(ask)(batch), strict=True):
+                if isinstance(answer, BaseException):
+                    raise self._end(_conclude(answer, self.target)) from answer
+                if (stored := last.read(answer.data, stream)) is not None:
+                    found[name] = stored
+        return found
 
     async def _crossing(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
         try:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 
-from trio.lowlevel import ParkingLot
+from trio.lowlevel import ParkingLot, checkpoint
 
 from marketprism.status import QueueRow
 from marketprism.wire import Message
@@ -31,6 +31,7 @@ class Outbox:
         self._closed = False
         self._waiting: deque[Numbered] = deque()
         self._taken: dict[int, Numbered] = {}
+        self._doubt: dict[str, int] = {}
         self._freed = ParkingLot()
         self._filled = ParkingLot()
 
@@ -94,10 +95,51 @@ class Outbox:
 
     def rewind(self) -> None:
         """Let what was taken and not acknowledged wait again, ahead of the rest, in order."""
+        self._doubt.update((message.subject, at) for at, message in self._taken.values())
         self._waiting.extendleft(reversed(self._taken.values()))
         self._taken.clear()
         if self._waiting:
             self._filled.unpark_all()
+
+    def in_doubt(self) -> list[str]:
+        """The subjects of messages that may be stored although nobody told us: those that were
+        taken and rewound.
+        """
+        return list(self._doubt)
+
+    async def settle(self, subject: str, msg_id: str | None) -> int:
+        """Forget what is held of a subject up to and including `msg_id`, its last message in the
+        stream (None: there is none); how many that is, 0 where that message is not held.
+
+        The subject is in doubt no longer.
+        """
+        await checkpoint()
+        # Only what was taken can be stored by us; of a subject that is not in doubt, anything.
+        end = self._doubt.pop(subject, None)
+        passed: list[Numbered] = []
+        found = False
+        while self._waiting and not found:
+            if end is not None and self._waiting[0][0] > end:
+                break
+            numbered = self._waiting.popleft()
+            passed.append(numbered)
+            found = numbered[1].subject == subject and numbered[1].msg_id == msg_id
+        settled = [m for _, m in passed if m.subject == subject] if found else []
+        self._waiting.extendleft(
+            numbered for numbered in reversed(passed) if not found or numbered[1].subject != subject
+        )
+        self._row.held -= len(settled)
+        self._row.held_bytes -= sum(len(message.payload) for message in settled)
+        if settled and self._freed and not self.full:
+            self._freed.unpark_all()
+        return len(settled)
+
+    async def recovered(self) -> dict[str, Message]:
+        """The last message of each subject that a former process left behind: none, as nothing
+        here outlives the process.
+        """
+        await checkpoint()
+        return {}
 
     def close(self) -> None:
         """Nothing more will be appended."""

@@ -1,7 +1,7 @@
 """A window of messages in flight, and what becomes of each. Knows Trio, but no NATS client."""
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import groupby
 
@@ -11,9 +11,12 @@ import trio
 from trio.lowlevel import ParkingLot
 
 from marketprism.errors import Refused, SinkLost
+from marketprism.restart import Positions
 from marketprism.settings import NatsConfig
 from marketprism.sinks.jetstream import Acknowledgements
+from marketprism.sinks.last import Last
 from marketprism.sinks.outbox import Numbered, Outbox
+from marketprism.sinks.settling import settle
 from marketprism.status import Board
 from marketprism.wire import MAX_PAYLOAD_BYTES, Message
 
@@ -37,10 +40,14 @@ class Publishing:
     """The server, as it is shown."""
     failure: Conclusion | None = None
     """Why the connection is of no more use."""
+    out_of_order: set[str] = attrs.field(factory=set)
+    """Subjects of which a message was refused or passed over: see `settling`. Outlives this."""
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     """Its deadline is when the next acknowledgement is overdue."""
-    _sent: dict[int, float] = attrs.field(factory=dict)
-    """When each message in flight was handed over."""
+    _sent: dict[int, tuple[float, str]] = attrs.field(factory=dict)
+    """When each message in flight was handed over, and its subject."""
+    _latest: int = -1
+    """The latest message of which the server said something."""
     _answers: list[tuple[int, bytes]] = attrs.field(factory=list)
     """Not looked at yet."""
     _answered: ParkingLot = attrs.field(factory=ParkingLot)
@@ -57,27 +64,71 @@ class Publishing:
             self.failure = conclusion
         self._scope.cancel()
 
-    async def run(self, outbox: Outbox, send: Send, max_payload: int) -> None:
+    async def run(
+        self,
+        outbox: Outbox,
+        send: Send,
+        max_payload: int,
+        last: Last,
+        positions: Positions | None = None,
+    ) -> None:
         """Publish until the outbox is drained. Raises SinkLost or Refused.
 
-        `max_payload` is what the server takes in one message, headers and all.
+        `max_payload` is what the server takes in one message, headers and all. `last` asks the
+        stream for its last messages: first for what is in doubt, then on behalf of `positions`,
+        whose gaps go ahead of all else.
         """
-        # Beyond the duplicate window one would first ask the stream for its last message of
-        # each subject, and acknowledge here what it shows to be stored.
-        outbox.rewind()
         largest = min(MAX_PAYLOAD_BYTES, max_payload - _HEADERS_BYTES)
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._settle, outbox)
-                while not outbox.drained:
-                    await self._publish(outbox, send, largest)
-                nursery.cancel_scope.cancel()
+        try:
+            with self._scope:
+                outbox.rewind()
+                await settle(outbox, last, self.board, self.out_of_order)
+                if positions is not None:
+                    await positions.catch_up(last, outbox)
+                    await self._go_ahead(positions.ahead, send, largest, last)
+                await self._drain(outbox, send, largest, last, positions)
+        finally:
+            if positions is not None:
+                positions.gone()
         if outbox.drained:
             return
+        self.out_of_order.update(
+            subject for number, (_, subject) in self._sent.items() if number <= self._latest
+        )
         if self.failure is not None:
             raise self.failure
         limit = f"{self.config.ack_timeout:g} s"
         raise SinkLost(f"{self.target} acknowledged nothing for {limit}")
+
+    async def _go_ahead(self, queues: deque[Outbox], send: Send, largest: int, last: Last) -> None:
+        while queues:
+            queues[0].rewind()
+            await settle(queues[0], last, self.board, self.out_of_order)
+            await self._drain(queues[0], send, largest)
+            queues.popleft()
+
+    async def _drain(
+        self,
+        outbox: Outbox,
+        send: Send,
+        largest: int,
+        last: Last | None = None,
+        positions: Positions | None = None,
+    ) -> None:
+        self._latest = -1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._settle, outbox)
+            if positions is not None and last is not None:
+                nursery.start_soon(self._serve, positions, last)
+            while not outbox.drained:
+                await self._publish(outbox, send, largest)
+            nursery.cancel_scope.cancel()
+
+    async def _serve(self, positions: Positions, last: Last) -> None:
+        try:
+            await positions.serve(last)
+        except (SinkLost, Refused) as conclusion:
+            self.fail(conclusion)
 
     async def _publish(self, outbox: Outbox, send: Send, largest: int) -> None:
         """One batch, when there is something to send and room for it in the window."""
@@ -94,7 +145,7 @@ class Publishing:
         now = trio.current_time()
         if not self._sent:
             self._scope.deadline = now + self.config.ack_timeout
-        self._sent.update((sequence, now) for sequence, _ in batch)
+        self._sent.update((sequence, (now, message.subject)) for sequence, message in batch)
         self.board.sink.in_flight = len(self._sent)
         try:
             await send(batch)
@@ -132,6 +183,7 @@ class Publishing:
             stored: list[Message] = []
             started: list[float] = []
             for sequence, payload in answers:
+                self._latest = max(self._latest, sequence)
                 try:
                     verdict = read(payload)
                 except SinkLost as conclusion:
@@ -140,12 +192,14 @@ class Publishing:
                 message = outbox.acknowledge(sequence)
                 if message is None:
                     continue
-                started.append(self._sent.pop(sequence))
+                started.append(self._sent.pop(sequence)[0])
                 if verdict == "oversize":
                     self._give_up(message)
                 else:
                     stored.append(message)
                     row.duplicates += verdict == "duplicate"
+            if not self._sent:
+                self.out_of_order.clear()
             self._count(stored, started)
             self._see_to_order(answers)
             self._settled.unpark_all()
@@ -157,7 +211,7 @@ class Publishing:
         oldest = next(iter(self._sent), math.inf)
         latest = max(sequence for sequence, _ in answers)
         overdue = trio.current_time() - self.config.ack_timeout
-        if oldest < latest and self._sent[round(oldest)] <= overdue:
+        if oldest < latest and self._sent[round(oldest)][0] <= overdue:
             self.fail(SinkLost(f"{self.target} left out an acknowledgement"))
 
     def _count(self, stored: Sequence[Message], started: Sequence[float]) -> None:

@@ -1,0 +1,263 @@
+"""Where each stream stood when this process began.
+
+The stream itself tells it: its last message of a subject is the cursor from which the session
+goes on, with an open gap (reason `restart`) since. So the rules of a reconnect hold for a restart
+too: what joins has no gap, ids say what is missing, nothing is published twice.
+
+Three sides meet here. A venue asks before its feeds start (`read`), and waits for a bounded time.
+The sink answers whenever it is connected (`catch_up`, then `serve`). Where no sink came in time,
+the feeds begin with fresh cursors, and what is then read of those streams is held back with the
+rest until there is a server: by then the position is read first, and the gap is published ahead of
+the stream's first message, by the pump (`admitted`) or, where that message waits in the outbox, by
+the sink (`ahead`). Behind it would be too late: consumers chain what they read.
+"""
+
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+import attrs
+import structlog
+import trio
+from trio.lowlevel import ParkingLot
+
+from marketprism import cursors
+from marketprism.feeds.venue import Cursor, Moment, Want
+from marketprism.records import Gap, Record
+from marketprism.sinks.last import Last, Stored
+from marketprism.sinks.outbox import Outbox
+from marketprism.sinks.settling import forget
+from marketprism.status import Board, QueueRow
+from marketprism.wire import Message, encode, subject
+
+CONNECTION = "restart"
+"""What a gap names that no feed could tell."""
+
+log = structlog.get_logger()
+
+R = TypeVar("R", bound=Record)
+Recovered = Callable[[], Awaitable[Mapping[str, Message]]]
+
+
+@attrs.define(eq=False)
+class _Question:
+    """What a venue waits for."""
+
+    wants: Sequence[Want]
+    answered: bool = False
+
+
+@attrs.define
+class _Late:
+    """A stream that began before its position was known."""
+
+    want: Want
+    first: tuple[Record, Message] | None = None
+    """Its first record, which waits in the outbox."""
+    known: tuple[Cursor, str | None] | None = None
+    """Its position and the last stored message's id; found before the first record came."""
+
+
+@attrs.define(eq=False)
+class Positions:
+    """The positions of the streams of one process."""
+
+    patience: float
+    """Seconds for which feeds wait for a sink."""
+    now: Callable[[], Moment]
+    board: Board
+    recovered: Recovered
+    """The last messages that a former process left behind, by subject: see `Outbox`."""
+    ahead: deque[Outbox] = attrs.field(factory=deque)
+    """Gaps to be published before anything else is."""
+    _late: dict[str, _Late] = attrs.field(factory=dict)
+    _known: dict[str, Cursor] = attrs.field(factory=dict)
+    _asked: deque[_Question] = attrs.field(factory=deque)
+    _left: Mapping[str, Message] | None = None
+    _serving: bool = False
+    _moved: ParkingLot = attrs.field(factory=ParkingLot)
+    _foreign: bool = False
+
+    # The feeds' side.
+
+    async def read(self, wants: Sequence[Want]) -> None:
+        """Find the cursors of streams that are about to begin; within `patience` seconds, but a
+        sink that is connected is waited for: it has limits of its own.
+        """
+        if self._left is None:
+            self._left = await self.recovered()
+        question = _Question(wants)
+        self._asked.append(question)
+        self._moved.unpark_all()
+        deadline = trio.current_time() + self.patience
+        while not question.answered:
+            with trio.move_on_at(math.inf if self._serving else deadline) as limit:
+                await self._moved.park()
+            if limit.cancelled_caught:
+                self._asked.remove(question)
+                self._unanswered(wants)
+                break
+        known = sum(_subject(want) in self._known for want in wants)
+        log.info("restart.positions_read", streams=len(wants), known=known, told=question.answered)
+
+    def cursor(self, want: Want) -> Cursor:
+        """Where to go on from, handed out once; a fresh cursor where nothing is known."""
+        return self._known.pop(_subject(want), None) or Cursor()
+
+    # The sink's side.
+
+    async def catch_up(self, last: Last, outbox: Outbox) -> None:
+        """A connection stands, and nothing has been published over it yet: read the positions of
+        what began without, and put their gaps `ahead`. Raises SinkLost or Refused.
+        """
+        self._serving = True
+        self._moved.unpark_all()
+        late = [each for each in self._late.values() if each.known is None]
+        found = await self._look_up([each.want for each in late], last)
+        for key, each in [(key, each) for key, each in self._late.items() if key in found]:
+            if each.first is not None and each.first[1].msg_id == found[key][1]:
+                # It may be ended here, and is done again then.
+                await forget(outbox, self.board, key, found[key][1])
+                del self._late[key]
+        # From here on at once: what is decided is never decided again.
+        gaps: list[Message] = []
+        for each in late:
+            key = _subject(each.want)
+            if key in found and each.first is None:
+                each.known = found[key]
+                continue
+            waited = self._late.pop(key, None)
+            if waited is None or waited.first is None or key not in found:
+                continue
+            if (gap := self._gap(found[key][0], waited.first[0])) is not None:
+                gaps.append(encode(gap))
+        if gaps:
+            queue = Outbox(len(gaps), 1 << 30, QueueRow())
+            queue.append(gaps)
+            queue.close()
+            self.ahead.append(queue)
+
+    async def serve(self, last: Last) -> None:
+        """Answer the venues, as long as the connection stands. Raises SinkLost or Refused."""
+        while True:
+            while not self._asked:
+                await self._moved.park()
+            question = self._asked[0]
+            found = await self._look_up(question.wants, last)
+            self._known.update((key, known) for key, (known, _) in found.items())
+            question.answered = True
+            self._asked.remove(question)
+            self._moved.unpark_all()
+
+    def gone(self) -> None:
+        """The connection is over."""
+        self._serving = False
+        self._moved.unpark_all()
+
+    # The pump's side.
+
+    @property
+    def late(self) -> bool:
+        """There are streams whose position or whose first record has not come yet."""
+        return bool(self._late)
+
+    def admitted(self, records: Sequence[Record], messages: Sequence[Message]) -> list[Message]:
+        """What is to be published of these: gaps before the first of late streams, and nothing
+        that is stored already.
+        """
+        passed: list[Message] = []
+        for record, message in zip(records, messages, strict=True):
+            late = self._late.get(message.subject)
+            if late is not None and late.known is None:
+                late.first = late.first or (record, message)
+            elif late is not None and late.known is not None:
+                del self._late[message.subject]
+                known, msg_id = late.known
+                if msg_id == message.msg_id:
+                    continue
+                if (gap := self._gap(known, record)) is not None:
+                    passed.append(encode(gap))
+            passed.append(message)
+        return passed
+
+    # What all of them need.
+
+    def _unanswered(self, wants: Sequence[Want]) -> None:
+        """Nobody said: what a former process left behind does, or the streams are late."""
+        found = self._positions(wants, {})
+        for want in wants:
+            key = _subject(want)
+            if key in found:
+                self._known[key] = found[key][0]
+            else:
+                self._late[key] = _Late(want)
+
+    async def _look_up(
+        self, wants: Sequence[Want], last: Last
+    ) -> dict[str, tuple[Cursor, str | None]]:
+        if not wants:
+            return {}
+        subjects = [name for want in wants for name in (_subject(want), _gaps_of(want))]
+        return self._positions(wants, await last(list(dict.fromkeys(subjects))))
+
+    def _positions(
+        self, wants: Sequence[Want], stored: Mapping[str, Stored]
+    ) -> dict[str, tuple[Cursor, str | None]]:
+        """By subject. What a former process left behind is later than what it stored."""
+        found = {}
+        for want in wants:
+            key, latest = _subject(want), None
+            for message in self._told(key, stored):
+                record = self._read(message, partial(cursors.read, want=want))
+                if record is not None and (
+                    latest is None or record.collected_at >= latest[0].collected_at
+                ):
+                    latest = record, message.msg_id
+            if latest is None:
+                continue
+            told = self._told(_gaps_of(want), stored)
+            gaps = [self._read(each, cursors.read_gap) for each in told]
+            gap = max(filter(None, gaps), key=lambda each: each.collected_at, default=None)
+            found[key] = cursors.cursor(*latest, gap), latest[1]
+        return found
+
+    def _read(self, message: Stored | Message, read: Callable[..., R]) -> R | None:
+        """None, and said once, where somebody else wrote it."""
+        try:
+            return read(message.payload, wall=self.now().wall)
+        except cursors.Foreign as error:
+            if not self._foreign:
+                log.warning("restart.foreign_message", subject=message.subject, reason=str(error))
+            self._foreign = True
+            return None
+
+    def _told(self, name: str, stored: Mapping[str, Stored]) -> list[Stored | Message]:
+        sources: tuple[Mapping[str, Stored | Message], ...] = (stored, self._left or {})
+        return [source[name] for source in sources if name in source]
+
+    def _gap(self, known: Cursor, record: Record) -> Gap | None:
+        instrument = record.instrument
+        counted = instrument.exchange == "binance"
+        gap = cursors.gap_before(known, record, counted=counted, connection=CONNECTION)
+        if gap is not None:
+            origin = (instrument.exchange, instrument.market_type, str(gap.affected))
+            self.board.gaps[*origin, gap.reason] += 1
+            log.warning(
+                "stream.gap",
+                connection=CONNECTION,
+                symbol=instrument.symbol,
+                data_type=str(gap.affected),
+                reason=gap.reason,
+                lost=gap.lost,
+            )
+        return gap
+
+
+def _subject(want: Want) -> str:
+    return subject(want.data_type, want.instrument)
+
+
+def _gaps_of(want: Want) -> str:
+    return subject(Gap.data_type, want.instrument)

@@ -1,0 +1,312 @@
+"""Positions: who learns when where a stream stood, under virtual time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from marketprism.errors import SinkLost
+from marketprism.feeds.venue import Cursor, Moment, Want
+from marketprism.instruments import Instrument
+from marketprism.records import DataType, Gap, Record, Trade
+from marketprism.restart import Positions
+from marketprism.sinks.last import Stored
+from marketprism.sinks.outbox import Outbox
+from marketprism.status import Board
+from marketprism.wire import Message, decode, encode
+
+BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
+WANT = Want(DataType.TRADE, BTC)
+SECOND = 1_000_000_000
+PATIENCE = 5.0
+
+
+def trade(number: int, at: int = 0) -> Trade:
+    """A trade read at so many seconds."""
+    return Trade(BTC, at * SECOND, at * SECOND, str(number), "1", "1", "buy")
+
+
+@attrs.define
+class Stream:
+    """The stream in JetStream, and what it takes to ask it."""
+
+    holds: dict[str, Stored] = attrs.field(factory=dict)
+    seconds: float = 0.1
+    fails: bool = False
+
+    def store(self, *records: Record) -> None:
+        for number, message in enumerate(map(encode, records)):
+            stored = Stored(message.subject, number, message.msg_id, message.payload)
+            self.holds[message.subject] = stored
+
+    async def last(self, subjects: Sequence[str]) -> Mapping[str, Stored]:
+        await trio.sleep(self.seconds)
+        if self.fails:
+            raise SinkLost("it went away")
+        return {subject: self.holds[subject] for subject in subjects if subject in self.holds}
+
+
+@attrs.define
+class Case:
+    """A process that has just begun."""
+
+    stream: Stream = attrs.field(factory=Stream)
+    left: dict[str, Message] = attrs.field(factory=dict)
+    board: Board = attrs.field(factory=Board)
+    outbox: Outbox = attrs.field(init=False)
+    positions: Positions = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.outbox = Outbox(100, 1 << 20, self.board.outbox)
+        self.positions = Positions(PATIENCE, self.now, self.board, self.recovered)
+
+    def now(self) -> Moment:
+        return Moment(1000 * SECOND, 0)
+
+    async def recovered(self) -> Mapping[str, Message]:
+        await trio.lowlevel.checkpoint()
+        return self.left
+
+    async def connected(self) -> None:
+        """A sink that stands; see `Publishing`."""
+        try:
+            await self.positions.catch_up(self.stream.last, self.outbox)
+            await self.positions.serve(self.stream.last)
+        finally:
+            self.positions.gone()
+
+    def pump(self, *records: Record) -> None:
+        """What the pump does with a batch."""
+        messages = [encode(record) for record in records]
+        if self.positions.late:
+            messages = self.positions.admitted(records, messages)
+        self.outbox.append(messages)
+
+    def ahead(self) -> list[Record]:
+        """What is to be published before all else."""
+        return [decode(m.payload) for queue in self.positions.ahead for _, m in queue.take(99)]
+
+    def held(self) -> list[Record]:
+        """What waits in the outbox."""
+        return [decode(message.payload) for _, message in self.outbox.take(99)]
+
+
+def told(gap: Record) -> tuple[Any, ...]:
+    """What a gap says."""
+    assert isinstance(gap, Gap)
+    times = (gap.started_at // SECOND, gap.ended_at // SECOND)
+    return (gap.affected, gap.reason, *times, gap.first_missing_id, gap.lost, gap.connection)
+
+
+async def test_a_connected_sink_tells_where_streams_stood(autojump_clock: MockClock) -> None:
+    """The feed begins with the cursor of the last stored message, and an open gap; once."""
+    case = Case()
+    case.stream.store(trade(7, at=100))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(case.connected)
+        await case.positions.read([WANT])
+        nursery.cancel_scope.cancel()
+    cursor = case.positions.cursor(WANT)
+    assert (cursor.last_id, cursor.event_time, cursor.received) == (7, 100 * SECOND, 100 * SECOND)
+    assert cursor.gap is not None
+    assert not case.positions.late
+    assert case.positions.cursor(WANT) == Cursor()
+
+
+async def test_a_stream_that_has_nothing_begins_afresh(autojump_clock: MockClock) -> None:
+    """At the very first start nothing can have been missed."""
+    case = Case()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(case.connected)
+        await case.positions.read([WANT])
+        nursery.cancel_scope.cancel()
+    assert case.positions.cursor(WANT) == Cursor()
+    assert not case.positions.late
+
+
+async def test_feeds_wait_no_longer_than_they_may(autojump_clock: MockClock) -> None:
+    """Without a sink they begin when their patience ends."""
+    case, begun = Case(), trio.current_time()
+    await case.positions.read([WANT])
+    assert trio.current_time() - begun == pytest.approx(PATIENCE)
+    assert case.positions.cursor(WANT) == Cursor()
+    assert case.positions.late
+
+
+async def test_a_sink_that_is_at_it_is_waited_for(autojump_clock: MockClock) -> None:
+    """It has limits of its own; a stream that began meanwhile would be published without a gap."""
+    case = Case()
+    case.stream.store(trade(7))
+    case.stream.seconds = 4 * PATIENCE
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(case.connected)
+        await case.positions.read([WANT])
+        nursery.cancel_scope.cancel()
+    assert case.positions.cursor(WANT).last_id == 7
+
+
+async def test_a_sink_that_goes_away_is_not_waited_for_any_longer(
+    autojump_clock: MockClock,
+) -> None:
+    """What is left of the patience counts."""
+    case, begun = Case(), trio.current_time()
+    case.stream.seconds, case.stream.fails = 1.0, True
+
+    async def failing() -> None:
+        with pytest.raises(SinkLost):
+            await case.connected()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(failing)
+        await case.positions.read([WANT])
+    assert trio.current_time() - begun == pytest.approx(PATIENCE)
+    assert case.positions.late
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        (11, ("trade", "restart", 100, 900, 8, 3, "restart")),
+        (5, ("trade", "restart", 100, 900, None, None, "restart")),
+        (8, None),
+    ],
+)
+@pytest.mark.parametrize("met", ["before", "after"])
+async def test_a_late_stream_has_its_gap_ahead_of_its_first_message(
+    first: int, expected: tuple[Any, ...] | None, met: str, autojump_clock: MockClock
+) -> None:
+    """Whether that waits in the outbox when the sink comes, or comes after it; with the ids that
+    are missing where they tell, and none where they join.
+    """
+    case = Case()
+    case.stream.store(trade(7, at=100))
+    await case.positions.read([WANT])
+    records = [trade(first, at=900), trade(first + 1, at=901)]
+    if met == "before":
+        case.pump(*records)
+    await case.positions.catch_up(case.stream.last, case.outbox)
+    if met == "after":
+        case.pump(*records)
+    told_ahead = case.ahead()
+    published = told_ahead + case.held()
+    gaps = [told(record) for record in published if isinstance(record, Gap)]
+    assert gaps == ([expected] if expected else [])
+    assert published[len(gaps) :] == [decode(encode(record).payload) for record in records]
+    assert bool(told_ahead) == (met == "before" and expected is not None)
+    assert not case.positions.late
+    assert sum(case.board.gaps.values()) == len(gaps)
+
+
+@pytest.mark.parametrize("met", ["before", "after"])
+async def test_what_a_late_stream_begins_with_and_is_stored_is_not_stored_again(
+    met: str, autojump_clock: MockClock
+) -> None:
+    """A row that the exchange still tells."""
+    case = Case()
+    case.stream.store(trade(7, at=100))
+    await case.positions.read([WANT])
+    if met == "before":
+        case.pump(trade(7, at=900), trade(8, at=901))
+    await case.positions.catch_up(case.stream.last, case.outbox)
+    if met == "after":
+        case.pump(trade(7, at=900), trade(8, at=901))
+    assert case.ahead() == []
+    assert case.held() == [decode(encode(trade(8, at=901)).payload)]
+    assert case.board.outbox.held == 1
+
+
+async def test_a_late_stream_that_was_never_stored_has_no_gap(autojump_clock: MockClock) -> None:
+    """Nothing came before its first message."""
+    case = Case()
+    await case.positions.read([WANT])
+    case.pump(trade(1, at=900))
+    await case.positions.catch_up(case.stream.last, case.outbox)
+    assert (case.ahead(), len(case.held()), case.positions.late) == ([], 1, False)
+
+
+async def test_a_sink_that_fails_before_it_knows_leaves_it_to_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    """Nothing is decided by half."""
+    case = Case()
+    case.stream.store(trade(7, at=100))
+    await case.positions.read([WANT])
+    case.pump(trade(11, at=900))
+    case.stream.fails = True
+    with pytest.raises(SinkLost):
+        await case.positions.catch_up(case.stream.last, case.outbox)
+    case.stream.fails = False
+    await case.positions.catch_up(case.stream.last, case.outbox)
+    assert len(case.ahead()) == 1
+
+
+@pytest.mark.parametrize(("stored", "left", "expected"), [(7, 9, 9), (9, 7, 9), (None, 7, 7)])
+async def test_what_a_former_process_left_behind_counts(
+    stored: int | None, left: int, expected: int, autojump_clock: MockClock
+) -> None:
+    """The later of the two is where the stream stood."""
+    case = Case()
+    case.left = {encode(trade(1)).subject: encode(trade(left, at=left))}
+    if stored is not None:
+        case.stream.store(trade(stored, at=stored))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(case.connected)
+        await case.positions.read([WANT])
+        nursery.cancel_scope.cancel()
+    assert case.positions.cursor(WANT).last_id == expected
+
+
+async def test_what_a_former_process_left_behind_needs_no_sink(autojump_clock: MockClock) -> None:
+    """It is here: the stream is not late."""
+    case = Case()
+    case.left = {encode(trade(1)).subject: encode(trade(7))}
+    await case.positions.read([WANT])
+    assert case.positions.cursor(WANT).last_id == 7
+    assert not case.positions.late
+
+
+async def test_other_peoples_messages_are_said_once(autojump_clock: MockClock) -> None:
+    """They give no cursor, and stop nothing."""
+    case = Case()
+    wants = [WANT, Want(DataType.ORDERBOOK, BTC), Want(DataType.FUNDING_RATE, BTC)]
+    case.stream.store(trade(1))
+    for prefix in ("orderbook-data", "funding-rate-data", "data-gap"):
+        subject = f"{prefix}.binance.spot.BTC-USDT"
+        case.stream.holds[subject] = Stored(subject, 1, None, b"hello")
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(case.connected)
+            await case.positions.read(wants)
+            nursery.cancel_scope.cancel()
+    assert [case.positions.cursor(want).last_id for want in wants] == [1, None, None]
+    (line,) = (line for line in logs if line["event"] == "restart.foreign_message")
+    assert line["log_level"] == "warning"
+
+
+async def test_venues_are_answered_one_after_another(autojump_clock: MockClock) -> None:
+    """Each is waited for by its own, also when the sink comes later than they ask."""
+    case = Case()
+    eth = Instrument("binance", "spot", "ETH-USDT", "ETHUSDT")
+    other = Want(DataType.TRADE, eth)
+    case.stream.store(trade(7), Trade(eth, 0, 0, "9", "1", "1", "buy"))
+    done: list[Callable[..., object]] = []
+
+    async def ask(want: Want) -> None:
+        await case.positions.read([want])
+        done.append(ask)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, WANT)
+        nursery.start_soon(ask, other)
+        await trio.sleep(1)
+        assert not done
+        nursery.start_soon(case.connected)
+        await trio.sleep(1)
+        await wait_all_tasks_blocked()
+        assert len(done) == 2
+        nursery.cancel_scope.cancel()
+    assert [case.positions.cursor(want).last_id for want in (WANT, other)] == [7, 9]
