@@ -25,11 +25,12 @@ from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from trio_asyncio import aio_as_trio
 
-from marketprism.errors import Refused, SinkLost
+from marketprism.errors import SinkLost, SinkRefused, SinkState
 from marketprism.redaction import redact
 from marketprism.settings import NatsConfig
-from marketprism.sinks.jetstream import ensure_stream
+from marketprism.sinks.jetstream import Ensured, ensure_stream
 from marketprism.sinks.outbox import Numbered, Outbox
+from marketprism.sinks.oversize import Oversize
 from marketprism.sinks.publishing import Conclusion, Publishing
 from marketprism.status import Board
 
@@ -37,6 +38,8 @@ log = structlog.get_logger()
 
 _PORT = 4222
 _SECOND_THOUGHT = 1.0
+_LIMITED_FOR = 2.0
+"""Seconds before a server that has too many connections is asked again."""
 
 
 class NatsSink:
@@ -51,6 +54,8 @@ class NatsSink:
         self._config = config
         self._servers = deque(servers)
         self._board = board
+        self._oversize = Oversize(board)
+        self._had_stream = False
 
     async def run(self, outbox: Outbox) -> None:
         """One attempt: see `Sink`. Each server is tried once, first the one after the last."""
@@ -63,25 +68,30 @@ class NatsSink:
                 loop.set_exception_handler(self._stray)
                 try:
                     await self._attempt(outbox)
-                except (SinkLost, Refused) as conclusion:
+                except (SinkLost, SinkRefused) as conclusion:
                     failure = conclusion
         finally:
             row.connected = False
             row.in_flight = 0
-        row.reason = None if failure is None else str(failure)
+        row.reason, row.state = None, SinkState.CONNECTING
         if failure is not None:
+            row.reason, row.state = str(failure), failure.state
             raise failure
 
     async def _attempt(self, outbox: Outbox) -> None:
         failures: list[Conclusion] = []
         for _ in range(len(self._servers)):
-            connection = _Connection.to(self._servers[0], self._config, self._board)
+            url = self._servers[0]
+            connection = _Connection.to(url, self._config, self._board, self._oversize)
             try:
                 try:
-                    await connection.open()
-                except (SinkLost, Refused) as failure:
+                    stream = await connection.open()
+                except (SinkLost, SinkRefused) as failure:
                     failures.append(failure)
                     continue
+                if stream.created and self._had_stream:
+                    log.error("sink.stream_recreated", stream=self._config.stream.name)
+                self._had_stream = True
                 await connection.deliver(outbox)
                 return
             finally:
@@ -89,9 +99,15 @@ class NatsSink:
                 if not outbox.drained:
                     self._servers.rotate(-1)
         words = "; ".join(dict.fromkeys(map(str, failures)))
-        if all(isinstance(failure, Refused) for failure in failures):
-            raise Refused(words)
-        raise SinkLost(words)
+        # A server that is away says less than one that answers.
+        told = [failure for failure in failures if failure.state is not SinkState.UNREACHABLE]
+        state = (told or failures)[0].state
+        if all(isinstance(failure, SinkRefused) for failure in failures):
+            raise SinkRefused(words, state)
+        waits = [
+            failure.retry_after or 0.0 for failure in failures if isinstance(failure, SinkLost)
+        ]
+        raise SinkLost(words, state, retry_after=max(waits))
 
     def _stray(self, _loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
         """Errors that nobody in asyncio awaited end here, and nothing else with them."""
@@ -120,12 +136,13 @@ class _Connection:
     board: Board
     publishing: Publishing
     client: Client = attrs.field(factory=_Client)
+    stream: Ensured | None = None
     last_error: BaseException | None = None
     """What the client told about last, before it gave up."""
 
     @classmethod
-    def to(cls, url: str, config: NatsConfig, board: Board) -> "_Connection":
-        return cls(url, config, board, Publishing(config, board, redact(url)))
+    def to(cls, url: str, config: NatsConfig, board: Board, oversize: Oversize) -> "_Connection":
+        return cls(url, config, board, Publishing(config, board, redact(url), oversize))
 
     @property
     def target(self) -> str:
@@ -135,7 +152,7 @@ class _Connection:
 
     async def _on_error(self, error: Exception) -> None:
         self.last_error = error
-        if isinstance(conclusion := _conclude(error, self.target), Refused):
+        if isinstance(conclusion := _conclude(error, self.target), SinkRefused):
             self.publishing.fail(conclusion)
 
     async def _on_closed(self) -> None:
@@ -146,20 +163,25 @@ class _Connection:
 
     # From here on it is Trio's side.
 
-    async def open(self) -> None:
-        """Connect and see to the stream. Raises SinkLost or Refused."""
+    async def open(self) -> Ensured:
+        """Connect and see to the stream. Raises SinkLost or SinkRefused."""
         row = self.board.sink
         row.target = self.target
-        for step in (self._connect, self._see_to_stream):
+        for step, state in (
+            (self._connect, SinkState.UNREACHABLE),
+            (self._see_to_stream, SinkState.STALLED),
+        ):
             # The client has limits of its own, but a few in a row.
             with trio.move_on_after(self.config.connect_timeout) as patience:
                 await step()
             if patience.cancelled_caught:
                 limit = f"{self.config.connect_timeout:g} s"
-                raise self._end(SinkLost(f"no answer from {self.target} within {limit}"))
-        row.connected, row.reason = True, None
+                raise self._end(SinkLost(f"no answer from {self.target} within {limit}", state))
+        row.connected = True
         row.connects += 1
         log.info("sink.connected", target=self.target, stream=self.config.stream.name)
+        assert self.stream is not None
+        return self.stream
 
     def _end(self, conclusion: Conclusion) -> Conclusion:
         """What a callback recorded says more than what failed because of it."""
@@ -193,7 +215,7 @@ class _Connection:
 
     async def _see_to_stream(self) -> None:
         try:
-            await ensure_stream(self.config.stream, self._ask)
+            self.stream = await ensure_stream(self.config.stream, self._ask)
         except msgspec.MsgspecError as error:
             raise SinkLost(f"{self.target} does not answer as JetStream does") from error
 
@@ -209,13 +231,14 @@ class _Connection:
                 await trio.sleep(_SECOND_THOUGHT)
                 answer = await request(subject, body, timeout=limit)
         except nats.errors.NoRespondersError as error:
-            raise self._end(Refused(f"{self.target} has no JetStream enabled")) from error
+            words = f"{self.target} has no JetStream enabled"
+            raise self._end(SinkRefused(words, SinkState.NO_JETSTREAM)) from error
         except (nats.errors.Error, OSError) as error:
             raise self._end(_conclude(error, self.target)) from error
         return bytes(answer.data)
 
     async def deliver(self, outbox: Outbox) -> None:
-        """Publish until the outbox is drained. Raises SinkLost or Refused."""
+        """Publish until the outbox is drained. Raises SinkLost or SinkRefused."""
         inbox = self.client.new_inbox()
 
         async def listen() -> None:
@@ -233,8 +256,14 @@ class _Connection:
         async def send(batch: Sequence[Numbered]) -> None:
             await self._crossing(hand_over, batch)
 
+        async def pulse() -> None:
+            await self._crossing(self.client.flush, math.ceil(2 * self.config.ack_timeout))
+
         await self._crossing(listen)
-        await self.publishing.run(outbox, send, self.client.max_payload)
+        largest = self.client.max_payload
+        if self.stream is not None and self.stream.max_msg_size is not None:
+            largest = min(largest, self.stream.max_msg_size)
+        await self.publishing.run(outbox, send, largest, pulse)
 
     async def _crossing(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
         try:
@@ -264,9 +293,11 @@ def _conclude(error: BaseException | None, target: str) -> Conclusion:
     """What the failure of a connection means, in words: the one table of foreign errors."""
     match error:
         case ssl.SSLCertVerificationError():
-            return Refused(f"{target}: its certificate is not accepted: {error.verify_message}")
+            words = f"{target}: its certificate is not accepted: {error.verify_message}"
+            return SinkRefused(words, SinkState.UNTRUSTED)
         case nats.errors.SecureConnRequiredError():
-            return Refused(f"{target} does not require TLS, and we do")
+            words = f"{target} does not require TLS, and we do"
+            return SinkRefused(words, SinkState.UNTRUSTED)
         case nats.errors.TimeoutError() | TimeoutError():
             return SinkLost(f"no answer from {target}")
         case ConnectionRefusedError():
@@ -278,11 +309,14 @@ def _conclude(error: BaseException | None, target: str) -> Conclusion:
         case nats.errors.ConnectionClosedError():
             return SinkLost(f"{target} closed the connection")
         case nats.errors.StaleConnectionError():
-            return SinkLost(f"{target} does not answer pings")
+            return SinkLost(f"{target} does not answer pings", SinkState.STALLED)
         case nats.errors.Error():
             words = redact(str(error).removeprefix("nats: ")).strip("'")
             if _AUTHORISATION.search(words):
-                return Refused(f"{target}: authorisation refused: {words}")
+                words = f"{target}: authorisation refused: {words}"
+                return SinkRefused(words, SinkState.UNAUTHORISED)
+            if _CONNECTIONS.search(words):
+                return SinkLost(f"{target}: {words}", SinkState.LIMITED, retry_after=_LIMITED_FOR)
             return SinkLost(f"{target}: {words}")
         case OSError():
             return SinkLost(f"{target}: {redact(error.strerror or str(error))}")
@@ -294,3 +328,4 @@ def _conclude(error: BaseException | None, target: str) -> Conclusion:
 _AUTHORISATION = re.compile(
     r"(?i)permissions violation|authorization|authentication (expired|revoked)"
 )
+_CONNECTIONS = re.compile(r"(?i)maximum (account active )?connections exceeded")

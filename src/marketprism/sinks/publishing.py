@@ -1,30 +1,47 @@
 """A window of messages in flight, and what becomes of each. Knows Trio, but no NATS client."""
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import groupby
+from typing import Final
 
 import attrs
 import structlog
 import trio
 from trio.lowlevel import ParkingLot
 
-from marketprism.errors import Refused, SinkLost
+from marketprism.errors import SinkLost, SinkRefused, SinkState
+from marketprism.records import Gap
 from marketprism.settings import NatsConfig
-from marketprism.sinks.jetstream import Acknowledgements
+from marketprism.sinks.jetstream import Acknowledgements, Withheld
 from marketprism.sinks.outbox import Numbered, Outbox
+from marketprism.sinks.oversize import Oversize
 from marketprism.status import Board
 from marketprism.wire import MAX_PAYLOAD_BYTES, Message
 
 log = structlog.get_logger()
 
-Conclusion = SinkLost | Refused
+Conclusion = SinkLost | SinkRefused
 Send = Callable[[Sequence[Numbered]], Awaitable[None]]
 """Publishes a batch in order; returns when the client has it, not when it is stored."""
 
-_HEADERS_BYTES = 1024
-"""More than the headers of any message take: they count for the server's limit."""
+Pulse = Callable[[], Awaitable[None]]
+"""Asks the server for a sign of life; returns when it gave one."""
+
+_HEADERS_BYTES: Final = 64
+"""More than the headers of a message take beside its id: they count for the server's limits."""
+_HELD_UP_FOR: Final = 1.0
+"""Seconds between two tries of a stream that stores nothing."""
+_DOUBTFUL: Final = {
+    SinkState.STALLED,
+    SinkState.UNAUTHORISED,
+    SinkState.LIMITED,
+    SinkState.STREAM_UNUSABLE,
+    SinkState.STREAM_FULL,
+}
+"""Troubles that a new connection does not disprove, but the next acknowledgement does."""
 
 
 @attrs.define(eq=False)
@@ -35,8 +52,18 @@ class Publishing:
     board: Board
     target: str
     """The server, as it is shown."""
+    oversize: Oversize = attrs.field(
+        default=attrs.Factory(lambda self: Oversize(self.board), takes_self=True)
+    )
     failure: Conclusion | None = None
     """Why the connection is of no more use."""
+    _window: float = attrs.field(init=False)
+    """Messages that may be in flight now. One after a hold-up, so that nothing is overtaken by
+    what is stored behind it; more again with each acknowledgement."""
+    _held_up: Withheld | None = None
+    """Why the stream stores nothing now."""
+    _again: int | None = None
+    """The first message that must be sent again, once nothing is in flight."""
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     """Its deadline is when the next acknowledgement is overdue."""
     _sent: dict[int, float] = attrs.field(factory=dict)
@@ -45,6 +72,9 @@ class Publishing:
     """Not looked at yet."""
     _answered: ParkingLot = attrs.field(factory=ParkingLot)
     _settled: ParkingLot = attrs.field(factory=ParkingLot)
+
+    def __attrs_post_init__(self) -> None:
+        self._window = self.config.window
 
     def answer(self, sequence: int, payload: bytes) -> None:
         """Record what the server said of a message; nothing where nobody was there to say it."""
@@ -57,39 +87,67 @@ class Publishing:
             self.failure = conclusion
         self._scope.cancel()
 
-    async def run(self, outbox: Outbox, send: Send, max_payload: int) -> None:
-        """Publish until the outbox is drained. Raises SinkLost or Refused.
+    async def run(
+        self, outbox: Outbox, send: Send, max_payload: int, pulse: Pulse | None = None
+    ) -> None:
+        """Publish until the outbox is drained. Raises SinkLost or SinkRefused.
 
-        `max_payload` is what the server takes in one message, headers and all.
+        `max_payload` is what the server and the stream take in one message, headers and all.
+        While nothing is in flight, `pulse` tells whether the server lives.
         """
         # Beyond the duplicate window one would first ask the stream for its last message of
         # each subject, and acknowledge here what it shows to be stored.
         outbox.rewind()
-        largest = min(MAX_PAYLOAD_BYTES, max_payload - _HEADERS_BYTES)
+        row = self.board.sink
+        if row.state not in _DOUBTFUL or not self.board.outbox.held:
+            row.state, row.reason = SinkState.CONNECTED, None
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._settle, outbox)
+                if pulse is not None:
+                    nursery.start_soon(self._feel, pulse)
                 while not outbox.drained:
-                    await self._publish(outbox, send, largest)
+                    await self._publish(outbox, send, max_payload)
                 nursery.cancel_scope.cancel()
         if outbox.drained:
             return
         if self.failure is not None:
             raise self.failure
         limit = f"{self.config.ack_timeout:g} s"
-        raise SinkLost(f"{self.target} acknowledged nothing for {limit}")
+        raise SinkLost(f"{self.target} acknowledged nothing for {limit}", SinkState.STALLED)
 
-    async def _publish(self, outbox: Outbox, send: Send, largest: int) -> None:
+    async def _feel(self, pulse: Pulse) -> None:
+        """Notice that an idle server has died, as soon as the acknowledgements would show it."""
+        while True:
+            await trio.sleep(self.config.ack_timeout / 4)
+            if self._sent:
+                continue
+            with trio.move_on_after(self.config.ack_timeout) as patience:
+                try:
+                    await pulse()
+                except (SinkLost, SinkRefused) as conclusion:
+                    self.fail(conclusion)
+            if patience.cancelled_caught:
+                self.fail(SinkLost(f"{self.target} does not answer pings", SinkState.STALLED))
+
+    async def _publish(self, outbox: Outbox, send: Send, max_payload: int) -> None:
         """One batch, when there is something to send and room for it in the window."""
-        while (room := self.config.window - len(self._sent)) <= 0 or outbox.spent:
-            await self._settled.park()
+        await outbox.available()
+        while not self._may_send(outbox):
             if outbox.drained:
                 return
-        await outbox.available()
+            await self._settled.park()
+            await outbox.available()
+        if self._again is not None:
+            self._again = None
+            if self._held_up is not None:
+                await trio.sleep(_HELD_UP_FOR)
+        room = int(self._window) - len(self._sent)
         batch = outbox.take(min(room, self.config.batch))
-        if any(len(message.payload) > largest for _, message in batch):
-            batch = self._without_oversize(batch, outbox, largest)
-        if not batch:
+        if any(_size(message) > max_payload for _, message in batch):
+            batch = self._without_oversize(batch, outbox, max_payload)
+        if not batch or self.failure is not None:
+            await trio.lowlevel.checkpoint()  # after a failure it ends here
             return
         now = trio.current_time()
         if not self._sent:
@@ -98,29 +156,63 @@ class Publishing:
         self.board.sink.in_flight = len(self._sent)
         try:
             await send(batch)
-        except (SinkLost, Refused) as conclusion:
+        except (SinkLost, SinkRefused) as conclusion:
             self.fail(conclusion)
             await trio.lowlevel.checkpoint()  # here it ends
 
-    def _without_oversize(
-        self, batch: Sequence[Numbered], outbox: Outbox, largest: int
-    ) -> list[Numbered]:
-        # The server would close the connection, again each time it is sent.
-        for sequence, message in batch:
-            if len(message.payload) > largest:
-                outbox.acknowledge(sequence)
-                self._give_up(message)
-        return [numbered for numbered in batch if len(numbered[1].payload) <= largest]
+    def _may_send(self, outbox: Outbox) -> bool:
+        if self._again is not None:
+            return not self._sent
+        return len(self._sent) < int(self._window) and not outbox.spent
 
-    def _give_up(self, message: Message) -> None:
-        self.board.sink.oversize += 1
-        log.error("sink.oversize", subject=message.subject, bytes=len(message.payload))
+    def _without_oversize(
+        self, batch: Sequence[Numbered], outbox: Outbox, max_payload: int
+    ) -> list[Numbered]:
+        """The batch with gaps in the place of what the server would close the connection for,
+        again each time it is sent.
+        """
+        fitting = []
+        for sequence, message in batch:
+            if _size(message) <= max_payload:
+                fitting.append((sequence, message))
+            elif (gap := self._give_up(sequence, outbox)) is not None:
+                fitting.append((sequence, gap))
+        return fitting
+
+    def _give_up(self, sequence: int, outbox: Outbox) -> Message | None:
+        """The gap that is now in the place of a message; None: nothing is."""
+
+        def instead_of(message: Message) -> Message | None:
+            if message.data_type != Gap.data_type:
+                return self.oversize.instead_of(message)
+            words = f"{self.target} does not even take {len(message.payload)} bytes in a message"
+            self.fail(SinkRefused(words, SinkState.STREAM_UNUSABLE))
+            return message
+
+        return outbox.replace(sequence, instead_of)
+
+    def _hold_up(self, why: Withheld) -> None:
+        """The stream stores nothing: try it now and then, with one message."""
+        self._held_up, self._window = why, 1.0
+        row = self.board.sink
+        if row.state is not why.state:
+            log.error("sink.held_up", target=self.target, state=str(why.state), reason=why.reason)
+        row.state, row.reason = why.state, why.reason
+
+    def _go_on(self) -> None:
+        """Something was stored."""
+        self._held_up, row = None, self.board.sink
+        if row.state is not SinkState.CONNECTED:
+            log.info("sink.resumed", target=self.target, after=str(row.state))
+        row.state, row.reason = SinkState.CONNECTED, None
 
     async def _settle(self, outbox: Outbox) -> None:
         """Conclude what was answered, as often as something was.
 
-        After an error answer nothing more is published. What was in flight behind the refused
-        message may be stored by then: it is ahead of it in the stream, and nothing can help that.
+        After an error answer nothing more is published until all in flight is answered; then it
+        goes on from the refused message. What was in flight behind it is refused for the same
+        reason, unless the reason went away in between: then it is stored ahead of it, which
+        nothing can help. It is counted.
         """
         row = self.board.sink
         stream = self.config.stream.name
@@ -131,22 +223,39 @@ class Publishing:
             answers, self._answers = self._answers, []
             stored: list[Message] = []
             started: list[float] = []
+            withheld: Withheld | None = None
             for sequence, payload in answers:
                 try:
                     verdict = read(payload)
                 except SinkLost as conclusion:
                     self.fail(conclusion)
                     continue
+                if isinstance(verdict, Withheld) or verdict == "oversize":
+                    if self._sent.pop(sequence, None) is None:
+                        continue
+                    if isinstance(verdict, Withheld):
+                        withheld = verdict
+                    elif self._give_up(sequence, outbox) is None:
+                        continue
+                    if self._again is None:
+                        self._again = sequence
+                    continue
                 message = outbox.acknowledge(sequence)
                 if message is None:
                     continue
                 started.append(self._sent.pop(sequence))
-                if verdict == "oversize":
-                    self._give_up(message)
-                else:
-                    stored.append(message)
-                    row.duplicates += verdict == "duplicate"
+                stored.append(message)
+                row.duplicates += verdict == "duplicate"
+                if verdict == "stored" and (withheld or self._held_up) and self._again is not None:
+                    self.board.faults["sink_overtaken"] += 1
+                    log.warning("sink.overtaken", subject=message.subject)
             self._count(stored, started)
+            if self._again is not None and not self._sent:
+                outbox.rewind()
+            if withheld is not None:
+                self._hold_up(withheld)
+            elif started and self._again is None:
+                self._go_on()
             self._see_to_order(answers)
             self._settled.unpark_all()
 
@@ -158,16 +267,27 @@ class Publishing:
         latest = max(sequence for sequence, _ in answers)
         overdue = trio.current_time() - self.config.ack_timeout
         if oldest < latest and self._sent[round(oldest)] <= overdue:
-            self.fail(SinkLost(f"{self.target} left out an acknowledgement"))
+            words = f"{self.target} left out an acknowledgement"
+            self.fail(SinkLost(words, SinkState.STALLED))
 
     def _count(self, stored: Sequence[Message], started: Sequence[float]) -> None:
         now = trio.current_time()
         self.board.sink.in_flight = len(self._sent)
-        if started:
-            self._scope.deadline = now + self.config.ack_timeout if self._sent else math.inf
+        if self._sent:
+            self._scope.deadline = now + self.config.ack_timeout
+        else:
+            self._scope.deadline = math.inf
+        self._window = min(self.config.window, self._window + len(started) / self._window)
         for moment, batch in groupby(started):
             self.board.acknowledgement.add(now - moment, len(list(batch)))
         count_published(self.board, stored)
+
+
+def _size(message: Message) -> int:
+    """What counts for the limits; beyond all of them where no sink takes it."""
+    if len(message.payload) > MAX_PAYLOAD_BYTES:
+        return sys.maxsize
+    return len(message.payload) + len(message.msg_id.encode()) + _HEADERS_BYTES
 
 
 def count_published(board: Board, messages: Iterable[Message]) -> None:
