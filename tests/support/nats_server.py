@@ -38,6 +38,8 @@ class Server:
         self.store = directory / "store"
         self.log = directory / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.login: dict[str, Any] = {}
+        """How the test's own client logs in."""
 
     def start(self, *options: str, jetstream: bool = True) -> None:
         command = [str(find_server()), "-a", "127.0.0.1", "-p", str(self.port)]
@@ -72,7 +74,7 @@ class Server:
 
     async def ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
         async def asking() -> T:
-            client = await nats.connect(self.url)
+            client = await nats.connect(self.url, **self.login)
             try:
                 return await question(client)
             finally:

@@ -25,6 +25,7 @@ from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from trio_asyncio import aio_as_trio
 
+from marketprism import credentials
 from marketprism.errors import SinkLost, SinkRefused, SinkState
 from marketprism.redaction import redact
 from marketprism.settings import NatsConfig
@@ -117,12 +118,12 @@ class NatsSink:
 
 
 class _Client(Client):
-    """Hands no credentials to a server that answers a `tls://` address without TLS."""
+    """Hands no credentials to a server that has no TLS where there must be."""
+
+    secure = False
 
     def _connect_command(self) -> bytes:
-        server = self._current_server
-        wanted = server is not None and server.uri.scheme == "tls"
-        if wanted and not self._server_info.get("tls_required"):
+        if self.secure and not self._server_info.get("tls_required"):
             raise nats.errors.SecureConnRequiredError
         return super()._connect_command()
 
@@ -135,7 +136,7 @@ class _Connection:
     config: NatsConfig
     board: Board
     publishing: Publishing
-    client: Client = attrs.field(factory=_Client)
+    client: _Client = attrs.field(factory=_Client)
     stream: Ensured | None = None
     last_error: BaseException | None = None
     """What the client told about last, before it gave up."""
@@ -152,11 +153,11 @@ class _Connection:
 
     async def _on_error(self, error: Exception) -> None:
         self.last_error = error
-        if isinstance(conclusion := _conclude(error, self.target), SinkRefused):
+        if isinstance(conclusion := self._concluded(error), SinkRefused):
             self.publishing.fail(conclusion)
 
     async def _on_closed(self) -> None:
-        self.publishing.fail(_conclude(self.client.last_error or self.last_error, self.target))
+        self.publishing.fail(self._concluded(self.client.last_error or self.last_error))
 
     async def _on_answer(self, answer: Msg) -> None:
         self.publishing.answer(int(answer.subject.rpartition(".")[2]), answer.data)
@@ -183,6 +184,18 @@ class _Connection:
         assert self.stream is not None
         return self.stream
 
+    def _concluded(self, error: BaseException | None) -> Conclusion:
+        """What an error means, told by a server that checks certificates too: it hangs up on one it
+        does not accept, and we may be talking when it says why.
+        """
+        checks = self.stream is None and self.client._server_info.get("tls_verify")
+        theirs = isinstance(error, ssl.SSLCertVerificationError)
+        if not checks or theirs or not (error is None or isinstance(error, _HUNG_UP)):
+            return _conclude(error, self.target)
+        ours = "does not accept our certificate" if self.config.tls.cert_file else "wants one of us"
+        words = f"{self.target} checks certificates and {ours} (nats.tls.cert_file)"
+        return SinkRefused(words, SinkState.UNAUTHORISED)
+
     def _end(self, conclusion: Conclusion) -> Conclusion:
         """What a callback recorded says more than what failed because of it."""
         return self.publishing.failure or conclusion
@@ -190,6 +203,15 @@ class _Connection:
     async def _connect(self) -> None:
         parts = urlsplit(self.url)
         host, port = parts.hostname or "localhost", parts.port or _PORT
+        try:
+            login = credentials.login(self.config, self.url)
+            tls = credentials.tls_context(self.config.tls)
+        except credentials.Unusable as error:
+            raise SinkRefused(str(error), SinkState.UNAUTHORISED) from error
+        self.client.secure = tls is not None or parts.scheme == "tls"
+        options: dict[str, Any] = {**login.options}
+        if tls is not None:
+            options["tls"] = tls
         try:
             # Here and not in asyncio, where a slow resolver could not be cancelled.
             found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -207,11 +229,21 @@ class _Connection:
                 skip_subject_validation=True,
                 error_cb=self._on_error,
                 closed_cb=self._on_closed,
+                **options,
             )
         except nats.errors.NoServersError as error:
-            raise _conclude(self.last_error or error, self.target) from error
+            raise self._concluded(self.last_error or error) from error
         except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
-            raise _conclude(error, self.target) from error
+            raise self._concluded(self._unread() or error) from error
+
+    def _unread(self) -> nats.errors.Error | None:
+        """What the server said before it hung up on what we were saying."""
+        transport = self.client._transport
+        if isinstance(transport, TcpTransport) and transport._io_reader is not None:
+            buffered = bytes(getattr(transport._io_reader, "_buffer", b""))
+            if found := re.search(rb"-ERR '([^'\r\n]*)'", buffered):
+                return nats.errors.Error(f"nats: {found[1].decode(errors='replace')}")
+        return None
 
     async def _see_to_stream(self) -> None:
         try:
@@ -234,7 +266,7 @@ class _Connection:
             words = f"{self.target} has no JetStream enabled"
             raise self._end(SinkRefused(words, SinkState.NO_JETSTREAM)) from error
         except (nats.errors.Error, OSError) as error:
-            raise self._end(_conclude(error, self.target)) from error
+            raise self._end(self._concluded(error)) from error
         return bytes(answer.data)
 
     async def deliver(self, outbox: Outbox) -> None:
@@ -269,7 +301,7 @@ class _Connection:
         try:
             await aio_as_trio(function)(*arguments)
         except (nats.errors.Error, OSError) as error:
-            raise self._end(_conclude(error, self.target)) from error
+            raise self._end(self._concluded(error)) from error
 
     def drop(self) -> None:
         """Give the connection up at once: closing it in order would wait for a stopped server.
@@ -283,10 +315,9 @@ class _Connection:
 
 
 def _at(parts: SplitResult, address: str, port: int) -> str:
-    """The URL with its host resolved."""
-    user, at, _ = parts.netloc.rpartition("@")
+    """The URL with its host resolved; who we are is told apart from it."""
     host = f"[{address}]" if ":" in address else address
-    return f"{parts.scheme}://{user}{at}{host}:{port}"
+    return f"{parts.scheme}://{host}:{port}"
 
 
 def _conclude(error: BaseException | None, target: str) -> Conclusion:
@@ -295,6 +326,8 @@ def _conclude(error: BaseException | None, target: str) -> Conclusion:
         case ssl.SSLCertVerificationError():
             words = f"{target}: its certificate is not accepted: {error.verify_message}"
             return SinkRefused(words, SinkState.UNTRUSTED)
+        case ssl.SSLError():
+            return SinkLost(f"{target}: TLS failed: {error.reason or error.strerror}")
         case nats.errors.SecureConnRequiredError():
             words = f"{target} does not require TLS, and we do"
             return SinkRefused(words, SinkState.UNTRUSTED)
@@ -327,5 +360,11 @@ def _conclude(error: BaseException | None, target: str) -> Conclusion:
 # Not "Authentication Timeout": that is a slow network's.
 _AUTHORISATION = re.compile(
     r"(?i)permissions violation|authorization|authentication (expired|revoked)"
+)
+_HUNG_UP = (
+    ssl.SSLError,
+    ConnectionError,
+    nats.errors.UnexpectedEOF,
+    nats.errors.ConnectionClosedError,
 )
 _CONNECTIONS = re.compile(r"(?i)maximum (account active )?connections exceeded")
