@@ -61,6 +61,14 @@ class Server:
             return connection.getresponse().status == 200
         return False
 
+    def traffic(self) -> dict[str, Any]:
+        """Its counts: `in_msgs`, `total_connections` and others."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.monitor, timeout=2)
+        with contextlib.closing(connection):
+            connection.request("GET", "/varz")
+            counts: dict[str, Any] = json.loads(connection.getresponse().read())
+            return counts
+
     def signal(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)
