@@ -30,8 +30,9 @@ Send = Callable[[Sequence[Numbered]], Awaitable[None]]
 Pulse = Callable[[], Awaitable[None]]
 """Asks the server for a sign of life; returns when it gave one."""
 
-_HEADERS_BYTES: Final = 64
-"""More than the headers of a message take beside its id: they count for the server's limits."""
+_HEADERS_BYTES: Final = 1024
+"""More than the headers of any message take: they count for the server's limits."""
+_HEADER_WORDS: Final = len("NATS/1.0\r\nNats-Msg-Id: \r\n\r\n")
 _HELD_UP_FOR: Final = 1.0
 """Seconds between two tries of a stream that stores nothing."""
 _DOUBTFUL: Final = {
@@ -144,7 +145,8 @@ class Publishing:
                 await trio.sleep(_HELD_UP_FOR)
         room = int(self._window) - len(self._sent)
         batch = outbox.take(min(room, self.config.batch))
-        if any(_size(message) > max_payload for _, message in batch):
+        large = min(MAX_PAYLOAD_BYTES, max_payload - _HEADERS_BYTES)
+        if any(len(message.payload) > large for _, message in batch):
             batch = self._without_oversize(batch, outbox, max_payload)
         if not batch or self.failure is not None:
             await trio.lowlevel.checkpoint()  # after a failure it ends here
@@ -173,10 +175,11 @@ class Publishing:
         """
         fitting = []
         for sequence, message in batch:
-            if _size(message) <= max_payload:
-                fitting.append((sequence, message))
-            elif (gap := self._give_up(sequence, outbox)) is not None:
-                fitting.append((sequence, gap))
+            stays: Message | None = message
+            while stays is not None and _size(stays) > max_payload and self.failure is None:
+                stays = self._give_up(sequence, outbox)
+            if stays is not None:
+                fitting.append((sequence, stays))
         return fitting
 
     def _give_up(self, sequence: int, outbox: Outbox) -> Message | None:
@@ -224,6 +227,7 @@ class Publishing:
             stored: list[Message] = []
             started: list[float] = []
             withheld: Withheld | None = None
+            overtaken = 0
             for sequence, payload in answers:
                 try:
                     verdict = read(payload)
@@ -246,9 +250,11 @@ class Publishing:
                 started.append(self._sent.pop(sequence))
                 stored.append(message)
                 row.duplicates += verdict == "duplicate"
-                if verdict == "stored" and (withheld or self._held_up) and self._again is not None:
-                    self.board.faults["sink_overtaken"] += 1
-                    log.warning("sink.overtaken", subject=message.subject)
+                passed = self._again is not None and (withheld or self._held_up) is not None
+                overtaken += passed and verdict == "stored"
+            if overtaken:
+                self.board.faults["sink_overtaken"] += overtaken
+                log.warning("sink.overtaken", messages=overtaken)
             self._count(stored, started)
             if self._again is not None and not self._sent:
                 outbox.rewind()
@@ -287,7 +293,7 @@ def _size(message: Message) -> int:
     """What counts for the limits; beyond all of them where no sink takes it."""
     if len(message.payload) > MAX_PAYLOAD_BYTES:
         return sys.maxsize
-    return len(message.payload) + len(message.msg_id.encode()) + _HEADERS_BYTES
+    return len(message.payload) + _HEADER_WORDS + len(message.msg_id.encode())
 
 
 def count_published(board: Board, messages: Iterable[Message]) -> None:
