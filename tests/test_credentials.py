@@ -73,7 +73,9 @@ def test_a_secret_is_one_line(tmp_path: Path, key: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", [CANARY, "SU" + "A" * 55, "SU" + "a" * 56, Identity.account().seed, "SU" + "1" * 56]
+    "seed",
+    [CANARY, "SU" + "A" * 55, "SU" + "a" * 56, Identity.account().seed, "SU" + "1" * 56],
+    ids=["none", "short", "lower case", "an account's", "no base32"],
 )
 def test_a_seed_is_that_of_a_user(tmp_path: Path, seed: str) -> None:
     """In its own file, or in a creds file."""

@@ -121,3 +121,17 @@ async def test_the_sink_waits_for_something_to_take_or_the_end() -> None:
                 outbox.close()
             with trio.fail_after(1):
                 await wait_all_tasks_blocked()
+
+
+def test_another_message_takes_the_place_of_one_that_is_out() -> None:
+    """Under its number and in its turn, counted by its own size; nothing in its place forgets it."""
+    row = QueueRow()
+    outbox = Outbox(10, 1000, row)
+    outbox.append(messages(100, 200, 300))
+    (instead,) = messages(7)
+    outbox.take(3)
+    assert outbox.replace(1, lambda _: instead) is instead
+    assert outbox.replace(2, lambda _: None) is None
+    assert (row.held, row.held_bytes) == (2, 107)
+    outbox.rewind()
+    assert [(n, len(message.payload)) for n, message in outbox.take(9)] == [(0, 100), (1, 7)]
