@@ -124,7 +124,7 @@ async def test_the_sink_waits_for_something_to_take_or_the_end() -> None:
 
 
 def test_another_message_takes_the_place_of_one_that_is_out() -> None:
-    """Under its number and in its turn, counted by its own size; nothing in its place forgets it."""
+    """Under its number, in its turn, with its own size; None forgets the message."""
     row = QueueRow()
     outbox = Outbox(10, 1000, row)
     outbox.append(messages(100, 200, 300))
