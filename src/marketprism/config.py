@@ -173,7 +173,7 @@ def load(
     config, wrong = structure({k: v for k, v in raw.items() if k != "log_file"}, Config)
     problems += wrong
     known = {key for key, _ in wrong}
-    problems += [problem for problem in _exposed(tree) if problem[0] not in known]
+    problems += [problem for problem in credentials.exposed(tree) if problem[0] not in known]
     if config is not None:
         config = _placed(config, directory)
         if config.sink == "nats":
@@ -188,22 +188,6 @@ def load(
     if log_file.path is not None:
         log_file = attrs.evolve(log_file, path=directory / log_file.path)
     return attrs.evolve(config, exchanges=exchanges, log_file=log_file)
-
-
-def _exposed(tree: Tree) -> Iterator[Problem]:
-    """Secrets that stand in the main file, where too many people look."""
-    nats = tree.get("nats")
-    if not isinstance(nats, Mapping):
-        return
-    for name in ("password", "token"):
-        if name in nats:
-            words = f"must not stand in this file: set NATS_{name.upper()}, or {name}_file"
-            yield ("nats", name), words
-    servers = nats.get("servers")
-    for number, server in enumerate(servers if isinstance(servers, list) else ()):
-        if isinstance(server, str) and "@" in server:
-            words = "must not hold a password or token: set NATS_URL, or keys such as password_file"
-            yield ("nats", "servers", number), words
 
 
 def _local_or_packaged(name: Path, directory: Path) -> Path:

@@ -17,6 +17,8 @@ import nkeys
 
 from marketprism.errors import MarketPrismError
 from marketprism.settings import NatsConfig, TlsConfig
+from marketprism.structuring import Problem
+from marketprism.yaml_files import Tree
 
 _LARGEST: Final = 64 * 1024
 """Bytes of a secret file; more is something else."""
@@ -112,6 +114,22 @@ def problems(config: NatsConfig) -> Iterator[Unusable]:
         tls_context(config.tls)
     except Unusable as problem:
         yield problem
+
+
+def exposed(tree: Tree) -> Iterator[Problem]:
+    """Secrets that stand in the main file, where too many people look."""
+    nats = tree.get("nats")
+    if not isinstance(nats, Mapping):
+        return
+    for name in ("password", "token"):
+        if name in nats:
+            words = f"must not stand in this file: set NATS_{name.upper()}, or {name}_file"
+            yield ("nats", name), words
+    servers = nats.get("servers")
+    for number, server in enumerate(servers if isinstance(servers, list) else ()):
+        if isinstance(server, str) and "@" in server:
+            words = "must not hold a password or token: set NATS_URL, or keys such as password_file"
+            yield ("nats", "servers", number), words
 
 
 def tls_words(config: TlsConfig) -> str | None:

@@ -1,4 +1,5 @@
-"""The NATS sink. The only file that imports trio_asyncio or nats.
+"""The NATS sink. Beside its table of errors the only file that imports nats, and the only one that
+imports trio_asyncio.
 
 An attempt is one connection: a fresh asyncio loop, a fresh client, no reconnecting of its own.
 The client's callbacks only record; everything is concluded on the Trio side.
@@ -29,6 +30,7 @@ from marketprism import credentials
 from marketprism.errors import SinkLost, SinkRefused, SinkState
 from marketprism.redaction import redact
 from marketprism.settings import NatsConfig
+from marketprism.sinks.conclusions import conclude
 from marketprism.sinks.jetstream import Ensured, ensure_stream
 from marketprism.sinks.outbox import Numbered, Outbox
 from marketprism.sinks.oversize import Oversize
@@ -39,8 +41,12 @@ log = structlog.get_logger()
 
 _PORT = 4222
 _SECOND_THOUGHT = 1.0
-_LIMITED_FOR = 2.0
-"""Seconds before a server that has too many connections is asked again."""
+_HUNG_UP = (
+    ssl.SSLError,
+    ConnectionError,
+    nats.errors.UnexpectedEOF,
+    nats.errors.ConnectionClosedError,
+)
 
 
 class NatsSink:
@@ -191,7 +197,7 @@ class _Connection:
         checks = self.stream is None and self.client._server_info.get("tls_verify")
         theirs = isinstance(error, ssl.SSLCertVerificationError)
         if not checks or theirs or not (error is None or isinstance(error, _HUNG_UP)):
-            return _conclude(error, self.target)
+            return conclude(error, self.target)
         ours = "does not accept our certificate" if self.config.tls.cert_file else "wants one of us"
         words = f"{self.target} checks certificates and {ours} (nats.tls.cert_file)"
         return SinkRefused(words, SinkState.UNAUTHORISED)
@@ -318,53 +324,3 @@ def _at(parts: SplitResult, address: str, port: int) -> str:
     """The URL with its host resolved; who we are is told apart from it."""
     host = f"[{address}]" if ":" in address else address
     return f"{parts.scheme}://{host}:{port}"
-
-
-def _conclude(error: BaseException | None, target: str) -> Conclusion:
-    """What the failure of a connection means, in words: the one table of foreign errors."""
-    match error:
-        case ssl.SSLCertVerificationError():
-            words = f"{target}: its certificate is not accepted: {error.verify_message}"
-            return SinkRefused(words, SinkState.UNTRUSTED)
-        case ssl.SSLError():
-            return SinkLost(f"{target}: TLS failed: {error.reason or error.strerror}")
-        case nats.errors.SecureConnRequiredError():
-            words = f"{target} does not require TLS, and we do"
-            return SinkRefused(words, SinkState.UNTRUSTED)
-        case nats.errors.TimeoutError() | TimeoutError():
-            return SinkLost(f"no answer from {target}")
-        case ConnectionRefusedError():
-            return SinkLost(f"{target} refused the connection")
-        case socket.gaierror():
-            return SinkLost(f"{target}: no such host: {error.strerror}")
-        case None | ConnectionError() | nats.errors.UnexpectedEOF():
-            return SinkLost(f"{target} closed the connection")
-        case nats.errors.ConnectionClosedError():
-            return SinkLost(f"{target} closed the connection")
-        case nats.errors.StaleConnectionError():
-            return SinkLost(f"{target} does not answer pings", SinkState.STALLED)
-        case nats.errors.Error():
-            words = redact(str(error).removeprefix("nats: ")).strip("'")
-            if _AUTHORISATION.search(words):
-                words = f"{target}: authorisation refused: {words}"
-                return SinkRefused(words, SinkState.UNAUTHORISED)
-            if _CONNECTIONS.search(words):
-                return SinkLost(f"{target}: {words}", SinkState.LIMITED, retry_after=_LIMITED_FOR)
-            return SinkLost(f"{target}: {words}")
-        case OSError():
-            return SinkLost(f"{target}: {redact(error.strerror or str(error))}")
-        case _:
-            return SinkLost(f"{target} does not answer as a NATS server does")
-
-
-# Not "Authentication Timeout": that is a slow network's.
-_AUTHORISATION = re.compile(
-    r"(?i)permissions violation|authorization|authentication (expired|revoked)"
-)
-_HUNG_UP = (
-    ssl.SSLError,
-    ConnectionError,
-    nats.errors.UnexpectedEOF,
-    nats.errors.ConnectionClosedError,
-)
-_CONNECTIONS = re.compile(r"(?i)maximum (account active )?connections exceeded")
