@@ -90,13 +90,13 @@ def test_what_cannot_be_understood_exits_2(
 
 
 def test_check_says_what_would_be_collected_and_where_it_goes(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every venue with its symbols, types and addresses; no secret of any."""
     api = {"base_url": "https://user:secret@api.test", "ws_url": "wss://ws.test"}
     venue = {"api": api, "symbols": ["BTC-USDT", "ETH-*"], "data_types": ["trade"]}
-    servers = {"servers": ["nats://me:secret@nats.test:4222"]}
-    path = file({"exchanges": {"binance_spot": venue}, "nats": servers})
+    monkeypatch.setenv("NATS_URL", "nats://me:secret@nats.test:4222")
+    path = file({"exchanges": {"binance_spot": venue}})
     assert exits("check", "--config", path) == 0
     out = capsys.readouterr().out
     assert out.splitlines() == [
@@ -106,6 +106,8 @@ def test_check_says_what_would_be_collected_and_where_it_goes(
         "  websocket   wss://ws.test",
         "  REST        https://***@api.test",
         "sink: nats://***@nats.test:4222, stream MARKET_DATA",
+        "  login       the user and password in the URL",
+        "  TLS         as the server says",
         "health: http://127.0.0.1:8086/health",
         "metrics: http://127.0.0.1:9093/metrics",
     ]

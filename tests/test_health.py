@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import trio
 
+from marketprism.errors import SinkState
 from marketprism.feeds.venue import Cursor, Moment, OpenGap, Phase, StreamState
 from marketprism.health import Health, judge
 from marketprism.instruments import Instrument
@@ -100,6 +101,20 @@ def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
     ("change", "check", "status", "words"),
     [
         (lambda b: setattr(b.sink, "connected", False), "sink", "unhealthy", "not connected: lost"),
+        (
+            lambda b: vars_of(b.sink, state=SinkState.STREAM_FULL, reason="maximum bytes exceeded"),
+            "sink",
+            "unhealthy",
+            "nats: stream full: maximum bytes exceeded",
+        ),
+        (
+            lambda b: vars_of(
+                b.sink, connected=False, state=SinkState.NO_JETSTREAM, reason="nats://n has none"
+            ),
+            "sink",
+            "unhealthy",
+            "nats: not connected: no jetstream: nats://n has none",
+        ),
         (
             lambda b: vars_of(b.venues["binance_spot"], state="failing", reason="no instruments"),
             "venues",

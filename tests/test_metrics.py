@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from marketprism.errors import SinkState
 from marketprism.feeds.venue import Cursor, Moment, Phase, StreamState
 from marketprism.instruments import Instrument
 from marketprism.metrics import Metrics
@@ -36,6 +37,7 @@ def board() -> Board:
         board.acknowledgement.add(seconds, 2)
         board.transit_of("binance").add(seconds)
     board.sink.connected, board.sink.connects, board.sink.in_flight = True, 2, 5
+    board.sink.state = SinkState.STREAM_FULL
     board.outbox.held, board.channel.held = 6, 7
     board.hosts["api.binance.com"] = HostRow("api.binance.com", True, used_weight=20)
     board.hosts["new"] = HostRow("new")
@@ -111,6 +113,8 @@ def test_the_board_is_told() -> None:
     kind = {"kind": "http: LocalProtocolError"}
     assert value("marketprism_survived_faults_total", kind) == 4
     assert value("marketprism_sink_connected", {"kind": "nats"}) == 1
+    assert value("marketprism_sink_state", {"kind": "nats", "state": "stream_full"}) == 1
+    assert value("marketprism_sink_state", {"kind": "nats", "state": "connected"}) == 0
     assert value("marketprism_sink_in_flight_messages") == 5
     assert value("marketprism_outbox_messages") == 6
     assert value("marketprism_channel_records") == 7

@@ -34,7 +34,7 @@ def keys(owner: type, at: str = "") -> Iterator[str]:
     """Every key a section of the main file may have."""
     for field in attrs.fields(owner):
         name = f"{at}{field.name}"
-        if name in ("exchanges", "log_file"):
+        if name in ("exchanges", "log_file") or "variable" in field.metadata:
             continue
         assert field.type is not None
         if attrs.has(field.type):

@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 import trio
 
-from marketprism import __version__, config, log, quantities
+from marketprism import __version__, config, credentials, log, quantities
 from marketprism.errors import ConfigError, MarketPrismError, StartFailed, leaves
 from marketprism.feeds import OFFERS
 from marketprism.redaction import redact
@@ -140,6 +140,9 @@ def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         print("sink: standard output")
     else:
         print(f"sink: {target}, stream {loaded.nats.stream.name}")
+        way = credentials.login(loaded.nats, next(iter(loaded.nats.servers), "")).method
+        print(f"  login       {way}")
+        print(f"  TLS         {credentials.tls_words(loaded.nats.tls) or 'as the server says'}")
     print(f"health: http://{loaded.http.host}:{loaded.http.port}/health")
     print(f"metrics: http://{loaded.metrics.host}:{loaded.metrics.port}/metrics")
     return STOPPED

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
+from marketprism import credentials
 from marketprism.errors import ConfigError
 from marketprism.quantities import suggestion
 from marketprism.records import DataType
@@ -30,6 +32,7 @@ from marketprism.settings import (
     ProxyConfig,
     StreamConfig,
     SupervisionConfig,
+    TlsConfig,
     TradeOptions,
     VenueConfig,
 )
@@ -77,6 +80,17 @@ _VARIABLES: Mapping[str, Key] = {
     "LOG_LEVEL": ("log", "level"),
     "NATS_URL": ("nats", "servers"),
     "NATS_STREAM": ("nats", "stream", "name"),
+    # Those that the nats command knows too are called as there.
+    "NATS_USER": ("nats", "user"),
+    "NATS_PASSWORD": ("nats", "password"),
+    "NATS_PASSWORD_FILE": ("nats", "password_file"),
+    "NATS_TOKEN": ("nats", "token"),
+    "NATS_TOKEN_FILE": ("nats", "token_file"),
+    "NATS_CREDS": ("nats", "creds_file"),
+    "NATS_NKEY": ("nats", "nkey_seed_file"),
+    "NATS_CA": ("nats", "tls", "ca_file"),
+    "NATS_CERT": ("nats", "tls", "cert_file"),
+    "NATS_KEY": ("nats", "tls", "key_file"),
     "HEALTH_CHECK_HOST": ("http", "host"),
     "HEALTH_CHECK_PORT": ("http", "port"),
     "METRICS_HOST": ("metrics", "host"),
@@ -88,6 +102,8 @@ _VARIABLES: Mapping[str, Key] = {
     },
 }
 _LISTS = {("nats", "servers"), ("proxy", "no_proxy")}
+
+Section = TypeVar("Section", NatsConfig, TlsConfig)
 
 _SYMBOL = re.compile(r"\*|[^\s-]+-[^\s-]+")
 _CURRENCY = re.compile(r"[^\s-]+")
@@ -156,6 +172,12 @@ def load(
     problems += [((name,), "unknown key") for name in raw if name == "log_file"]
     config, wrong = structure({k: v for k, v in raw.items() if k != "log_file"}, Config)
     problems += wrong
+    known = {key for key, _ in wrong}
+    problems += [problem for problem in credentials.exposed(tree) if problem[0] not in known]
+    if config is not None:
+        config = _placed(config, directory)
+        if config.sink == "nats":
+            problems += [(found.key, found.reason) for found in credentials.problems(config.nats)]
     told = [_told(problem, sources) for problem in problems]
 
     logging = _local_or_packaged(_LOGGING, directory)
@@ -163,7 +185,9 @@ def load(
     told += [f"{logging}: {key_text(key) or 'file'}: {reason}" for key, reason in wrong]
     if told or config is None or log_file is None:
         raise ConfigError([redact(line) for line in told])
-    return _placed(attrs.evolve(config, exchanges=exchanges, log_file=log_file), directory)
+    if log_file.path is not None:
+        log_file = attrs.evolve(log_file, path=directory / log_file.path)
+    return attrs.evolve(config, exchanges=exchanges, log_file=log_file)
 
 
 def _local_or_packaged(name: Path, directory: Path) -> Path:
@@ -281,7 +305,7 @@ def _told(problem: Problem, sources: list[_Source]) -> str:
 
 
 def _placed(config: Config, directory: Path) -> Config:
-    """The same with its paths absolute, and the embedded server's settings found."""
+    """The same with the paths of NATS absolute, and the embedded server's settings found."""
     embedded = config.nats.embedded
     named = embedded.config_file
     embedded = attrs.evolve(
@@ -289,9 +313,18 @@ def _placed(config: Config, directory: Path) -> Config:
         store_dir=directory / embedded.store_dir,
         config_file=directory / named if named else _local_or_packaged(_NATS_SERVER, directory),
     )
-    log_file = config.log_file
-    if log_file.path is not None:
-        log_file = attrs.evolve(log_file, path=directory / log_file.path)
-    return attrs.evolve(
-        config, nats=attrs.evolve(config.nats, embedded=embedded), log_file=log_file
+    nats = config.nats
+    secrets = ("password_file", "token_file", "creds_file", "nkey_seed_file")
+    nats = attrs.evolve(
+        nats,
+        embedded=embedded,
+        tls=_within(directory, nats.tls, "ca_file", "cert_file", "key_file"),
     )
+    return attrs.evolve(config, nats=_within(directory, nats, *secrets))
+
+
+def _within(directory: Path, section: Section, *names: str) -> Section:
+    """The same with the files that these keys name looked for from a directory on."""
+    found = {name: getattr(section, name) for name in names}
+    placed = {name: directory / path for name, path in found.items() if path is not None}
+    return attrs.evolve(section, **placed)

@@ -5,6 +5,7 @@ arise; nothing further in needs to know which library was speaking.
 """
 
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -55,9 +56,54 @@ class RateLimited(Transient):
     """We asked too often; nobody may ask this host again before `retry_after`."""
 
 
+class SinkState(StrEnum):
+    """How it stands with the sink. In none but `connected` are messages taken; none loses any."""
+
+    CONNECTING = "connecting"
+    """Nothing has failed yet."""
+    CONNECTED = "connected"
+    UNREACHABLE = "unreachable"
+    """No connection comes about, or it broke."""
+    STALLED = "stalled"
+    """There is a connection, but nothing is answered over it: a full disk looks like that."""
+    UNTRUSTED = "untrusted"
+    """The server's certificate is not accepted, or it has none where there must be one."""
+    UNAUTHORISED = "unauthorised"
+    """The server does not accept who we are, or not what we may do."""
+    LIMITED = "limited"
+    """A limit of the server or the account: connections, storage, streams."""
+    NO_JETSTREAM = "no_jetstream"
+    STREAM_MISSING = "stream_missing"
+    """It was deleted; the next attempt makes it again."""
+    STREAM_UNUSABLE = "stream_unusable"
+    """There is one, but its settings or another stream are in our way."""
+    STREAM_FULL = "stream_full"
+    """It discards what is new."""
+
+
 class SinkLost(Transient):
     """The sink cannot take messages now; what it did not acknowledge is still ours."""
+
+    def __init__(
+        self,
+        reason: str,
+        state: SinkState = SinkState.UNREACHABLE,
+        *,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(reason, retry_after=retry_after)
+        self.state = state
 
 
 class Refused(MarketPrismError):
     """The host will not have us: our configuration or our place is wrong, not the moment."""
+
+
+class SinkRefused(Refused):
+    """The sink will not have us, or cannot: somebody has to look. What it did not acknowledge is
+    still ours.
+    """
+
+    def __init__(self, reason: str, state: SinkState) -> None:
+        super().__init__(reason)
+        self.state = state

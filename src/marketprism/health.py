@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from marketprism.errors import SinkState
 from marketprism.feeds.hosts import TRY
 from marketprism.feeds.venue import Moment, Phase
 from marketprism.records import DataType
@@ -107,11 +108,14 @@ def _missing(young: bool, otherwise: Level) -> Level:
 
 def _sink(board: Board, young: bool) -> Check:
     row = board.sink
-    if row.connected:
+    troubled = row.state not in (SinkState.CONNECTING, SinkState.CONNECTED)
+    words = [row.kind, *["not connected"] * (not row.connected)]
+    words += [str(row.state).replace("_", " ")] * troubled
+    if row.connected and not troubled:
         return Check(Level.HEALTHY, f"connected to {row.target or row.kind}")
     if row.reason is None and row.connects == 0:
         return Check(_missing(young, Level.UNHEALTHY), f"{row.kind}: not connected yet")
-    return Check(Level.UNHEALTHY, f"{row.kind}: not connected: {row.reason or 'lost'}")
+    return Check(Level.UNHEALTHY, ": ".join([*words, row.reason or "lost"]))
 
 
 def _venues(board: Board, young: bool) -> Check:

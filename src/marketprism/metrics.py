@@ -14,6 +14,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.utils import floatToGoString
 
+from marketprism.errors import SinkState
 from marketprism.feeds.venue import Moment
 from marketprism.report import age, resident_memory
 from marketprism.serving import Answer, Pages
@@ -173,6 +174,12 @@ class Metrics(Pages):
             "1 while the sink is connected.",
             ["kind"],
             {(row.kind,): row.connected},
+        )
+        yield _gauges(
+            "sink_state",
+            "1 for the state that the sink is in, 0 for all others.",
+            ["kind", "state"],
+            {(row.kind, str(state)): state is row.state for state in SinkState},
         )
         yield _counter(
             "sink_connects",

@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from marketprism.redaction import Secret
+
 LARGEST = 2**63 - 1  # what a signed 64-bit number holds, here and in NATS
 LONGEST = 10 * 365 * 86_400.0  # ten years, in seconds
 
@@ -43,6 +45,11 @@ def text(value: object) -> str:
     if not value.strip():
         raise ValueError("must not be empty")
     return value
+
+
+def secret(value: object) -> Secret:
+    """Text that is never shown."""
+    return Secret(text(value))
 
 
 def stream_name(value: object) -> str:

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping
 
+import attrs
+
 HIDDEN = "***"
 
 # Everything before the last @ of an authority. An @ further on is not a secret: btcusdt@trade.
@@ -17,6 +19,18 @@ _HEADER = re.compile(r"(?i)(authorization[\"']?\s*[:=]\s*[\"']?)(?:(?:basic|bear
 _NAME = re.compile(
     r"(?i)(?:\w+[_-])?(?:password|passwd|passphrase|secret|token|api[_-]?key|authorization)"
 )
+
+
+@attrs.frozen(repr=False, str=False)
+class Secret:
+    """A password or token: only who asks for its text gets it."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return HIDDEN
+
+    __str__ = __repr__
 
 
 def redact(text: str) -> str:

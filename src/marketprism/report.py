@@ -199,6 +199,7 @@ def _sink(board: Board) -> dict[str, Any]:
         "kind": row.kind,
         "target": shown_url(row.target),
         "connected": row.connected,
+        "state": row.state,
         "reason": _clean(row.reason),
         "reconnects": max(0, row.connects - 1),
         "in_flight": row.in_flight,

@@ -110,7 +110,7 @@ class Positions:
 
     async def catch_up(self, last: Last, outbox: Outbox) -> None:
         """A connection stands, and nothing has been published over it yet: read the positions of
-        what began without, and put their gaps `ahead`. Raises SinkLost or Refused.
+        what began without, and put their gaps `ahead`. Raises SinkLost or SinkRefused.
         """
         self._serving = True
         self._moved.unpark_all()
@@ -140,7 +140,7 @@ class Positions:
             self.ahead.append(queue)
 
     async def serve(self, last: Last) -> None:
-        """Answer the venues, as long as the connection stands. Raises SinkLost or Refused."""
+        """Answer the venues, as long as the connection stands. Raises SinkLost or SinkRefused."""
         while True:
             while not self._asked:
                 await self._moved.park()

@@ -7,14 +7,16 @@ write `48h` or `2GiB`. URLs may hold passwords: they are shown without.
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import attrs
 
 from marketprism import quantities
 from marketprism.records import DataType
-from marketprism.redaction import redact
+from marketprism.redaction import Secret, redact
 
 Text = Annotated[str, quantities.text]
+SecretText = Annotated[Secret, quantities.secret]
 StreamName = Annotated[str, quantities.stream_name]
 FilePath = Annotated[Path, quantities.path]
 Flag = Annotated[bool, quantities.flag]
@@ -235,11 +237,45 @@ class EmbeddedConfig:
 
 
 @attrs.frozen
+class TlsConfig:
+    """TLS with NATS. With any of these keys it is required of every server, as of `tls://` ones."""
+
+    ca_file: FilePath | None = None
+    """The authorities that are trusted, in place of the system's."""
+    cert_file: FilePath | None = None
+    """Our own certificate, for servers that want one."""
+    key_file: FilePath | None = None
+    """Its key, not encrypted."""
+
+    def __attrs_post_init__(self) -> None:
+        if (self.cert_file is None) is not (self.key_file is None):
+            raise ValueError("cert_file and key_file need each other")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is said of TLS."""
+        return self.ca_file is not None or self.cert_file is not None
+
+
+@attrs.frozen
 class NatsConfig:
-    """The NATS sink."""
+    """The NATS sink. One way to log in at most; what is secret comes from the environment or from
+    files, which are read again for each connection.
+    """
 
     servers: tuple[NatsUrl, ...] = attrs.field(default=(), repr=_shown)
     """Of one cluster. Empty: the embedded server."""
+    user: Text | None = None
+    password: SecretText | None = attrs.field(default=None, metadata={"variable": "NATS_PASSWORD"})
+    """Never a key of the file: the variable says it."""
+    password_file: FilePath | None = None
+    token: SecretText | None = attrs.field(default=None, metadata={"variable": "NATS_TOKEN"})
+    """Never a key of the file: the variable says it."""
+    token_file: FilePath | None = None
+    creds_file: FilePath | None = None
+    """A user's JWT and seed, as `nsc` writes them."""
+    nkey_seed_file: FilePath | None = None
+    tls: TlsConfig = TlsConfig()
     stream: StreamConfig = StreamConfig()
     window: Count = 4096
     """Messages published and not yet acknowledged, at most."""
@@ -251,6 +287,26 @@ class NatsConfig:
     restart_lookup: Duration = 5.0
     """Time that feeds wait at the start for the stream to say where they stood, at most."""
     embedded: EmbeddedConfig = EmbeddedConfig()
+
+    def __attrs_post_init__(self) -> None:
+        ways = {
+            "a user or token in a server's URL": any(
+                urlsplit(url).username for url in self.servers
+            ),
+            "user": self.user or self.password or self.password_file,
+            "token": self.token,
+            "token_file": self.token_file,
+            "creds_file": self.creds_file,
+            "nkey_seed_file": self.nkey_seed_file,
+        }
+        if len(named := [way for way, said in ways.items() if said]) > 1:
+            raise ValueError(f"names more than one way to log in: {', '.join(named)}")
+        if self.password and self.password_file:
+            raise ValueError("the password is in NATS_PASSWORD and in password_file: one must go")
+        if self.user and not (self.password or self.password_file):
+            raise ValueError("user needs a password: NATS_PASSWORD, or password_file")
+        if ways["user"] and not self.user:
+            raise ValueError("a password needs a user")
 
 
 @attrs.frozen

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from marketprism.errors import SinkState
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 
@@ -164,8 +165,10 @@ class SinkRow:
 
     kind: str = "nats"
     connected: bool = False
+    """A connection stands; whether anything is stored over it says the state."""
+    state: SinkState = SinkState.CONNECTING
     reason: str | None = None
-    """Why it is not connected, in words."""
+    """Why nothing is stored, in words."""
     target: str = ""
     connects: int = 0
     in_flight: int = 0
@@ -173,6 +176,7 @@ class SinkRow:
     duplicates: int = 0
     """Messages that the stream had already: re-sent by us, or told by another collector."""
     oversize: int = 0
+    """Messages too large to be stored; a gap is in the place of each."""
 
 
 @attrs.define(eq=False)

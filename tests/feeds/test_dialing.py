@@ -86,12 +86,13 @@ async def test_a_host_with_a_good_certificate_is_reached(scheme: str) -> None:
     ],
     ids=["wrong host", "unknown authority", "expired"],
 )
+@pytest.mark.parametrize("scheme", ["wss", "https"])
 async def test_a_certificate_that_is_not_to_be_trusted_is_a_refusal(
-    certificate: functools.partial[LeafCert], words: str
+    certificate: functools.partial[LeafCert], words: str, scheme: str
 ) -> None:
     """No trying again quickly: somebody has to look. Nothing is said to such a host."""
     async with serving(greet, server_context(certificate())) as port:
-        answer = await heard(f"wss://{LOCAL}:{port}")
+        answer = await heard(f"{scheme}://{LOCAL}:{port}")
     assert isinstance(answer, Refused)
     with pytest.raises(Refused, match=rf"the host: its certificate is not to be .*({words})"):
         raise answer

@@ -1,5 +1,6 @@
 """REST over real sockets: answers, the budget of each host, and what is concluded of trouble."""
 
+import datetime
 import gzip
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -389,6 +390,30 @@ async def test_a_certificate_is_verified() -> None:
         assert peer.asked == []
         async with a_world(trusting) as world:
             assert await world.rest.require(Fetch(url)) == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "words"),
+    [("other.example", 1, "not valid for"), (LOCAL, -1, "has expired")],
+    ids=["wrong host", "expired"],
+)
+async def test_a_certificate_must_be_the_hosts_and_in_time(
+    name: str, days: int, words: str
+) -> None:
+    """Though its authority is trusted; no request is sent."""
+    authority, now = CA(), datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate = authority.issue_cert(name, not_before=now - 9 * day, not_after=now + days * day)
+    certificate.configure_cert(served)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    peer = Host()
+    async with serving(peer, served) as peer.port, a_world(trusting) as world:
+        said = await lost(world, f"https://{peer.name}/")
+    assert said.startswith("its certificate is not to be trusted")
+    assert words in said
+    assert peer.asked == []
 
 
 async def test_a_body_beyond_the_limit_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

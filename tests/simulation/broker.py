@@ -1,5 +1,6 @@
 """A JetStream server in memory, and the sink that publishes to it as the real one does."""
 
+import math
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -86,7 +87,7 @@ class BrokerConnection:
         self._back: deque[tuple[float, int, bytes]] = deque()
         self._moved = ParkingLot()
         self._ended = False
-        self._refusing = False
+        self._refused = math.inf
 
     async def send(self, batch: Sequence[Numbered]) -> None:
         """Hand messages to the client."""
@@ -129,10 +130,10 @@ class BrokerConnection:
 
     def _store(self, sequence: int, message: Message) -> None:
         broker = self._broker
-        answer = broker.take(
-            message.msg_id, message.subject, message.payload, refusing=self._refusing
-        )
-        self._refusing = "error" in answer
+        # Until the first that it refused comes again.
+        refusing = sequence > self._refused
+        answer = broker.take(message.msg_id, message.subject, message.payload, refusing=refusing)
+        self._refused = min(self._refused, sequence) if "error" in answer else math.inf
         if broker.acks_lost_until > trio.current_time():
             return
         due = trio.current_time() + broker.chance.uniform(0.001, 0.02)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketprism.errors import SinkLost
-from marketprism.sinks.jetstream import Acknowledgements, covers, widened
+from marketprism.errors import SinkLost, SinkState
+from marketprism.sinks.jetstream import Acknowledgements, Withheld, covers, widened
 from marketprism.wire import SUBJECTS
 
 TOKENS = st.sampled_from(["a", "b", "*"])
@@ -104,8 +104,8 @@ def test_acknowledgements_mean_the_same_however_they_are_spelled(
         (b'{"stream":"MARKET_DATA","seq":12', "could not be read"),
         (b'{"stream":"OTHER","seq":1}', "stream 'OTHER' took"),
         (
-            b'{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}}',
-            "stream MARKET_DATA does not store: maximum bytes exceeded",
+            b'{"error":{"code":400,"err_code":10109,"description":"invalid operation on sealed"}}',
+            "stream MARKET_DATA does not store: invalid operation on sealed",
         ),
     ],
 )
@@ -113,6 +113,19 @@ def test_what_is_not_stored_loses_the_sink(payload: bytes, words: str) -> None:
     """Everything but an acknowledgement by our stream."""
     with pytest.raises(SinkLost, match=words):
         Acknowledgements("MARKET_DATA").read(payload)
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [(10077, SinkState.STREAM_FULL), (10002, SinkState.LIMITED), (10023, SinkState.LIMITED)],
+)
+def test_a_stream_without_room_is_asked_again_over_the_same_connection(
+    code: int, state: SinkState
+) -> None:
+    """A new connection would find the same."""
+    answer = b'{"error":{"code":503,"err_code":%d,"description":"no room"},"seq":0}' % code
+    words = "stream MARKET_DATA does not store: no room"
+    assert Acknowledgements("MARKET_DATA").read(answer) == Withheld(state, words)
 
 
 def test_a_message_too_large_for_the_stream_is_told_apart() -> None:

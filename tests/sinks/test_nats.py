@@ -1,5 +1,7 @@
 """The NATS sink against real servers."""
 
+import itertools
+import json
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +10,14 @@ import attrs
 import pytest
 import trio
 
-from marketprism.errors import Refused, SinkLost
+from marketprism.errors import Refused, SinkLost, SinkRefused, SinkState
+from marketprism.instruments import Instrument
+from marketprism.records import OrderBookRecord
 from marketprism.settings import NatsConfig, StreamConfig
 from marketprism.sinks.nats import NatsSink
-from marketprism.wire import SUBJECTS, Message
+from marketprism.wire import SUBJECTS, Message, encode
+
+INSTRUMENT = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
 
 
 def numbers(payloads: list[bytes]) -> list[int]:
@@ -277,23 +283,82 @@ async def test_credentials_are_not_given_to_a_server_without_tls(
     assert "CONNECT" not in absent_server.log.read_text()
 
 
-async def test_a_full_stream_that_discards_new_loses_the_sink_in_words(
-    server: Any, delivery: Any, make_message: Callable[..., Message]
+async def test_a_full_stream_that_discards_new_is_waited_for(
+    server: Any, delivery: Any, make_message: Callable[..., Message], until: Any
 ) -> None:
-    """What it did not store is still ours."""
+    """Over the same connection, one message a second; then all the rest, in order."""
     config = {"name": "MARKET_DATA", "subjects": SUBJECTS, "max_msgs": 3, "discard": "new"}
     await server.manage("STREAM.CREATE.MARKET_DATA", config)
-    delivery.outbox.append([make_message(n) for n in range(5)])
-    with pytest.raises(SinkLost, match="does not store: maximum messages exceeded"):
-        await run_once(delivery, server.url)
-    assert delivery.board.sink.acknowledged == 3
-    assert delivery.board.outbox.held == 2
+    sink, row = NatsSink(delivery.config, [server.url], delivery.board), delivery.board.sink
+    delivery.outbox.append([make_message(n) for n in range(5000)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sink.run, delivery.outbox)
+        await until(lambda: row.state is SinkState.STREAM_FULL)
+        assert row.reason == "stream MARKET_DATA does not store: maximum messages exceeded"
+        assert (row.connected, row.acknowledged, delivery.board.outbox.held) == (True, 3, 4997)
+        before = (await trio.to_thread.run_sync(server.traffic))["in_msgs"]
+        await trio.sleep(3)
+        # What the question itself says is among them.
+        assert (await trio.to_thread.run_sync(server.traffic))["in_msgs"] - before <= 4
+        await server.manage("STREAM.UPDATE.MARKET_DATA", config | {"max_msgs": -1})
+        delivery.outbox.close()
+        await until(lambda: row.acknowledged == 5000)
+    assert numbers(await server.stored()) == list(range(5000))
+    assert (row.connects, row.duplicates) == (1, 0)
+
+
+async def test_a_stream_that_is_full_now_and_then_gets_everything_once(
+    server: Any, delivery: Any, make_message: Callable[..., Message]
+) -> None:
+    """A reader makes room while we publish; what is stored out of order is counted."""
+    config = {"name": "MARKET_DATA", "subjects": SUBJECTS, "max_msgs": 700, "discard": "new"}
+    await server.manage("STREAM.CREATE.MARKET_DATA", config)
+    sink, row = NatsSink(delivery.config, [server.url], delivery.board), delivery.board.sink
+    delivery.outbox.append([make_message(n) for n in range(3000)])
+    delivery.outbox.close()
+    read: list[int] = []
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sink.run, delivery.outbox)
+            while len(read) < 3000:
+                await trio.sleep(0.3)
+                found = await server.stored()
+                read += numbers(found)
+                answer = await server.manage("STREAM.INFO.MARKET_DATA")
+                last = answer["state"]["first_seq"] + len(found)
+                await server.manage("STREAM.PURGE.MARKET_DATA", {"seq": last})
+    assert sorted(read) == list(range(3000))
+    assert row.connects == 1
+    overtaken = sum(later < earlier for earlier, later in itertools.pairwise(read))
+    assert bool(overtaken) == bool(delivery.board.faults["sink_overtaken"])
+
+
+async def test_an_idle_server_that_dies_is_noticed_within_three_seconds(
+    server: Any, delivery: Any, until: Any
+) -> None:
+    """Nothing is in flight whose acknowledgement would be missing."""
+    sink, row = NatsSink(delivery.config, [server.url], delivery.board), delivery.board.sink
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(delivery.keep_running, sink)
+        await until(lambda: row.connected)
+        await trio.sleep(1.5)
+        server.signal(signal.SIGSTOP)
+        stopped = trio.current_time()
+        await until(lambda: delivery.failures)
+        assert delivery.failed_at[0] - stopped < 3
+        assert str(delivery.failures[0]) == f"{server.url} does not answer pings"
+        assert delivery.failures[0].state is SinkState.STALLED
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_deleted_stream_is_made_again(
-    server: Any, delivery: Any, make_message: Callable[..., Message], until: Any
+    server: Any,
+    delivery: Any,
+    make_message: Callable[..., Message],
+    until: Any,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Nobody answers for it: the attempt ends, and the next one creates it."""
+    """Nobody answers for it: the attempt ends, and the next one creates it, loudly."""
     sink = NatsSink(delivery.config, [server.url], delivery.board)
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -303,25 +368,131 @@ async def test_a_deleted_stream_is_made_again(
             delivery.outbox.append([make_message(n) for n in range(10)])
             delivery.outbox.close()
     assert [str(failure) for failure in delivery.failures] == ["stream MARKET_DATA is gone"]
+    assert delivery.failures[0].state is SinkState.STREAM_MISSING
+    assert "sink.stream_recreated" in capsys.readouterr().out
     assert numbers(await server.stored()) == list(range(10))
 
 
-async def test_a_message_the_server_will_not_take_is_counted_and_left_out(
-    absent_server: Any, delivery: Any, make_message: Callable[..., Message], tmp_path: Any
+def update(number: int, levels: int) -> Message:
+    """A book update with so many levels."""
+    bids = [["1.5", "2"]] * levels
+    ids = (number, number, number - 1)
+    return encode(OrderBookRecord(INSTRUMENT, 10**18, 10**18, "update", bids, [], *ids))
+
+
+async def told(server: Any) -> list[Any]:
+    """What a reader sees: the id of an update, or the ids that a gap says are missing."""
+    found = [json.loads(payload) for payload in await server.stored()]
+    return [
+        (fields["affected"], fields["first_missing_id"], fields["last_missing_id"], fields["lost"])
+        if fields["data_type"] == "gap"
+        else fields["last_update_id"]
+        for fields in found
+    ]
+
+
+LIMITS = {
+    "server": ("max_payload: 5000", {}),
+    "stream": ("", {"max_msg_size": 5000}),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+async def test_in_the_place_of_a_message_too_large_is_a_gap(
+    absent_server: Any, delivery: Any, tmp_path: Any, limit: str
 ) -> None:
-    """Too large for the server, or for the stream: its neighbours arrive."""
+    """Too large for the server or for the stream, by a few bytes or by far; the rest arrives."""
     limits = tmp_path / "limits.conf"
-    limits.write_text("max_payload: 10000")
+    limits.write_text(LIMITS[limit][0])
     absent_server.start("-c", str(limits))
-    config = {"name": "MARKET_DATA", "subjects": SUBJECTS, "max_msg_size": 5000}
+    config = {"name": "MARKET_DATA", "subjects": SUBJECTS, **LIMITS[limit][1]}
     await absent_server.manage("STREAM.CREATE.MARKET_DATA", config)
-    sizes = [10, 20_000, 10, 6_000, 10]
-    delivery.outbox.append([make_message(n, size=size) for n, size in enumerate(sizes)])
+    levels = [1, 5000, 1, 1, 380, 1, 330, 1]
+    delivery.outbox.append([update(n, count) for n, count in enumerate(levels)])
     delivery.outbox.close()
     await run_once(delivery, absent_server.url)
-    assert numbers(await absent_server.stored()) == [0, 2, 4]
-    assert delivery.board.sink.oversize == 2
-    assert delivery.board.sink.acknowledged == 3
+    missing = [("orderbook", n, n, 1) for n in (1, 4)]
+    assert await told(absent_server) == [0, missing[0], 2, 3, missing[1], 5, 6, 7]
+    row, board = delivery.board.sink, delivery.board
+    assert (row.oversize, row.connects, row.acknowledged) == (2, 1, 8)
+    assert board.lost == {("binance", "spot", "orderbook"): 2}
+    assert board.gaps == {("binance", "spot", "orderbook", "overflow"): 2}
+
+
+async def test_the_last_byte_that_the_server_takes_is_used(
+    absent_server: Any, delivery: Any, tmp_path: Any
+) -> None:
+    """Headers count: around the limit, each is stored or replaced, and no connection is lost."""
+    sizes = [len(update(1, levels).payload) for levels in range(300, 400)]
+    limits = tmp_path / "limits.conf"
+    limits.write_text(f"max_payload: {sizes[50]}")
+    absent_server.start("-c", str(limits))
+    delivery.outbox.append([update(n, n) for n in range(300, 400)])
+    delivery.outbox.close()
+    await run_once(delivery, absent_server.url)
+    found = await told(absent_server)
+    whole = [n for n in found if isinstance(n, int)]
+    assert whole == list(range(300, 300 + len(whole)))
+    assert 40 < len(whole) < 50
+    assert [gap[1] for gap in found[len(whole) :]] == list(range(300 + len(whole), 400))
+    assert delivery.board.sink.connects == 1
+
+
+async def test_a_limit_that_comes_while_we_publish_is_found_out(
+    server: Any, delivery: Any, until: Any
+) -> None:
+    """The stream says so itself; the gap comes after what was on its way already."""
+    sink, row = NatsSink(delivery.config, [server.url], delivery.board), delivery.board.sink
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sink.run, delivery.outbox)
+        await until(lambda: row.connected)
+        made = (await server.manage("STREAM.INFO.MARKET_DATA"))["config"]
+        await server.manage("STREAM.UPDATE.MARKET_DATA", made | {"max_msg_size": 5000})
+        delivery.outbox.append([update(0, 1), update(1, 1000), update(2, 1)])
+        await until(lambda: row.acknowledged == 3)
+        delivery.outbox.append([update(3, 1)])
+        delivery.outbox.close()
+    assert await told(server) == [0, 2, ("orderbook", 1, 1, 1), 3]
+    assert (row.oversize, row.connects) == (1, 1)
+
+
+async def test_a_snapshot_too_large_is_left_out_without_a_gap(server: Any, delivery: Any) -> None:
+    """Those who have the book go on; a gap would take it from them."""
+    config = {"name": "MARKET_DATA", "subjects": SUBJECTS, "max_msg_size": 5000}
+    await server.manage("STREAM.CREATE.MARKET_DATA", config)
+    levels: list[list[str]] = [["1", "1"]] * 1000
+    snapshot = OrderBookRecord(INSTRUMENT, 10**18, 10**18, "snapshot", levels, [], None, 1, None)
+    delivery.outbox.append([update(1, 1), encode(snapshot), update(2, 1)])
+    delivery.outbox.close()
+    await run_once(delivery, server.url)
+    assert await told(server) == [1, 2]
+    assert (delivery.board.sink.oversize, delivery.board.lost) == (1, {})
+
+
+async def test_a_stream_too_small_for_gaps_is_refused(server: Any, delivery: Any) -> None:
+    """What would be lost could not even be said."""
+    config = {"name": "MARKET_DATA", "subjects": SUBJECTS, "max_msg_size": 500}
+    await server.manage("STREAM.CREATE.MARKET_DATA", config)
+    with pytest.raises(SinkRefused, match="500 bytes at most"):
+        await run_once(delivery, server.url)
+    assert delivery.board.sink.state is SinkState.STREAM_UNUSABLE
+
+
+async def test_a_server_too_small_for_gaps_is_refused_and_nothing_is_lost(
+    absent_server: Any, delivery: Any, tmp_path: Any
+) -> None:
+    """The same, where the server's limit says so only with the first that is too large."""
+    absent_server.start()
+    config = {"name": "MARKET_DATA", "subjects": SUBJECTS}
+    await absent_server.manage("STREAM.CREATE.MARKET_DATA", config)
+    absent_server.kill()
+    limits = tmp_path / "limits.conf"
+    limits.write_text("max_payload: 300")
+    absent_server.start("-c", str(limits))
+    delivery.outbox.append([update(1, 100)])
+    with pytest.raises(SinkRefused, match="does not even take"):
+        await run_once(delivery, absent_server.url)
+    assert delivery.board.outbox.held == 1
 
 
 async def test_a_peer_that_accepts_and_says_nothing_ends_within_the_limit(delivery: Any) -> None:

@@ -199,3 +199,17 @@ async def test_settling_makes_room_and_may_be_the_end() -> None:
         assert await outbox.settle("a", "2") == 2
     outbox.close()
     assert (row.held, row.held_bytes, outbox.drained) == (0, 0, True)
+
+
+def test_another_message_takes_the_place_of_one_that_is_out() -> None:
+    """Under its number, in its turn, with its own size; None forgets the message."""
+    row = QueueRow()
+    outbox = Outbox(10, 1000, row)
+    outbox.append(messages(100, 200, 300))
+    (instead,) = messages(7)
+    outbox.take(3)
+    assert outbox.replace(1, lambda _: instead) is instead
+    assert outbox.replace(2, lambda _: None) is None
+    assert (row.held, row.held_bytes) == (2, 107)
+    outbox.rewind()
+    assert [(n, len(message.payload)) for n, message in outbox.take(9)] == [(0, 100), (1, 7)]

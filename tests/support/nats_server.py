@@ -39,6 +39,8 @@ class Server:
         self.store = directory / "store"
         self.log = directory / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.login: dict[str, Any] = {}
+        """How the test's own client logs in."""
 
     def start(self, *options: str, jetstream: bool = True) -> None:
         command = [str(find_server()), "-a", "127.0.0.1", "-p", str(self.port)]
@@ -60,6 +62,14 @@ class Server:
             return connection.getresponse().status == 200
         return False
 
+    def traffic(self) -> dict[str, Any]:
+        """Its counts: `in_msgs`, `total_connections` and others."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.monitor, timeout=2)
+        with contextlib.closing(connection):
+            connection.request("GET", "/varz")
+            counts: dict[str, Any] = json.loads(connection.getresponse().read())
+            return counts
+
     def signal(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)
@@ -73,7 +83,7 @@ class Server:
 
     async def ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
         async def asking() -> T:
-            client = await nats.connect(self.url)
+            client = await nats.connect(self.url, **self.login)
             try:
                 return await question(client)
             finally:

@@ -17,5 +17,5 @@ class Sink(Protocol):
 
         Raises:
             SinkLost: the server or the way to it is gone; a new attempt resumes.
-            Refused: the server will not have us, or not these messages.
+            SinkRefused: the server will not have us, or cannot store.
         """

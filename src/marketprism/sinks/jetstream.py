@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Literal
 
+import attrs
 import msgspec
 import structlog
 
-from marketprism.errors import Refused, SinkLost
+from marketprism.errors import SinkLost, SinkRefused, SinkState
 from marketprism.settings import StreamConfig
 from marketprism.wire import SUBJECTS
 
@@ -20,13 +21,29 @@ _TOO_LARGE: Final = 10054
 """The message is larger than the stream takes."""
 _UNAVAILABLE: Final = {10004, 10008, 10009}
 """The system, its leader or its peers are away for now."""
+_NOT_STORED: Final = 10077
+"""The stream is full and discards what is new."""
+_LIMITS: Final = {10002, 10023, 10026, 10028, 10047}
+"""Storage or streams of the account or the server are used up."""
+_NO_JETSTREAM: Final = {10035, 10039, 10076}
+_LEAST_SIZE: Final = 2048
+"""Bytes: what no gap record exceeds, headers and all."""
 
 _NANOSECONDS: Final = 1_000_000_000
 
 Ask = Callable[[str, object], Awaitable[bytes]]
-"""Puts a question to JetStream's management, `STREAM.INFO.name`; raises SinkLost or Refused."""
+"""Puts a question to JetStream's management, `STREAM.INFO.name`; raises SinkLost or SinkRefused."""
 
-Verdict = Literal["stored", "duplicate", "oversize"]
+
+@attrs.frozen
+class Withheld:
+    """The stream stores nothing now; it may be asked again over the same connection."""
+
+    state: SinkState
+    reason: str
+
+
+Verdict = Literal["stored", "duplicate", "oversize"] | Withheld
 
 
 class _ApiError(msgspec.Struct):
@@ -76,7 +93,7 @@ class Acknowledgements:
         ):
             return "stored"
         if not payload:
-            raise SinkLost(f"stream {self._stream} is gone")
+            raise SinkLost(f"stream {self._stream} is gone", SinkState.STREAM_MISSING)
         try:
             answer = _read_acknowledgement(payload)
         except msgspec.MsgspecError:
@@ -84,20 +101,36 @@ class Acknowledgements:
         if (error := answer.error) is not None:
             if error.err_code == _TOO_LARGE:
                 return "oversize"
-            raise SinkLost(f"stream {self._stream} does not store: {error.description}")
+            words = f"stream {self._stream} does not store: {error.description}"
+            if error.err_code == _NOT_STORED:
+                return Withheld(SinkState.STREAM_FULL, words)
+            if error.err_code in _LIMITS:
+                return Withheld(SinkState.LIMITED, words)
+            raise SinkLost(words, SinkState.STREAM_UNUSABLE)
         if answer.stream != self._stream:
-            raise SinkLost(f"stream {answer.stream!r} took what was meant for {self._stream}")
+            words = f"stream {answer.stream!r} took what was meant for {self._stream}"
+            raise SinkLost(words, SinkState.STREAM_UNUSABLE)
         return "duplicate" if answer.duplicate else "stored"
 
 
-async def ensure_stream(config: StreamConfig, ask: Ask) -> None:
+@attrs.frozen
+class Ensured:
+    """What is known of the stream now."""
+
+    created: bool
+    """By us, just now."""
+    max_msg_size: int | None = None
+    """Bytes it takes in one message, headers and all; None: as many as the server."""
+
+
+async def ensure_stream(config: StreamConfig, ask: Ask) -> Ensured:
     """Create the stream as configured, or widen the one there is to take our subjects too.
 
     What else an existing stream is set to stays as it is.
 
     Raises:
         SinkLost: JetStream cannot say now.
-        Refused: there can be no such stream; the words say why.
+        SinkRefused: there can be no such stream; the words say why.
         msgspec.MsgspecError: the answer is not JetStream's.
     """
     name = config.name
@@ -106,21 +139,28 @@ async def ensure_stream(config: StreamConfig, ask: Ask) -> None:
         if answer.error is None:
             existing = answer.config or {}
             if existing.get("no_ack"):
-                raise Refused(f"stream {name} is set never to acknowledge (no_ack)")
+                words = f"stream {name} is set never to acknowledge (no_ack)"
+                raise SinkRefused(words, SinkState.STREAM_UNUSABLE)
+            largest = existing.get("max_msg_size") or -1
+            if 0 < largest < _LEAST_SIZE:
+                words = f"stream {name} takes messages of {largest} bytes at most (max_msg_size)"
+                raise SinkRefused(f"{words}: too few for ours", SinkState.STREAM_UNUSABLE)
             subjects = widened(existing.get("subjects") or [])
+            ensured = Ensured(created=False, max_msg_size=largest if largest > 0 else None)
             if subjects is None:
-                return
+                return ensured
             verb, wanted = "UPDATE", {**existing, "subjects": subjects}
         elif answer.error.err_code == _STREAM_NOT_FOUND:
-            verb, wanted = "CREATE", new_stream(config)
+            verb, wanted, ensured = "CREATE", new_stream(config), Ensured(created=True)
         else:
             raise _conclusion(answer.error, name)
         answer = _read_stream(await ask(f"STREAM.{verb}.{name}", wanted))
         if answer.error is None:
             log.info(f"sink.stream_{verb.lower()}d", stream=name, subjects=wanted["subjects"])
-            return
+            return ensured
         if answer.error.err_code == _SUBJECTS_OVERLAP:
-            raise Refused(await _overlap(name, wanted["subjects"], ask))
+            words = await _overlap(name, wanted["subjects"], ask)
+            raise SinkRefused(words, SinkState.STREAM_UNUSABLE)
         if answer.error.err_code != _NAME_IN_USE:
             raise _conclusion(answer.error, name)
 
@@ -135,9 +175,14 @@ async def _overlap(name: str, subjects: Sequence[str], ask: Ask) -> str:
     return f"stream {name} cannot take our subjects while another does: {others}"
 
 
-def _conclusion(error: _ApiError, stream: str) -> SinkLost | Refused:
+def _conclusion(error: _ApiError, stream: str) -> SinkLost | SinkRefused:
     words = f"stream {stream}: {error.description} ({error.err_code})"
-    return SinkLost(words) if error.err_code in _UNAVAILABLE else Refused(words)
+    if error.err_code in _UNAVAILABLE:
+        return SinkLost(words, SinkState.STALLED)
+    if error.err_code in _NO_JETSTREAM:
+        return SinkRefused(words, SinkState.NO_JETSTREAM)
+    limited = error.err_code in _LIMITS
+    return SinkRefused(words, SinkState.LIMITED if limited else SinkState.STREAM_UNUSABLE)
 
 
 def new_stream(config: StreamConfig) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Stored:
 Last = Callable[[Sequence[str]], Awaitable[Mapping[str, Stored]]]
 """The last message of each of these subjects; those that have none are left out.
 
-Raises SinkLost or Refused.
+Raises SinkLost or SinkRefused.
 """
 
 

@@ -1,4 +1,5 @@
-"""The NATS sink. The only file that imports trio_asyncio or nats.
+"""The NATS sink. Beside its table of errors the only file that imports nats, and the only one that
+imports trio_asyncio.
 
 An attempt is one connection: a fresh asyncio loop, a fresh client, no reconnecting of its own.
 The client's callbacks only record; everything is concluded on the Trio side.
@@ -25,13 +26,16 @@ from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from trio_asyncio import aio_as_trio
 
-from marketprism.errors import Refused, SinkLost
+from marketprism import credentials
+from marketprism.errors import SinkLost, SinkRefused, SinkState
 from marketprism.redaction import redact
 from marketprism.restart import Positions
 from marketprism.settings import NatsConfig
 from marketprism.sinks import last
-from marketprism.sinks.jetstream import ensure_stream
+from marketprism.sinks.conclusions import conclude
+from marketprism.sinks.jetstream import Ensured, ensure_stream
 from marketprism.sinks.outbox import Numbered, Outbox
+from marketprism.sinks.oversize import Oversize
 from marketprism.sinks.publishing import Conclusion, Publishing
 from marketprism.status import Board
 
@@ -40,6 +44,12 @@ log = structlog.get_logger()
 _PORT = 4222
 _SECOND_THOUGHT = 1.0
 _QUESTIONS = 200
+_HUNG_UP = (
+    ssl.SSLError,
+    ConnectionError,
+    nats.errors.UnexpectedEOF,
+    nats.errors.ConnectionClosedError,
+)
 
 
 class NatsSink:
@@ -62,6 +72,8 @@ class NatsSink:
         self._board = board
         self._positions = positions
         self._out_of_order: set[str] = set()
+        self._oversize = Oversize(board)
+        self._had_stream = False
 
     async def run(self, outbox: Outbox) -> None:
         """One attempt: see `Sink`. Each server is tried once, first the one after the last."""
@@ -74,25 +86,30 @@ class NatsSink:
                 loop.set_exception_handler(self._stray)
                 try:
                     await self._attempt(outbox)
-                except (SinkLost, Refused) as conclusion:
+                except (SinkLost, SinkRefused) as conclusion:
                     failure = conclusion
         finally:
             row.connected = False
             row.in_flight = 0
-        row.reason = None if failure is None else str(failure)
+        row.reason, row.state = None, SinkState.CONNECTING
         if failure is not None:
+            row.reason, row.state = str(failure), failure.state
             raise failure
 
     async def _attempt(self, outbox: Outbox) -> None:
         failures: list[Conclusion] = []
         for _ in range(len(self._servers)):
-            connection = _Connection.to(self._servers[0], self._config, self._board)
+            url = self._servers[0]
+            connection = _Connection.to(url, self._config, self._board, self._oversize)
             try:
                 try:
-                    await connection.open()
-                except (SinkLost, Refused) as failure:
+                    stream = await connection.open()
+                except (SinkLost, SinkRefused) as failure:
                     failures.append(failure)
                     continue
+                if stream.created and self._had_stream:
+                    log.error("sink.stream_recreated", stream=self._config.stream.name)
+                self._had_stream = True
                 connection.publishing.out_of_order = self._out_of_order
                 await connection.deliver(outbox, self._positions)
                 return
@@ -101,9 +118,15 @@ class NatsSink:
                 if not outbox.drained:
                     self._servers.rotate(-1)
         words = "; ".join(dict.fromkeys(map(str, failures)))
-        if all(isinstance(failure, Refused) for failure in failures):
-            raise Refused(words)
-        raise SinkLost(words)
+        # A server that is away says less than one that answers.
+        told = [failure for failure in failures if failure.state is not SinkState.UNREACHABLE]
+        state = (told or failures)[0].state
+        if all(isinstance(failure, SinkRefused) for failure in failures):
+            raise SinkRefused(words, state)
+        waits = [
+            failure.retry_after or 0.0 for failure in failures if isinstance(failure, SinkLost)
+        ]
+        raise SinkLost(words, state, retry_after=max(waits))
 
     def _stray(self, _loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
         """Errors that nobody in asyncio awaited end here, and nothing else with them."""
@@ -113,12 +136,12 @@ class NatsSink:
 
 
 class _Client(Client):
-    """Hands no credentials to a server that answers a `tls://` address without TLS."""
+    """Hands no credentials to a server that has no TLS where there must be."""
+
+    secure = False
 
     def _connect_command(self) -> bytes:
-        server = self._current_server
-        wanted = server is not None and server.uri.scheme == "tls"
-        if wanted and not self._server_info.get("tls_required"):
+        if self.secure and not self._server_info.get("tls_required"):
             raise nats.errors.SecureConnRequiredError
         return super()._connect_command()
 
@@ -131,13 +154,14 @@ class _Connection:
     config: NatsConfig
     board: Board
     publishing: Publishing
-    client: Client = attrs.field(factory=_Client)
+    client: _Client = attrs.field(factory=_Client)
+    stream: Ensured | None = None
     last_error: BaseException | None = None
     """What the client told about last, before it gave up."""
 
     @classmethod
-    def to(cls, url: str, config: NatsConfig, board: Board) -> "_Connection":
-        return cls(url, config, board, Publishing(config, board, redact(url)))
+    def to(cls, url: str, config: NatsConfig, board: Board, oversize: Oversize) -> "_Connection":
+        return cls(url, config, board, Publishing(config, board, redact(url), oversize))
 
     @property
     def target(self) -> str:
@@ -147,31 +171,48 @@ class _Connection:
 
     async def _on_error(self, error: Exception) -> None:
         self.last_error = error
-        if isinstance(conclusion := _conclude(error, self.target), Refused):
+        if isinstance(conclusion := self._concluded(error), SinkRefused):
             self.publishing.fail(conclusion)
 
     async def _on_closed(self) -> None:
-        self.publishing.fail(_conclude(self.client.last_error or self.last_error, self.target))
+        self.publishing.fail(self._concluded(self.client.last_error or self.last_error))
 
     async def _on_answer(self, answer: Msg) -> None:
         self.publishing.answer(int(answer.subject.rpartition(".")[2]), answer.data)
 
     # From here on it is Trio's side.
 
-    async def open(self) -> None:
-        """Connect and see to the stream. Raises SinkLost or Refused."""
+    async def open(self) -> Ensured:
+        """Connect and see to the stream. Raises SinkLost or SinkRefused."""
         row = self.board.sink
         row.target = self.target
-        for step in (self._connect, self._see_to_stream):
+        for step, state in (
+            (self._connect, SinkState.UNREACHABLE),
+            (self._see_to_stream, SinkState.STALLED),
+        ):
             # The client has limits of its own, but a few in a row.
             with trio.move_on_after(self.config.connect_timeout) as patience:
                 await step()
             if patience.cancelled_caught:
                 limit = f"{self.config.connect_timeout:g} s"
-                raise self._end(SinkLost(f"no answer from {self.target} within {limit}"))
-        row.connected, row.reason = True, None
+                raise self._end(SinkLost(f"no answer from {self.target} within {limit}", state))
+        row.connected = True
         row.connects += 1
         log.info("sink.connected", target=self.target, stream=self.config.stream.name)
+        assert self.stream is not None
+        return self.stream
+
+    def _concluded(self, error: BaseException | None) -> Conclusion:
+        """What an error means, told by a server that checks certificates too: it hangs up on one it
+        does not accept, and we may be talking when it says why.
+        """
+        checks = self.stream is None and self.client._server_info.get("tls_verify")
+        theirs = isinstance(error, ssl.SSLCertVerificationError)
+        if not checks or theirs or not (error is None or isinstance(error, _HUNG_UP)):
+            return conclude(error, self.target)
+        ours = "does not accept our certificate" if self.config.tls.cert_file else "wants one of us"
+        words = f"{self.target} checks certificates and {ours} (nats.tls.cert_file)"
+        return SinkRefused(words, SinkState.UNAUTHORISED)
 
     def _end(self, conclusion: Conclusion) -> Conclusion:
         """What a callback recorded says more than what failed because of it."""
@@ -180,6 +221,15 @@ class _Connection:
     async def _connect(self) -> None:
         parts = urlsplit(self.url)
         host, port = parts.hostname or "localhost", parts.port or _PORT
+        try:
+            login = credentials.login(self.config, self.url)
+            tls = credentials.tls_context(self.config.tls)
+        except credentials.Unusable as error:
+            raise SinkRefused(str(error), SinkState.UNAUTHORISED) from error
+        self.client.secure = tls is not None or parts.scheme == "tls"
+        options: dict[str, Any] = {**login.options}
+        if tls is not None:
+            options["tls"] = tls
         try:
             # Here and not in asyncio, where a slow resolver could not be cancelled.
             found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -197,15 +247,25 @@ class _Connection:
                 skip_subject_validation=True,
                 error_cb=self._on_error,
                 closed_cb=self._on_closed,
+                **options,
             )
         except nats.errors.NoServersError as error:
-            raise _conclude(self.last_error or error, self.target) from error
+            raise self._concluded(self.last_error or error) from error
         except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
-            raise _conclude(error, self.target) from error
+            raise self._concluded(self._unread() or error) from error
+
+    def _unread(self) -> nats.errors.Error | None:
+        """What the server said before it hung up on what we were saying."""
+        transport = self.client._transport
+        if isinstance(transport, TcpTransport) and transport._io_reader is not None:
+            buffered = bytes(getattr(transport._io_reader, "_buffer", b""))
+            if found := re.search(rb"-ERR '([^'\r\n]*)'", buffered):
+                return nats.errors.Error(f"nats: {found[1].decode(errors='replace')}")
+        return None
 
     async def _see_to_stream(self) -> None:
         try:
-            await ensure_stream(self.config.stream, self._ask)
+            self.stream = await ensure_stream(self.config.stream, self._ask)
         except msgspec.MsgspecError as error:
             raise SinkLost(f"{self.target} does not answer as JetStream does") from error
 
@@ -221,13 +281,14 @@ class _Connection:
                 await trio.sleep(_SECOND_THOUGHT)
                 answer = await request(subject, body, timeout=limit)
         except nats.errors.NoRespondersError as error:
-            raise self._end(Refused(f"{self.target} has no JetStream enabled")) from error
+            words = f"{self.target} has no JetStream enabled"
+            raise self._end(SinkRefused(words, SinkState.NO_JETSTREAM)) from error
         except (nats.errors.Error, OSError) as error:
-            raise self._end(_conclude(error, self.target)) from error
+            raise self._end(self._concluded(error)) from error
         return bytes(answer.data)
 
     async def deliver(self, outbox: Outbox, positions: Positions | None) -> None:
-        """Publish until the outbox is drained. Raises SinkLost or Refused."""
+        """Publish until the outbox is drained. Raises SinkLost or SinkRefused."""
         inbox = self.client.new_inbox()
 
         async def listen() -> None:
@@ -245,9 +306,14 @@ class _Connection:
         async def send(batch: Sequence[Numbered]) -> None:
             await self._crossing(hand_over, batch)
 
+        async def pulse() -> None:
+            await self._crossing(self.client.flush, math.ceil(2 * self.config.ack_timeout))
+
         await self._crossing(listen)
-        most = self.client.max_payload
-        await self.publishing.run(outbox, send, most, self._last, positions)
+        largest = self.client.max_payload
+        if self.stream is not None and self.stream.max_msg_size is not None:
+            largest = min(largest, self.stream.max_msg_size)
+        await self.publishing.run(outbox, send, largest, self._last, positions, pulse)
 
     async def _last(self, subjects: Sequence[str]) -> dict[str, last.Stored]:
         """See `last.Last`. Some hundred questions are on the way at once."""
@@ -263,7 +329,7 @@ class _Connection:
             batch = subjects[start : start + _QUESTIONS]
             for name, answer in zip(batch, await aio_as_trio(ask)(batch), strict=True):
                 if isinstance(answer, BaseException):
-                    raise self._end(_conclude(answer, self.target)) from answer
+                    raise self._end(self._concluded(answer)) from answer
                 if (stored := last.read(answer.data, stream)) is not None:
                     found[name] = stored
         return found
@@ -272,7 +338,7 @@ class _Connection:
         try:
             await aio_as_trio(function)(*arguments)
         except (nats.errors.Error, OSError) as error:
-            raise self._end(_conclude(error, self.target)) from error
+            raise self._end(self._concluded(error)) from error
 
     def drop(self) -> None:
         """Give the connection up at once: closing it in order would wait for a stopped server.
@@ -286,43 +352,6 @@ class _Connection:
 
 
 def _at(parts: SplitResult, address: str, port: int) -> str:
-    """The URL with its host resolved."""
-    user, at, _ = parts.netloc.rpartition("@")
+    """The URL with its host resolved; who we are is told apart from it."""
     host = f"[{address}]" if ":" in address else address
-    return f"{parts.scheme}://{user}{at}{host}:{port}"
-
-
-def _conclude(error: BaseException | None, target: str) -> Conclusion:
-    """What the failure of a connection means, in words: the one table of foreign errors."""
-    match error:
-        case ssl.SSLCertVerificationError():
-            return Refused(f"{target}: its certificate is not accepted: {error.verify_message}")
-        case nats.errors.SecureConnRequiredError():
-            return Refused(f"{target} does not require TLS, and we do")
-        case nats.errors.TimeoutError() | TimeoutError():
-            return SinkLost(f"no answer from {target}")
-        case ConnectionRefusedError():
-            return SinkLost(f"{target} refused the connection")
-        case socket.gaierror():
-            return SinkLost(f"{target}: no such host: {error.strerror}")
-        case None | ConnectionError() | nats.errors.UnexpectedEOF():
-            return SinkLost(f"{target} closed the connection")
-        case nats.errors.ConnectionClosedError():
-            return SinkLost(f"{target} closed the connection")
-        case nats.errors.StaleConnectionError():
-            return SinkLost(f"{target} does not answer pings")
-        case nats.errors.Error():
-            words = redact(str(error).removeprefix("nats: ")).strip("'")
-            if _AUTHORISATION.search(words):
-                return Refused(f"{target}: authorisation refused: {words}")
-            return SinkLost(f"{target}: {words}")
-        case OSError():
-            return SinkLost(f"{target}: {redact(error.strerror or str(error))}")
-        case _:
-            return SinkLost(f"{target} does not answer as a NATS server does")
-
-
-# Not "Authentication Timeout": that is a slow network's.
-_AUTHORISATION = re.compile(
-    r"(?i)permissions violation|authorization|authentication (expired|revoked)"
-)
+    return f"{parts.scheme}://{host}:{port}"

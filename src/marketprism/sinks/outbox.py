@@ -1,7 +1,7 @@
 """The outbox: what was accepted and is not yet acknowledged, in order."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from trio.lowlevel import ParkingLot, checkpoint
 
@@ -92,6 +92,20 @@ class Outbox:
         if self._freed and not self.full:
             self._freed.unpark_all()
         return message
+
+    def replace(
+        self, sequence: int, instead_of: Callable[[Message], Message | None]
+    ) -> Message | None:
+        """Put what `instead_of` makes of a message that is out in its place, under its number, and
+        return it; None: forget the message.
+        """
+        _, old = self._taken[sequence]
+        if (new := instead_of(old)) is None:
+            self.acknowledge(sequence)
+        else:
+            self._taken[sequence] = sequence, new
+            self._row.held_bytes += len(new.payload) - len(old.payload)
+        return new
 
     def rewind(self) -> None:
         """Let what was taken and not acknowledged wait again, ahead of the rest, in order."""

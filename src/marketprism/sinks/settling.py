@@ -28,7 +28,9 @@ log = structlog.get_logger()
 async def settle(outbox: Outbox, last: Last, board: Board, out_of_order: Collection[str]) -> None:
     """Forget what the stream shows to hold already, before anything is sent again.
 
-    `out_of_order` are the subjects whose last message proves nothing. Raises SinkLost or Refused.
+    `out_of_order` are the subjects whose last message proves nothing.
+
+    Raises SinkLost or SinkRefused.
     """
     doubtful = [subject for subject in outbox.in_doubt() if subject not in out_of_order]
     if not doubtful:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from marketprism.errors import SinkState
 from marketprism.sinks.outbox import Numbered, Outbox
 from marketprism.sinks.publishing import count_published
 from marketprism.status import Board
@@ -40,7 +41,7 @@ class StdoutSink:
     async def run(self, outbox: Outbox) -> None:
         """Write everything until the outbox is drained. Raises nothing of its own."""
         row = self._board.sink
-        row.connected, row.reason = True, None
+        row.connected, row.reason, row.state = True, None, SinkState.CONNECTED
         row.connects += 1
         outbox.rewind()
         try:
@@ -49,6 +50,7 @@ class StdoutSink:
                 batch = outbox.take(BATCH)
                 if row.connected and not await self._write(batch):
                     row.connected, row.reason = False, "nobody reads our output any more"
+                    row.state = SinkState.UNREACHABLE
                     self._reader_gone()
                 if row.connected:
                     count_published(self._board, (message for _, message in batch))
