@@ -58,9 +58,7 @@ async def test_a_row_that_is_not_there_yet_is_asked_for_again_soon(
     api = Api("http://rest.test", "ws://stream.test")
     venue = OkxDerivatives(VenueConfig("okx_derivatives", api, ("*",), (want.data_type,)))
     async with Rest(hosts, proxies, now, tls, httpx.MockTransport(answer)) as rest:
-        world = World(
-            Outlet(100, board), rest, hosts, proxies, board, now, tls, chance=lambda: 0.0
-        )
+        world = World(Outlet(100, board), rest, hosts, proxies, board, now, tls, chance=lambda: 0.0)
         with trio.move_on_after(2 * ROW + 60):
             await run_poll(poll, venue, world, SupervisionConfig())
     assert asked == expected
