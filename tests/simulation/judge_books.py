@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import facts
 from truth import Truthful
@@ -188,11 +188,26 @@ class _Case:
         for side, levels in ((self.bids, fields["bids"]), (self.asks, fields["asks"])):
             _apply(side, levels)
         self.last, self.next_place = ident, self.true.place + 1
+        if self._says(fields, self.true.updates[self.true.place][1]):
+            # What was the same has changed the same way.
+            return
         for name, side, truth, worst in zip(
             ("bids", "asks"), (self.bids, self.asks), self.true.sides(), self.worst, strict=True
         ):
             if not self._same(side, truth, worst, higher=name == "bids"):
                 yield f"after update {ident} the {name} are not the exchange's"
+
+    def _says(self, fields: dict[str, Any], update: Update) -> bool:
+        """Whether an update is published as the exchange said it."""
+        for levels, truth in ((fields["bids"], update.bids), (fields["asks"], update.asks)):
+            if len(levels) != len(truth):
+                return False
+            for (price, quantity), (true_price, true_quantity) in zip(levels, truth, strict=True):
+                if price != true_price or Decimal(quantity) != facts.quantity_in(
+                    self.listing, true_quantity, price
+                ):
+                    return False
+        return True
 
     def _same(self, side: Side, truth: Side, worst: Decimal | None, *, higher: bool) -> bool:
         if worst is not None:
