@@ -79,8 +79,8 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
             if isinstance(answer, FetchFailed) and state.phase is not Phase.PARKED:
                 raise failure(poll.request, answer)
             if turn.steps and not turn.records and state.phase is not Phase.PARKED:
-                # A period may be long: what could not be read is asked for again soon.
-                raise Lost(f"{name}: its answer cannot be read")
+                # A period may be long, and no host asks for time where it answers nonsense.
+                raise Lost(f"{name}: its answer cannot be read", retry_after=poll.again)
             late = min(poll.period * JITTER, MOST_JITTER) * world.chance()
             wait = until_boundary(poll, world.now().wall)
             vain = 0 if any(not isinstance(each, Gap) for each in turn.records) else vain + 1

@@ -46,7 +46,7 @@ SECOND: Final = 1_000_000_000
 SNAPSHOT_WITHIN: Final = 5 * SECOND
 """From a subscription's acknowledgement; later, the snapshot is fetched over REST."""
 BOOKS_WEIGHT: Final = 1
-FIRST_RETRY, LONGEST_RETRY = SECOND // 2, 60 * SECOND
+FIRST_RETRY, LONGEST_RETRY = SECOND // 2, 30 * SECOND
 STEADY_AFTER: Final = 60 * SECOND
 """In step for so long, the next loss is a new one, not a retry that failed."""
 CLOCKS_APART: Final = 5 * SECOND
