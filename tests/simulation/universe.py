@@ -26,7 +26,6 @@ from marketprism.feeds import OFFERS
 from marketprism.feeds.venue import Moment
 from marketprism.settings import (
     Api,
-    BackoffConfig,
     ChannelConfig,
     Config,
     OrderbookOptions,
@@ -81,6 +80,8 @@ class Plan:
     channel: int
     outbox: int
     checksums: bool
+    step: float
+    """Seconds between two moments at which exchanges speak: what is due comes together."""
 
     @classmethod
     def of(cls, seed: int) -> "Plan":
@@ -104,6 +105,7 @@ class Plan:
             chance.randint(40, 150) if tight else 100_000,
             chance.randint(40, 150) if tight else 500_000,
             chance.random() < 0.7,
+            chance.choice([0.1, 0.25, 0.5]),
         )
 
     @staticmethod
@@ -145,13 +147,9 @@ def configured(plan: Plan) -> Config:
         )
         for name in plan.venues
     }
-    # The defaults, 60 s of backoff and 30 s of the breaker, leave no room for the 60 s of R1.
-    supervision = attrs.evolve(
-        config.supervision,
-        backoff=BackoffConfig(first=0.5, cap=15.0),
-        breaker=attrs.evolve(config.supervision.breaker, recovery_timeout=10.0),
-        refused_retry=20.0,
-    )
+    # Five minutes between attempts at a host that refuses us leave no room for the 60 s of R1:
+    # that is about hosts which will not have us, not about the weather.
+    supervision = attrs.evolve(config.supervision, refused_retry=20.0)
     return attrs.evolve(
         config,
         exchanges=exchanges,
@@ -174,7 +172,7 @@ async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
     chance = random.Random(plan.seed)
     clock = Clock((EPOCH + chance.randrange(300)) * 1_000_000_000)
     base_ms = clock.base // 1_000_000
-    rates = Rates(chance.uniform(0.5, 3.0), chance.uniform(1.0, 6.0), step=0.1)
+    rates = Rates(chance.uniform(0.5, 3.0), chance.uniform(1.0, 6.0), plan.step)
     exchanges = {
         venue: Truthful(
             venue,
@@ -249,6 +247,8 @@ def pinned(seed: int) -> Iterator[None]:
     trio_run._r.seed(seed)
     random.seed(seed)
     gc.collect()
+    # What is there before is no garbage: not to be looked through once more for each universe.
+    gc.freeze()
     gc.disable()
     try:
         yield
