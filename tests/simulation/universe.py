@@ -95,7 +95,7 @@ class Plan:
         return cls(
             seed,
             (first, *chance.sample(others, more)),
-            cls._compatible(kinds if chance.random() < 0.5 else chance.sample(kinds, 8), chance),
+            tuple(kinds if chance.random() < 0.5 else chance.sample(kinds, 8)),
             chance.uniform(1.5, 8.0),
             chance.uniform(60.0, 150.0),
             # Not less: a book known to 50 levels ends up with holes (see the report on R1).
@@ -107,14 +107,6 @@ class Plan:
             chance.random() < 0.7,
             chance.choice([0.1, 0.25, 0.5]),
         )
-
-    @staticmethod
-    def _compatible(kinds: Sequence[str], chance: random.Random) -> tuple[str, ...]:
-        """A snapshot from before a new numbering has the higher number: after both at once OKX's
-        books cannot be told apart by their numbers.
-        """
-        left_out = chance.choice(["stale", "renumber"])
-        return tuple(kind for kind in kinds if kind != left_out)
 
 
 @attrs.define
