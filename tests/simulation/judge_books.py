@@ -119,12 +119,14 @@ class _Case:
         if self.last is None:
             yield "no book came"
             return
-        due = [u for at, u in self.true.updates[self.next_place :] if at < self.terms.until]
+        until = self.terms.until - (self.terms.every or 0.0)
+        due = [u for at, u in self.true.updates[self.next_place :] if at < until]
         if due and not self.gaps:
             yield f"{len(due)} lost at the end, from {due[0].last_id} on"
 
     def _snapshot(self, entry: "Entry") -> Iterator[str]:
-        ident, chained = entry.fields["last_update_id"], self.last is not None and not self.gaps
+        ident = entry.fields["last_update_id"]
+        chained = self.last is not None and not self.gaps and self.terms.every is None
         if chained and ident != self.last:
             yield f"snapshot {ident} within a chain at {self.last}, and no gap"
         before, expected = self.true.place, self.next_place
@@ -166,7 +168,7 @@ class _Case:
             first = min(gap["first_missing_id"] for gap in bounds)
             last = max(gap["last_missing_id"] for gap in bounds)
             missed = self.true.updates[expected : expected + 1]
-            if missed and first > missed[0][1].last_id:
+            if self.terms.every is None and missed and first > missed[0][1].last_id:
                 yield f"a gap from {first} on after {self.last}"
             if last < ident:
                 yield f"a gap up to {last} before a snapshot at {ident}"
@@ -174,6 +176,8 @@ class _Case:
     def _update(self, entry: "Entry") -> Iterator[str]:
         fields = entry.fields
         ident = fields["last_update_id"]
+        if self.terms.every is not None:
+            yield f"update {ident}, where only snapshots were asked for"
         if self.last is None or self.gaps:
             yield f"update {ident} before a snapshot"
             return

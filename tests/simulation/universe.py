@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import mishaps  # noqa: F401 (they register themselves)
@@ -75,6 +75,7 @@ class Plan:
     rage: float
     """Seconds of faults."""
     depth: int
+    mode: Literal["updates", "snapshot"]
     trade_kind: str
     snapshot_interval: float
     channel: int
@@ -89,19 +90,21 @@ class Plan:
         chance = random.Random(f"plan {seed}")
         first = VENUES[seed % len(VENUES)]
         others = [venue for venue in VENUES if venue != first]
-        more = chance.choice([0, 0, 1, 1, 2])
+        more = chance.choice([0, 0, 0, 1, 2])
         kinds = sorted(FAULTS)
         tight = chance.random() < 0.25
+        mode: Literal["updates", "snapshot"] = "snapshot" if chance.random() < 0.12 else "updates"
         return cls(
             seed,
             (first, *chance.sample(others, more)),
             tuple(kinds if chance.random() < 0.5 else chance.sample(kinds, 8)),
-            chance.uniform(1.5, 8.0),
-            chance.uniform(60.0, 150.0),
+            chance.uniform(1.2, 7.0),
+            chance.uniform(60.0, 120.0),
             # Not less: a book known to 50 levels ends up with holes (see the report on R1).
             chance.choice([400, 5000]),
+            mode,
             chance.choice(["raw", "aggregated"]),
-            chance.choice([0.0, 10.0]),
+            chance.choice([0.0, 10.0] if mode == "updates" else [1.0, 10.0]),
             chance.randint(40, 150) if tight else 100_000,
             chance.randint(40, 150) if tight else 500_000,
             chance.random() < 0.7,
@@ -135,7 +138,7 @@ def configured(plan: Plan) -> Config:
             api=Api(f"http://{name}", f"ws://{name}"),
             symbols=SYMBOLS[name],
             trade=TradeOptions("raw" if plan.trade_kind == "raw" else "aggregated"),
-            orderbook=OrderbookOptions("updates", plan.depth, plan.snapshot_interval),
+            orderbook=OrderbookOptions(plan.mode, plan.depth, plan.snapshot_interval),
         )
         for name in plan.venues
     }
@@ -200,7 +203,8 @@ async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
         collector.stopping.set()
         with trio.move_on_after(10):
             await collector.ended.wait()
-        terms = Terms(calm + LIVE_WITHIN, until, plan.trade_kind, plan.depth)
+        every = plan.snapshot_interval if plan.mode == "snapshot" else None
+        terms = Terms(calm + LIVE_WITHIN, until, plan.trade_kind, plan.depth, every)
         offers = {venue: list(OFFERS[venue]) for venue in plan.venues}
         breaches = [f"a bug: {error}" for error in errors]
         if not collector.ended.is_set() or collector.undelivered:
