@@ -65,7 +65,11 @@ class Backlog:
         what was heard, and by its time cannot, is from before.
         """
         first = self.updates[0] if self.updates else None
-        if first is None or first.previous == sequence or first.previous < sequence < first.sequence:
+        if (
+            first is None
+            or first.previous == sequence
+            or first.previous < sequence < first.sequence
+        ):
             return True
         return sequence >= first.sequence and event_time >= first.event_time
 
