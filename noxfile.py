@@ -6,7 +6,7 @@ import sys
 
 import nox
 
-nox.options.sessions = ["tests", "lint", "types"]
+nox.options.sessions = ["tests", "simulation", "lint", "types"]
 nox.options.error_on_missing_interpreters = True
 
 SUPPORTED = ("3.11", "3.12", "3.13")
@@ -87,9 +87,12 @@ def mutations(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def simulation(session: nox.Session) -> None:
-    """Simulated universes and what befalls them: `nox -s simulation -- --seeds 500`."""
+    """Simulated universes and what befalls them: `nox -s simulation -- --seeds 500`.
+
+    A few hundred by default, on all cores; `-- -k one_seed --seed 7` is one of them again.
+    """
     _install(session, "test")
     session.install("-e", ".")
     # One test may have many universes: it does not hang.
-    patient = ("-o", "faulthandler_timeout=0")
-    session.run("pytest", *patient, "tests/simulation", *session.posargs)
+    spread = ("-n", "auto", "--dist", "worksteal", "-o", "faulthandler_timeout=0")
+    session.run("pytest", *spread, "tests/simulation", *session.posargs)

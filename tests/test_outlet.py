@@ -92,6 +92,27 @@ async def test_a_book_is_withheld_until_a_snapshot_heals_it() -> None:
     assert (snapshot, update) == (book(5, "snapshot"), book(6))
 
 
+async def test_a_lost_snapshot_that_is_told_once_more_is_no_gap() -> None:
+    """It is published as it would have been; one at another id says that something was between."""
+    for again, gaps in ((3, 0), (4, 1)):
+        outlet = Outlet(2, Board())
+        periodic, moved = book(3, "snapshot"), book(again, "snapshot")
+        periodic.heals = 7
+        outlet.put([book(2), book(3), periodic], 0, FEED)
+        await taken(outlet, 1)
+
+        def restate(_stream: object, heals: int, told: OrderBookRecord = moved) -> list[Record]:
+            told.heals = heals
+            return [told]
+
+        outlet.confess(FEED, 5 * MILLISECOND, 0, restate)
+        records = await taken(outlet, 1)
+        assert [isinstance(record, Gap) for record in records] == [True] * gaps + [False]
+        assert records[-1] == moved
+        assert (moved.heals == periodic.heals) is not bool(gaps)
+        assert not outlet.lossy
+
+
 async def test_a_lost_gap_lies_inside_the_confession() -> None:
     """The loss begins where the lost gap began."""
     outlet = Outlet(1, Board())

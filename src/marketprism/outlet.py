@@ -43,11 +43,17 @@ class Loss:
     count: int = 0
     countable: bool = True
     """It is known how many; a gap that was lost with the rest may not have known."""
+    retold: OrderBookRecord | None = None
+    """The first snapshot that was lost."""
+    broken: bool = False
+    """What was lost is more than snapshots."""
 
     def add(self, record: Record) -> None:
         """One more is lost; a snapshot only tells again what is known, a gap what was missing."""
         if isinstance(record, OrderBookRecord) and record.update_type == "snapshot":
+            self.retold = self.retold or record
             return
+        self.broken = True
         if isinstance(record, Gap):
             self.countable = self.countable and record.lost is not None
             self.count += record.lost or 0
@@ -60,6 +66,12 @@ class Loss:
         elif isinstance(record, OrderBookRecord):
             first = record.first_update_id
             self._widen(record.last_update_id if first is None else first, record.last_update_id)
+
+    def retold_by(self, snapshot: OrderBookRecord) -> OrderBookRecord | None:
+        """The snapshot that was lost, where it is all that was, and this one says the same."""
+        lost = None if self.broken else self.retold
+        same = lost is not None and lost.last_update_id == snapshot.last_update_id
+        return lost if same else None
 
     def _widen(self, first: int | None, last: int | None) -> None:
         self.first_id = first if self.first_id is None else self.first_id
@@ -151,6 +163,11 @@ class Outlet:
                 last = snapshot[-1]
                 assert isinstance(last, OrderBookRecord)
                 del self._losses[key]
+                if (lost := loss.retold_by(last)) is not None:
+                    # Nothing is missing.
+                    last.heals = lost.heals
+                    self._pass(list(snapshot), read_at)
+                    continue
                 loss.last_id = max(loss.last_id or 0, last.last_update_id)
                 self._pass([self._told(loss, wall), *snapshot], read_at)
 

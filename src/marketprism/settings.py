@@ -125,8 +125,10 @@ class BackoffConfig:
 
     first: Duration = 0.5
     """Longest wait before the first new attempt."""
-    cap: Duration = 60.0
-    """Longest wait of all."""
+    cap: Duration = 15.0
+    """Longest wait of all. With the breaker's and what follows them it leaves everything live again
+    a minute after the last fault; what an exchange allows is kept to by `connects_per_window`.
+    """
     reset_after: Duration = 60.0
     """Time an attempt must have produced records for n to be 0 again."""
 
@@ -150,7 +152,7 @@ class BreakerConfig:
 
     failure_threshold: Count = 5
     """Failures in a row after which it is not called."""
-    recovery_timeout: Duration = 30.0
+    recovery_timeout: Duration = 10.0
     """Time until one caller may try it again."""
 
 

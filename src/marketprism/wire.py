@@ -239,6 +239,8 @@ def _orderbook(record: OrderBookRecord) -> _Shape:
     fields["best_bid_price"] = bids[0][0] if snapshot and bids else None
     fields["best_ask_price"] = asks[0][0] if snapshot and asks else None
     fields["contract_size"] = record.instrument.contract_size
+    # The contract's. Where OKX numbers a book anew twice within the duplicate window, an update may
+    # get the id of an earlier one, and JetStream stores it not: only a time in the id would help.
     identity = f"{record.update_type}:{record.last_update_id}"
     return (f"{identity}:{_milliseconds(record.heals)}" if snapshot else identity), fields
 

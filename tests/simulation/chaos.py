@@ -48,10 +48,12 @@ class Chaos:
     done: list[tuple[float, str, str]] = attrs.field(factory=list)
     """When, which fault, what it was."""
     counts: Counter[str] = attrs.field(factory=Counter)
+    until: float = 0.0
+    """When it ends."""
 
     async def rage(self, seconds: float, mean_gap: float, kinds: list[str]) -> None:
         """Faults of these kinds at random times, for so long; after it nothing is wrong."""
-        until = trio.current_time() + seconds
+        self.until = until = trio.current_time() + seconds
         while True:
             await trio.sleep(self.chance.expovariate(1 / mean_gap))
             if trio.current_time() >= until:

@@ -32,6 +32,8 @@ class Terms:
     """What was said before then must have come."""
     trade_kind: str
     depth: int
+    every: float | None = None
+    """Seconds between two snapshots of a book, where there is nothing else of it."""
 
 
 @attrs.frozen

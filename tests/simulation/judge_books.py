@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import facts
 from truth import Truthful
@@ -119,12 +119,14 @@ class _Case:
         if self.last is None:
             yield "no book came"
             return
-        due = [u for at, u in self.true.updates[self.next_place :] if at < self.terms.until]
+        until = self.terms.until - (self.terms.every or 0.0)
+        due = [u for at, u in self.true.updates[self.next_place :] if at < until]
         if due and not self.gaps:
             yield f"{len(due)} lost at the end, from {due[0].last_id} on"
 
     def _snapshot(self, entry: "Entry") -> Iterator[str]:
-        ident, chained = entry.fields["last_update_id"], self.last is not None and not self.gaps
+        ident = entry.fields["last_update_id"]
+        chained = self.last is not None and not self.gaps and self.terms.every is None
         if chained and ident != self.last:
             yield f"snapshot {ident} within a chain at {self.last}, and no gap"
         before, expected = self.true.place, self.next_place
@@ -166,7 +168,7 @@ class _Case:
             first = min(gap["first_missing_id"] for gap in bounds)
             last = max(gap["last_missing_id"] for gap in bounds)
             missed = self.true.updates[expected : expected + 1]
-            if missed and first > missed[0][1].last_id:
+            if self.terms.every is None and missed and first > missed[0][1].last_id:
                 yield f"a gap from {first} on after {self.last}"
             if last < ident:
                 yield f"a gap up to {last} before a snapshot at {ident}"
@@ -174,6 +176,8 @@ class _Case:
     def _update(self, entry: "Entry") -> Iterator[str]:
         fields = entry.fields
         ident = fields["last_update_id"]
+        if self.terms.every is not None:
+            yield f"update {ident}, where only snapshots were asked for"
         if self.last is None or self.gaps:
             yield f"update {ident} before a snapshot"
             return
@@ -188,11 +192,26 @@ class _Case:
         for side, levels in ((self.bids, fields["bids"]), (self.asks, fields["asks"])):
             _apply(side, levels)
         self.last, self.next_place = ident, self.true.place + 1
+        if self._says(fields, self.true.updates[self.true.place][1]):
+            # What was the same has changed the same way.
+            return
         for name, side, truth, worst in zip(
             ("bids", "asks"), (self.bids, self.asks), self.true.sides(), self.worst, strict=True
         ):
             if not self._same(side, truth, worst, higher=name == "bids"):
                 yield f"after update {ident} the {name} are not the exchange's"
+
+    def _says(self, fields: dict[str, Any], update: Update) -> bool:
+        """Whether an update is published as the exchange said it."""
+        for levels, truth in ((fields["bids"], update.bids), (fields["asks"], update.asks)):
+            if len(levels) != len(truth):
+                return False
+            for (price, quantity), (true_price, true_quantity) in zip(levels, truth, strict=True):
+                if price != true_price or Decimal(quantity) != facts.quantity_in(
+                    self.listing, true_quantity, price
+                ):
+                    return False
+        return True
 
     def _same(self, side: Side, truth: Side, worst: Decimal | None, *, higher: bool) -> bool:
         if worst is not None:

@@ -10,6 +10,8 @@ from marketprism.simulator.events import Message
 
 BINANCE = ("binance_spot", "binance_derivatives")
 OKX = ("okx_spot", "okx_derivatives")
+NOTICED_WITHIN = 60.0
+"""Seconds: what says nothing is given time, since markets are silent, too."""
 
 
 def _counted(exchange: Truthful) -> Callable[[Message], bool]:
@@ -120,6 +122,18 @@ def rejected(chaos: Chaos) -> str | None:
     return f"{exchange.venue} {status} {seconds}"
 
 
+@fault
+def forbidden(chaos: Chaos) -> str | None:
+    """A host will not have us for a while, neither by websocket nor over REST."""
+    exchange, status = chaos.venue(), chaos.chance.choice([401, 403, 451])
+    assert exchange is not None
+    seconds = chaos.seconds(1, 20)
+    exchange.faults.refuse(seconds, status=status)
+    exchange.faults.fail(status, count=chaos.chance.randint(1, 4))
+    exchange.faults.cut()
+    return f"{exchange.venue} {status} {seconds}"
+
+
 # Messages
 
 
@@ -207,6 +221,34 @@ def deaf(chaos: Chaos) -> str | None:
     for ident in list(exchange.connections):
         chaos.net.after(seconds, exchange, ident)
     return f"{exchange.venue} {seconds}"
+
+
+@fault
+def mute(chaos: Chaos) -> str | None:
+    """A connection stands, answers pings, and says nothing any more, whatever was acknowledged."""
+    exchange = chaos.venue()
+    assert exchange is not None
+    if not exchange.connections or chaos.until - trio.current_time() < NOTICED_WITHIN:
+        return None
+    ident = chaos.chance.choice(list(exchange.connections))
+    exchange.faults.mute(1e9, connection=ident)
+    return f"{exchange.venue} {ident}"
+
+
+@fault
+def silenced(chaos: Chaos) -> str | None:
+    """A stream that has numbers is acknowledged, and says nothing for a while."""
+    if (exchange := chaos.venue(*BINANCE, *OKX)) is None:
+        return None
+    counted = _counted(exchange)
+    names = sorted(name for name, told in exchange.told.items() if counted(told[0].message))
+    if not names:
+        return None
+    name, seconds = chaos.chance.choice(names), chaos.seconds(1, 45)
+    exchange.faults.mute(seconds, stream=name)
+    if chaos.chance.random() < 0.5:
+        exchange.faults.cut()
+    return f"{exchange.venue} {name} {seconds}"
 
 
 # REST

@@ -1,7 +1,9 @@
 """Mutants of what sessions and polls do to keep their streams whole."""
 
+import re
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from mutants import mutant
@@ -73,6 +75,19 @@ def a_new_okx_book_always_joins(patch: pytest.MonkeyPatch) -> None:
         settle(book, *rest)
 
     patch.setattr(okx_book.BookStream, "_settle", settled)
+
+
+@mutant("okx_spot", "renumber", "stale", *["withhold"] * 3)
+def the_time_of_a_fetched_okx_book_is_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    """One from before a new numbering has the higher number."""
+    answered = okx_book.BookStream.answered
+
+    def undated(book: okx_book.BookStream, attempt: int, answer: Any, now: Any, turn: Any) -> None:
+        time = b'"ts":"%d"' % (now.wall // 1_000_000)
+        changed = attrs.evolve(answer, body=re.sub(rb'"ts":"\d+"', time, answer.body))
+        answered(book, attempt, changed, now, turn)
+
+    patch.setattr(okx_book.BookStream, "answered", undated)
 
 
 # Trades, indices, polls

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import mishaps  # noqa: F401 (they register themselves)
@@ -26,7 +26,6 @@ from marketprism.feeds import OFFERS
 from marketprism.feeds.venue import Moment
 from marketprism.settings import (
     Api,
-    BackoffConfig,
     ChannelConfig,
     Config,
     OrderbookOptions,
@@ -78,11 +77,14 @@ class Plan:
     rage: float
     """Seconds of faults."""
     depth: int
+    mode: Literal["updates", "snapshot"]
     trade_kind: str
     snapshot_interval: float
     channel: int
     outbox: int
     checksums: bool
+    step: float
+    """Seconds between two moments at which exchanges speak: what is due comes together."""
 
     @classmethod
     def of(cls, seed: int) -> "Plan":
@@ -90,31 +92,26 @@ class Plan:
         chance = random.Random(f"plan {seed}")
         first = VENUES[seed % len(VENUES)]
         others = [venue for venue in VENUES if venue != first]
-        more = chance.choice([0, 0, 1, 1, 2])
+        more = chance.choice([0, 0, 0, 1, 2])
         kinds = sorted(FAULTS)
         tight = chance.random() < 0.25
+        mode: Literal["updates", "snapshot"] = "snapshot" if chance.random() < 0.12 else "updates"
         return cls(
             seed,
             (first, *chance.sample(others, more)),
-            cls._compatible(kinds if chance.random() < 0.5 else chance.sample(kinds, 8), chance),
-            chance.uniform(1.5, 8.0),
-            chance.uniform(60.0, 150.0),
+            tuple(kinds if chance.random() < 0.5 else chance.sample(kinds, 8)),
+            chance.uniform(1.2, 7.0),
+            chance.uniform(60.0, 120.0),
             # Not less: a book known to 50 levels ends up with holes (see the report on R1).
             chance.choice([400, 5000]),
+            mode,
             chance.choice(["raw", "aggregated"]),
-            chance.choice([0.0, 10.0]),
+            chance.choice([0.0, 10.0] if mode == "updates" else [1.0, 10.0]),
             chance.randint(40, 150) if tight else 100_000,
             chance.randint(40, 150) if tight else 500_000,
             chance.random() < 0.7,
+            chance.choice([0.1, 0.25, 0.5]),
         )
-
-    @staticmethod
-    def _compatible(kinds: Sequence[str], chance: random.Random) -> tuple[str, ...]:
-        """A snapshot from before a new numbering has the higher number: after both at once OKX's
-        books cannot be told apart by their numbers.
-        """
-        left_out = chance.choice(["stale", "renumber"])
-        return tuple(kind for kind in kinds if kind != left_out)
 
 
 @attrs.define
@@ -143,17 +140,13 @@ def configured(plan: Plan) -> Config:
             api=Api(f"http://{name}", f"ws://{name}"),
             symbols=SYMBOLS[name],
             trade=TradeOptions("raw" if plan.trade_kind == "raw" else "aggregated"),
-            orderbook=OrderbookOptions("updates", plan.depth, plan.snapshot_interval),
+            orderbook=OrderbookOptions(plan.mode, plan.depth, plan.snapshot_interval),
         )
         for name in plan.venues
     }
-    # The defaults, 60 s of backoff and 30 s of the breaker, leave no room for the 60 s of R1.
-    supervision = attrs.evolve(
-        config.supervision,
-        backoff=BackoffConfig(first=0.5, cap=15.0),
-        breaker=attrs.evolve(config.supervision.breaker, recovery_timeout=10.0),
-        refused_retry=20.0,
-    )
+    # Five minutes between attempts at a host that refuses us leave no room for the 60 s of R1:
+    # that is about hosts which will not have us, not about the weather.
+    supervision = attrs.evolve(config.supervision, refused_retry=20.0)
     stream = attrs.evolve(config.nats.stream, duplicate_window=REMEMBERED)
     return attrs.evolve(
         config,
@@ -178,7 +171,7 @@ async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
     chance = random.Random(plan.seed)
     clock = Clock((EPOCH + chance.randrange(300)) * 1_000_000_000)
     base_ms = clock.base // 1_000_000
-    rates = Rates(chance.uniform(0.5, 3.0), chance.uniform(1.0, 6.0), step=0.1)
+    rates = Rates(chance.uniform(0.5, 3.0), chance.uniform(1.0, 6.0), plan.step)
     exchanges = {
         venue: Truthful(
             venue,
@@ -214,7 +207,8 @@ async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
         collector.stopping.set()
         with trio.move_on_after(10):
             await collector.ended.wait()
-        terms = Terms(calm + LIVE_WITHIN, until, plan.trade_kind, plan.depth)
+        every = plan.snapshot_interval if plan.mode == "snapshot" else None
+        terms = Terms(calm + LIVE_WITHIN, until, plan.trade_kind, plan.depth, every)
         offers = {venue: list(OFFERS[venue]) for venue in plan.venues}
         breaches = [f"a bug: {error}" for error in errors]
         if not collector.ended.is_set() or collector.undelivered:
@@ -253,6 +247,8 @@ def pinned(seed: int) -> Iterator[None]:
     trio_run._r.seed(seed)
     random.seed(seed)
     gc.collect()
+    # What is there before is no garbage: not to be looked through once more for each universe.
+    gc.freeze()
     gc.disable()
     try:
         yield

@@ -37,8 +37,10 @@ TICK_SECONDS = 0.25
 PING_EVERY, PONG_WITHIN = 20.0, 10.0
 """Seconds. trio-websocket has no keep-alive of its own: a half-open connection shows here."""
 WRITES_WAITING = 4096
-BAN_SECONDS = 60.0
-"""How long nobody dials a host that answers 429 or 418 without `Retry-After`."""
+BAN_SECONDS = 30.0
+"""How long nobody dials a host that answers 429 or 418 without `Retry-After`: not so long that a
+single such answer keeps anything from being live again within a minute.
+"""
 
 log = structlog.get_logger()
 

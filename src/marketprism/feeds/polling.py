@@ -1,4 +1,6 @@
-"""One poll: asked at the start, then just after each boundary of its period, for ever."""
+"""One poll: asked at the start, then just after each boundary of its period, for ever; sooner
+where the answer held nothing new.
+"""
 
 import structlog
 import trio
@@ -57,6 +59,7 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
     await trio.sleep(max(0.0, poll.offset - AT_ONCE))
 
     async def attempt(life: Attempt) -> None:
+        vain = 0
         while state.phase is not Phase.PARKED:
             answer = await world.rest.fetch(poll.request)
             now = world.now()
@@ -75,10 +78,14 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
             if isinstance(answer, FetchFailed) and state.phase is not Phase.PARKED:
                 raise failure(poll.request, answer)
             if turn.steps and not turn.records and state.phase is not Phase.PARKED:
-                # A period may be long: what could not be read is asked for again soon.
-                raise Lost(f"{name}: its answer cannot be read")
+                # A period may be long, and no host asks for time where it answers nonsense.
+                raise Lost(f"{name}: its answer cannot be read", retry_after=poll.again)
             late = min(poll.period * JITTER, MOST_JITTER) * world.chance()
-            await trio.sleep(until_boundary(poll, world.now().wall) + late)
+            wait = until_boundary(poll, world.now().wall)
+            vain = 0 if any(not isinstance(each, Gap) for each in turn.records) else vain + 1
+            if vain:
+                wait = min(wait, poll.again * 2.0 ** min(vain - 1, 60))
+            await trio.sleep(wait + late)
 
     def ended(end: Ended) -> None:
         if state.detail is None:

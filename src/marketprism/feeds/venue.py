@@ -299,6 +299,12 @@ class Poll(Protocol):
     @property
     def offset(self) -> float: ...
 
+    @property
+    def again(self) -> float:
+        """Seconds after which it is asked once more when an answer held nothing new, then after
+        twice as many, and so on: our clock may be ahead of the exchange's, or the exchange late.
+        """
+
     def read(
         self, answer: Fetched | FetchFailed, cursors: Mapping[Stream, Cursor], now: Moment
     ) -> Turn:

@@ -5,6 +5,7 @@ in the table is taken apart by its ending. Only a simulator may do that.
 """
 
 from decimal import Decimal
+from functools import lru_cache
 
 import attrs
 
@@ -49,6 +50,7 @@ class Listing:
         return text(units, self.decimals[1])
 
 
+@lru_cache(1 << 16)
 def text(units: int, decimals: int | None = 8) -> str:
     """Units of 1e-8 with so many decimals, `58001.03000000`; with None as few as `58001.03`."""
     if decimals is None:

@@ -85,7 +85,7 @@ class Market:
 
     def first_snapshot(self, symbol: str) -> Snapshot:
         """The book before anything happened."""
-        return self._first[symbol]
+        return attrs.evolve(self._first[symbol], time=self._pits[symbol].began)
 
 
 class _Pit:
@@ -106,7 +106,7 @@ class _Pit:
         self.asks: dict[int, int] = {}
         self._changed: tuple[dict[int, None], dict[int, None]] = ({}, {})
         self._update_id = rng.randrange(10**9, 10**10)
-        self._told_id, self._told_time = self._update_id, 0
+        self._told_id, self._told_time, self.began = self._update_id, 0, 0
         self.renumbered = False
         """Whether the next update begins a new numbering."""
         self._trade_id = rng.randrange(10**8, 10**9)
@@ -125,7 +125,7 @@ class _Pit:
             self._next_batch = now - now % BATCH_MS + BATCH_MS
             self._next_order = now + self._after(self._order_gap)
             self._next_quote = now + self._after(self._quote_gap)
-            self._told_time = now
+            self._told_time = self.began = now
             if self._rules.perpetual:
                 self._sideline.begin(now)
         while (due := self._due()) <= now:

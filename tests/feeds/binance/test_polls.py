@@ -1,6 +1,7 @@
 """What Binance USD-M has over REST only."""
 
 import json
+import math
 from typing import Any
 
 import attrs
@@ -251,4 +252,9 @@ def test_polls_stay_within_what_binance_allows(count: int, interest: int, ratio:
     asked = sorted(poll.offset + n * ratio for poll in light for n in range(4))
     window = max(sum(start <= at < start + 300 for at in asked) for start in asked)
     assert window <= 750
+    # Nor do those that find nothing new, and ask again, ask for more.
+    again = light[0].again
+    assert again >= 20
+    turns = [n * again for n in range(math.ceil(ratio / again))]
+    assert len(light) * len(turns) <= 750 * ratio / 300
     assert "%E5%B8%81" in polls[0].request.url

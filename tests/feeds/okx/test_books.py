@@ -131,15 +131,22 @@ def test_a_keep_alive_at_another_number_is_a_gap() -> None:
     assert true(line, chain)
 
 
+def started_over(length: int = 6, at: int = 2) -> OkxChain:
+    """A chain whose numbers begin anew, far below, with the update `at`."""
+    chain = OkxChain.made(1, length, first=1_000_000)
+    shift = 900_000
+    for number in range(at, length):
+        chain.updates[number]["seqId"] -= shift
+        if number > at:
+            chain.updates[number]["prevSeqId"] -= shift
+        last_id = chain.updates[number]["seqId"]
+        chain.truths[number + 1] = attrs.evolve(chain.truths[number + 1], last_id=last_id)
+    return chain
+
+
 def test_numbers_that_start_over_continue_the_book() -> None:
     """Maintenance: the update follows the last one, and its own number is smaller."""
-    chain = OkxChain.made(1, 6, first=1_000_000)
-    shift = 900_000
-    for number in range(2, 6):
-        chain.updates[number]["seqId"] -= shift
-        if number > 2:
-            chain.updates[number]["prevSeqId"] -= shift
-    chain.truths[-1] = attrs.evolve(chain.truths[-1], last_id=chain.updates[5]["seqId"])
+    chain = started_over()
     line = subscribed(chain)
     line.hear(*(chain.frame(n) for n in range(6)))
     assert true(line, chain)
@@ -385,6 +392,52 @@ def test_smaller_numbers_at_a_later_time_are_a_new_count() -> None:
     assert (gap.first_missing_id, gap.last_missing_id) == (None, None)
     line.hear(anew.frame(3))
     assert true(line, anew)
+
+
+@pytest.mark.parametrize("first", [2, 3])
+def test_a_fetched_snapshot_from_before_numbers_started_over_does_not_join(first: int) -> None:
+    """Its number is higher than all that was heard, its time is earlier: it is fetched again."""
+    chain = started_over(8)
+    line = OkxLine()
+    line.hear(*(chain.frame(n) for n in range(first, 5)))
+    line.wait(6)
+    line.answer(chain.body(1))
+    assert line.session.streams[BOOK].phase is Phase.ACKNOWLEDGED
+    assert line.consumer.books == {}
+    line.wait(1)
+    line.answer(chain.body(4))
+    line.hear(*(chain.frame(n) for n in range(5, 8)))
+    assert true(line, chain)
+    assert line.consumer.gaps == []
+
+
+def test_a_fetched_snapshot_that_ends_where_numbers_started_over_is_continued() -> None:
+    """What follows it has smaller numbers all the same."""
+    chain = started_over(8)
+    line = OkxLine()
+    line.hear(*(chain.frame(n) for n in range(2, 5)))
+    line.wait(6)
+    line.answer(chain.body(2))
+    line.hear(*(chain.frame(n) for n in range(5, 8)))
+    assert true(line, chain)
+    assert line.consumer.gaps == []
+
+
+def test_a_snapshot_from_before_numbers_started_over_is_not_published_after_it() -> None:
+    """A server that lags may have the higher number; the book is renewed when it cannot go on."""
+    chain = started_over(8)
+    line = subscribed(chain)
+    line.hear(*(chain.frame(n) for n in range(5)))
+    line.cut()
+    line.snapshots = lambda _: chain.snapshot(1)
+    line.connect()
+    assert line.session.streams[BOOK].phase is Phase.ACKNOWLEDGED
+    line.snapshots = lambda _: chain.snapshot(6)
+    line.hear(chain.frame(5))
+    line.wait(0.25)
+    line.hear(chain.frame(6), chain.frame(7))
+    assert true(line, chain)
+    assert only_gap(line).last_missing_id == chain.truths[6].last_id
 
 
 @settings(max_examples=300, deadline=None)

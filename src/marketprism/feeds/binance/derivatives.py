@@ -49,6 +49,8 @@ RATIO_REQUESTS: Final = 1000
 """What Binance allows an address under `/futures/data` in five minutes, apart from all weight."""
 RATIO_DELAY: Final = 15.0
 """Seconds from the end of a row's five minutes to the first request for it."""
+RATIO_AGAIN: Final = 20.0
+"""Seconds until a row that was not there yet is asked for again, at least."""
 
 
 class BinanceDerivatives:
@@ -150,7 +152,8 @@ class BinanceDerivatives:
         symbols at 2400 × 0.75 × 0.4 = 720 a minute come round every 42 s. Ratios: each row of
         five minutes soon after it is complete, at `rest_share` of 1000 requests in five minutes;
         what takes more (two ratios of 500 symbols are 1000) comes round every second row, and
-        each answer holds the rows between.
+        each answer holds the rows between. A row that is late is asked for again as far as those
+        requests allow.
         """
         limits, polls = self.manners, list[Poll]()
         open_interest = [want for want in wants if want.data_type is DataType.OPEN_INTEREST]
@@ -169,7 +172,9 @@ class BinanceDerivatives:
         for number, want in enumerate(ratios):
             period = float(ROW_SECONDS * rounds)
             offset = (RATIO_DELAY + number * apart) % period
-            polls.append(RatioPoll(want, self._base_url, period, offset, self._connection(want)))
+            again = max(RATIO_AGAIN, period / max(1, period // (len(ratios) * apart)))
+            place = (self._base_url, period, offset, self._connection(want), again)
+            polls.append(RatioPoll(want, *place))
         return polls
 
     def _connection(self, want: Want) -> str:

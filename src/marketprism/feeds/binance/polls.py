@@ -52,6 +52,11 @@ class OpenInterestPoll:
     connection: str
 
     @property
+    def again(self) -> float:
+        """It comes round often enough."""
+        return self.period
+
+    @property
     def request(self) -> Fetch:
         symbol = quote(self.want.instrument.native_id, safe="")
         return Fetch(f"{self.base_url}/fapi/v1/openInterest?symbol={symbol}", weight=1)
@@ -94,6 +99,7 @@ class RatioPoll:
     period: float
     offset: float
     connection: str
+    again: float = float(ROW_SECONDS)
     caught_up: bool = False
     """Nothing can have been missed since the last answer: a few rows are enough."""
 

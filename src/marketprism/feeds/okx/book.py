@@ -7,6 +7,7 @@ were heard where `prevSeqId <= seqId(snapshot) < seqId`.
 
 `seqId`s grow without counting, so a gap's bounds say where, never how many. They also may start
 over (maintenance): the update that says so follows the last one, and all goes on from its number.
+Of two books from before and after it the times alone say which is the later one.
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ SECOND: Final = 1_000_000_000
 SNAPSHOT_WITHIN: Final = 5 * SECOND
 """From a subscription's acknowledgement; later, the snapshot is fetched over REST."""
 BOOKS_WEIGHT: Final = 1
-FIRST_RETRY, LONGEST_RETRY = SECOND // 2, 60 * SECOND
+FIRST_RETRY, LONGEST_RETRY = SECOND // 2, 30 * SECOND
 STEADY_AFTER: Final = 60 * SECOND
 """In step for so long, the next loss is a new one, not a retry that failed."""
 CLOCKS_APART: Final = 5 * SECOND
@@ -213,11 +214,11 @@ class BookStream:
             # Silence proves nothing of what came before the subscription stood.
             self._later(now, "its snapshot was asked for before the subscription stood")
             return
-        if not self.backlog.reaches(snapshot.seqId):
+        if not self.backlog.reaches(snapshot.seqId, event_time):
             self._later(now, "its snapshot is older than the stream")
             return
         book = OrderBook(snapshot.bids, snapshot.asks, snapshot.seqId, event_time)
-        beyond = [update for update in heard if update.sequence > snapshot.seqId]
+        beyond = self.backlog.beyond(snapshot.seqId)
         for update in beyond:
             book.apply(update.native.bids, update.native.asks, update.sequence, update.event_time)
         self.book = book
@@ -236,15 +237,14 @@ class BookStream:
         if tail is not None and (tail[-1].sequence if tail else known) != book.last_id:
             # A fetched book may be ahead of what was heard: what lies between was never told.
             tail = None
-        # A server may lag behind the one that was heard last; one whose clock is further on counts
-        # anew.
+        # A server may lag behind the one that was heard last: its time says so, since numbers may
+        # have started over between the two.
         self.behind = (
             known is not None
             and tail is None
-            and book.last_id < known
             and book.event_time is not None
             and cursor.event_time is not None
-            and book.event_time <= cursor.event_time
+            and (book.event_time, book.last_id) < (cursor.event_time, known)
         )
         if self.behind:
             state.phase, state.detail = Phase.ACKNOWLEDGED, "catching up with what was published"

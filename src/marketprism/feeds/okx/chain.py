@@ -58,10 +58,26 @@ class Backlog:
         updates.append(heard)
         return True
 
-    def reaches(self, sequence: int) -> bool:
-        """Whether nothing is missing between a snapshot at `sequence` and these."""
+    def reaches(self, sequence: int, event_time: int) -> bool:
+        """Whether nothing is missing between a snapshot and these.
+
+        Before numbers start over they are higher than after it: a snapshot that by its number holds
+        what was heard, and by its time cannot, is from before.
+        """
         first = self.updates[0] if self.updates else None
-        return first is None or sequence >= min(first.previous, first.sequence)
+        if (
+            first is None
+            or first.previous == sequence
+            or first.previous < sequence < first.sequence
+        ):
+            return True
+        return sequence >= first.sequence and event_time >= first.event_time
+
+    def beyond(self, sequence: int) -> Sequence[Heard]:
+        """Those that a snapshot at `sequence` does not hold."""
+        after = continued(self.updates, sequence)
+        newer = [update for update in self.updates if update.sequence > sequence]
+        return newer if after is None else after
 
 
 def continued(updates: Sequence[Heard], known: int | None) -> Sequence[Heard] | None:

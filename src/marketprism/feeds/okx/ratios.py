@@ -46,6 +46,8 @@ FIRST_OFFSET: Final = 5.0
 """Seconds from a row's time to its first request."""
 APART: Final = 0.5
 """Seconds between two polls: on the average four in the two seconds in which OKX allows five."""
+AGAIN: Final = 20.0
+"""Seconds until a row that was not there yet is asked for again, at least."""
 SPREAD: Final = 560
 """So many polls have offsets of their own within a period; the next share them again."""
 SAMPLE_BYTES: Final = 200
@@ -73,6 +75,7 @@ class RatioPoll:
     request: Fetch
     offset: float
     connection: str
+    again: float
     period: float = PERIOD_SECONDS
 
     def read(
@@ -129,6 +132,7 @@ class RatioPoll:
 def ratio_polls(base_url: str, venue: str, wants: Sequence[Want]) -> list[RatioPoll]:
     """A poll for each ratio that is wanted, spread over the period."""
     chosen = [want for want in wants if want.data_type in PATHS]
+    rounds = max(1, PERIOD_SECONDS // (APART * max(1, len(chosen))))
     return [
         RatioPoll(
             want,
@@ -140,6 +144,7 @@ def ratio_polls(base_url: str, venue: str, wants: Sequence[Want]) -> list[RatioP
             ),
             FIRST_OFFSET + number % SPREAD * APART,
             f"{venue}/{want.data_type}",
+            max(AGAIN, PERIOD_SECONDS / rounds),
         )
         for number, want in enumerate(chosen)
     ]
