@@ -76,6 +76,7 @@ class Plan:
     rage: float
     """Seconds of faults."""
     depth: int
+    audit_interval: float
     trade_kind: str
     snapshot_interval: float
     channel: int
@@ -91,20 +92,25 @@ class Plan:
         more = chance.choice([0, 0, 1, 1, 2])
         kinds = sorted(FAULTS)
         tight = chance.random() < 0.25
-        return cls(
+        # Of their own, so that what a seed stood for before stays.
+        extra = random.Random(f"books {seed}")
+        shallow = extra.choice([50, 100, None, None])
+        audit_interval = extra.choice([0.0, 2.0, 15.0])
+        plan = cls(
             seed,
             (first, *chance.sample(others, more)),
             cls._compatible(kinds if chance.random() < 0.5 else chance.sample(kinds, 8), chance),
             chance.uniform(1.5, 8.0),
             chance.uniform(60.0, 150.0),
-            # Not less: a book known to 50 levels ends up with holes (see the report on R1).
             chance.choice([400, 5000]),
+            audit_interval,
             chance.choice(["raw", "aggregated"]),
             chance.choice([0.0, 10.0]),
             chance.randint(40, 150) if tight else 100_000,
             chance.randint(40, 150) if tight else 500_000,
             chance.random() < 0.7,
         )
+        return plan if shallow is None else attrs.evolve(plan, depth=shallow)
 
     @staticmethod
     def _compatible(kinds: Sequence[str], chance: random.Random) -> tuple[str, ...]:
@@ -141,7 +147,9 @@ def configured(plan: Plan) -> Config:
             api=Api(f"http://{name}", f"ws://{name}"),
             symbols=SYMBOLS[name],
             trade=TradeOptions("raw" if plan.trade_kind == "raw" else "aggregated"),
-            orderbook=OrderbookOptions("updates", plan.depth, plan.snapshot_interval),
+            orderbook=OrderbookOptions(
+                "updates", plan.depth, plan.snapshot_interval, plan.audit_interval
+            ),
         )
         for name in plan.venues
     }
