@@ -49,6 +49,14 @@ def board() -> Board:
     board.connections["okx_spot/0"] = ConnectionRow(
         "okx_spot/0", "okx_spot", "okx", "spot", "wss://host"
     )
+    for symbol, audits in (("BTC-USDT", {"agreed": 3}), ("ETH-USDT", {"agreed": 1, "diverged": 1})):
+        instrument = Instrument("binance", "spot", symbol, symbol)
+        row = StreamRow("binance_spot", instrument, DataType.ORDERBOOK, "binance_spot/0")
+        for times in (audits, audits):
+            session = StreamState(instrument, DataType.ORDERBOOK, Cursor(), Phase.LIVE)
+            session.audits.update(times)
+            row.attach(session)
+        board.streams["binance_spot", (DataType.ORDERBOOK, symbol)] = row
     for symbol, last in (("BTC-USDT", 1_098 * SECOND), ('ODD"\\\n-USDT', None)):
         instrument = Instrument("binance", "spot", symbol, symbol)
         row = StreamRow("binance_spot", instrument, DataType.TRADE, "binance_spot/0")
@@ -109,6 +117,8 @@ def test_the_board_is_told() -> None:
     assert value("marketprism_websocket_reconnects_total", SPOT) == 3
     assert value("marketprism_resyncs_total", TRADES) == 4
     assert value("marketprism_duplicate_records_total", TRADES) == 2
+    assert value("marketprism_book_audits_total", {**SPOT, "outcome": "agreed"}) == 8
+    assert value("marketprism_book_audits_total", {**SPOT, "outcome": "diverged"}) == 2
     assert value("marketprism_streams", {**TRADES, "state": "live"}) == 2
     kind = {"kind": "http: LocalProtocolError"}
     assert value("marketprism_survived_faults_total", kind) == 4

@@ -121,12 +121,15 @@ class Metrics(Pages):
         states: Counter[tuple[str, ...]] = Counter()
         resyncs: Counter[tuple[str, ...]] = Counter()
         duplicates: Counter[tuple[str, ...]] = Counter()
+        audits: Counter[tuple[str, ...]] = Counter()
         for row in self._board.stream_rows():
             instrument = row.instrument
             origin = (instrument.exchange, instrument.market_type, str(row.data_type))
             states[*origin, row.state] += 1
             resyncs[origin] += row.resyncs
             duplicates[origin] += row.duplicates
+            for outcome, times in row.audits.items():
+                audits[*origin[:2], outcome] += times
             silent = age(row.last_seen or self._board.started, now) or 0.0
             # Two instruments may bear one symbol; the same labels must not come twice.
             series = (*origin, instrument.symbol)
@@ -144,6 +147,12 @@ class Metrics(Pages):
             "Records that an exchange told again, dropped here.",
             ORIGIN,
             duplicates,
+        )
+        yield _counter(
+            "book_audits",
+            "Comparisons of books with fresh snapshots, by what came of them.",
+            (*MARKET, "outcome"),
+            audits,
         )
 
     def _latencies(self) -> Iterator[Metric]:

@@ -188,6 +188,7 @@ def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
         "duplicates": row.duplicates,
         "gaps": row.gaps,
         "resyncs": row.resyncs,
+        "audits": row.audits,
         "alarm": row.alarm,
         "open_gap": gap and {"since": time_text(gap.started_at), "reason": gap.reason},
     }

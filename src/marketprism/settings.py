@@ -66,6 +66,11 @@ class OrderbookOptions:
     """Levels a side in a snapshot, at most."""
     snapshot_interval: DurationOrNever = 10.0
     """Time between two snapshots of a book. 0: only after a (re)synchronisation."""
+    audit_interval: DurationOrNever = 1800.0
+    """Time between two comparisons of a book with a fresh snapshot, at least: they wait for room
+    in the REST budget. 0: never, but for a Binance book that is fetched again because the market
+    has left what was known of it.
+    """
 
     def __attrs_post_init__(self) -> None:
         if self.mode == "snapshot" and not self.snapshot_interval:

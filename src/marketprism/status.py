@@ -54,6 +54,7 @@ class StreamRow:
     duplicates_before: int = 0
     gaps_before: int = 0
     resyncs_before: int = 0
+    audits_before: Counter[str] = attrs.field(factory=Counter)
     freshness: "Freshness | None" = None
     """Who judges its silences; None for what is polled."""
     quiet_limit: float | None = None
@@ -73,6 +74,7 @@ class StreamRow:
         self.duplicates_before += state.duplicates
         self.gaps_before += state.gaps
         self.resyncs_before += state.resyncs
+        self.audits_before.update(state.audits)
         self.last_record = state.last_record or self.last_record
         self.live = None
 
@@ -107,6 +109,11 @@ class StreamRow:
     @property
     def resyncs(self) -> int:
         return self.resyncs_before + (self.live.resyncs if self.live else 0)
+
+    @property
+    def audits(self) -> Counter[str]:
+        """A book's comparisons with fresh snapshots, by what came of them."""
+        return self.audits_before + (self.live.audits if self.live else Counter())
 
     @property
     def last_seen(self) -> int | None:

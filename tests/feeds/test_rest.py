@@ -162,6 +162,21 @@ async def test_a_resynchronisation_overtakes_the_polls_that_wait() -> None:
         assert world.board.hosts[peer.name].waiting == 0
 
 
+async def test_an_audit_leaves_half_of_the_budget_to_others() -> None:
+    """What it spends is gone: a resynchronisation after it must not wait for it."""
+    async with a_world() as world, host() as peer:
+        world.rest.allow(peer.url(), 100, 60.0)
+        audit = Fetch(peer.url("/audit"), weight=30, priority=Priority.AUDIT)
+        assert isinstance(await world.rest.fetch(audit), Fetched)
+        with trio.move_on_after(0.2) as second:
+            await world.rest.fetch(audit)
+        assert second.cancelled_caught
+        resync = Fetch(peer.url("/resync"), weight=70, priority=Priority.RESYNC)
+        with trio.fail_after(PATIENCE):
+            assert isinstance(await world.rest.fetch(resync), Fetched)
+        assert peer.asked == ["/audit", "/resync"]
+
+
 async def test_who_is_cancelled_while_waiting_leaves_no_ticket_behind() -> None:
     """Those behind move up; what it did not spend is theirs."""
     async with a_world() as world, host() as peer:

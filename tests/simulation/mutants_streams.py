@@ -8,8 +8,9 @@ import pytest
 import trio
 from mutants import mutant
 
+from marketprism import orderbook
 from marketprism.errors import Transient
-from marketprism.feeds import continuity, polling
+from marketprism.feeds import comparison, continuity, polling
 from marketprism.feeds.binance import book as binance_book
 from marketprism.feeds.binance import derivatives, spot
 from marketprism.feeds.deribit import series
@@ -88,6 +89,24 @@ def the_time_of_a_fetched_okx_book_is_not_looked_at(patch: pytest.MonkeyPatch) -
         answered(book, attempt, changed, now, turn)
 
     patch.setattr(okx_book.BookStream, "answered", undated)
+
+
+@mutant("binance_spot")
+def what_lies_beyond_a_snapshot_is_shown(patch: pytest.MonkeyPatch) -> None:
+    """Where a book was cut is forgotten."""
+    patch.setattr(orderbook, "_worst", lambda *_, **__: None)
+
+
+@mutant("binance_derivatives")
+def an_audit_compares_a_snapshot_as_it_came(patch: pytest.MonkeyPatch) -> None:
+    """It is not led to where the book is."""
+    lead = comparison.Trail.lead
+
+    def led(trail: comparison.Trail, *rest: Any) -> comparison.Verdict | None:
+        trail.changes.clear()
+        return lead(trail, *rest)
+
+    patch.setattr(comparison.Trail, "lead", led)
 
 
 # Trades, indices, polls

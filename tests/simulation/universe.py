@@ -78,6 +78,7 @@ class Plan:
     """Seconds of faults."""
     depth: int
     mode: Literal["updates", "snapshot"]
+    audit_interval: float
     trade_kind: str
     snapshot_interval: float
     channel: int
@@ -96,15 +97,19 @@ class Plan:
         kinds = sorted(FAULTS)
         tight = chance.random() < 0.25
         mode: Literal["updates", "snapshot"] = "snapshot" if chance.random() < 0.12 else "updates"
-        return cls(
+        # Of their own, so that what a seed stood for before stays.
+        extra = random.Random(f"books {seed}")
+        shallow = extra.choice([50, 100, None, None])
+        audit_interval = extra.choice([0.0, 2.0, 15.0])
+        plan = cls(
             seed,
             (first, *chance.sample(others, more)),
             tuple(kinds if chance.random() < 0.5 else chance.sample(kinds, 8)),
             chance.uniform(1.2, 7.0),
             chance.uniform(60.0, 120.0),
-            # Not less: a book known to 50 levels ends up with holes (see the report on R1).
             chance.choice([400, 5000]),
             mode,
+            audit_interval,
             chance.choice(["raw", "aggregated"]),
             chance.choice([0.0, 10.0] if mode == "updates" else [1.0, 10.0]),
             chance.randint(40, 150) if tight else 100_000,
@@ -112,6 +117,7 @@ class Plan:
             chance.random() < 0.7,
             chance.choice([0.1, 0.25, 0.5]),
         )
+        return plan if shallow is None else attrs.evolve(plan, depth=shallow)
 
 
 @attrs.define
@@ -140,7 +146,9 @@ def configured(plan: Plan) -> Config:
             api=Api(f"http://{name}", f"ws://{name}"),
             symbols=SYMBOLS[name],
             trade=TradeOptions("raw" if plan.trade_kind == "raw" else "aggregated"),
-            orderbook=OrderbookOptions(plan.mode, plan.depth, plan.snapshot_interval),
+            orderbook=OrderbookOptions(
+                plan.mode, plan.depth, plan.snapshot_interval, plan.audit_interval
+            ),
         )
         for name in plan.venues
     }

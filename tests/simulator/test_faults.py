@@ -235,6 +235,30 @@ async def test_skips_and_duplicates_touch_only_what_they_name(
     assert [each for each in heard if each["e"] == "aggTrade"] == aggregates
 
 
+async def test_a_corruption_is_of_one_level_and_of_the_wire_alone(
+    serving: Serving, connect: Connect, receive: Receive
+) -> None:
+    """Ids chain as before, and the exchange's own book knows nothing of it."""
+    exchange = player(CAPTURE, speed=math.inf, start_delay=0)
+    address = await serving(exchange)
+    exchange.faults.corrupt(2, symbol="BTCUSDT")
+    expected = recorded("btcusdt@depth@100ms")
+    async with connect(address.ws_url + BOOK) as websocket:
+        heard = [await receive(websocket) for _ in expected]
+    for number, (one, other) in enumerate(zip(heard, expected, strict=True)):
+        assert [one["U"], one["u"]] == [other["U"], other["u"]]
+        levels = [{tuple(level) for level in each["b"] + each["a"]} for each in (one, other)]
+        differing = {price for price, _ in levels[0] ^ levels[1]}
+        assert len(differing) == (number < 2)
+    path = "/api/v3/depth?symbol=BTCUSDT&limit=1000"
+    whole = await serving(player(CAPTURE, speed=math.inf, start_delay=0))
+    async with connect(whole.ws_url + BOOK) as websocket, httpx.AsyncClient() as client:
+        for _ in expected:
+            await receive(websocket)
+        answers = [await client.get(each.base_url + path) for each in (address, whole)]
+    assert answers[0].json() == answers[1].json()
+
+
 def is_not_json(message: str | bytes) -> bool:
     """Whether a message cannot be decoded."""
     try:

@@ -18,6 +18,7 @@ from marketprism.feeds.freshness import SECOND, Freshness
 from marketprism.feeds.freshness import Step as Answer
 from marketprism.feeds.venue import (
     Close,
+    Diverged,
     Fetch,
     Moment,
     Park,
@@ -214,6 +215,10 @@ class Connection:
             case Park(stream=(data_type, native_id), reason=reason):
                 self._log.warning(
                     "stream.parked", data_type=str(data_type), instrument=native_id, reason=reason
+                )
+            case Diverged(stream=(_, native_id), levels=levels, sample=sample):
+                self._log.warning(
+                    "book.diverged", instrument=native_id, levels=levels, sample=sample
                 )
             case Close(error=error):
                 raise error

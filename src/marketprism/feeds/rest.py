@@ -18,7 +18,7 @@ from marketprism.feeds.budget import SECOND, Budget
 from marketprism.feeds.dialing import FOREIGN, connect, words
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
-from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Moment, Send
+from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Moment, Priority, Send
 from marketprism.status import HostRow
 
 ANSWER_WITHIN = 10.0
@@ -50,12 +50,14 @@ class _Gate:
 
     async def enter(self, weight: int, priority: int, now: Callable[[], Moment]) -> None:
         ticket = (priority, next(self.tickets))
+        # What is spent is gone: half of it stays with those who cannot wait.
+        spared = self.budget.limit // 2 if priority >= Priority.AUDIT else 0
         heapq.heappush(self.waiting, ticket)
         self.row.waiting = len(self.waiting)
         try:
             while True:
                 first = self.waiting[0] == ticket
-                wait = self.budget.wait(weight, now().monotonic) if first else None
+                wait = self.budget.wait(weight + spared, now().monotonic) if first else None
                 if wait == 0:
                     self.budget.spend(weight, now().monotonic)
                     self.row.used_weight = self.budget.used

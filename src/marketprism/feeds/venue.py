@@ -5,6 +5,7 @@ A shard opens a **session**: what that connection remembers. Frames go in, a `Tu
 that follows for a single stream is returned, only what the world must do is asked for in steps.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import IntEnum, StrEnum
 from typing import NamedTuple, Protocol
@@ -35,7 +36,9 @@ class OpenGap:
 
     reason: GapReason
     started_at: int
-    """Wall nanoseconds: when the last record before it was read."""
+    """Wall nanoseconds: when the last record before it was read; for a book that was found to be
+    wrong, when it was last known to be right.
+    """
 
 
 @attrs.define
@@ -57,14 +60,15 @@ class Cursor:
     counts: str | None = None
     """What kind of trade `last_id` is of, where another process may have had another."""
 
-    def lose(self, reason: GapReason) -> None:
+    def lose(self, reason: GapReason, since: int | None = None) -> None:
         """Open a gap, unless nothing was seen yet or one stands open: a loss within a loss is
-        the same loss.
+        the same loss. `since`: from when on, where that is longer ago than the last record.
         """
         if self.received is None or self.gap is not None:
             return
         millisecond = 1_000_000
-        started = max(self.received, (self.gap_started // millisecond + 1) * millisecond)
+        began = self.received if since is None else min(since, self.received)
+        started = max(began, (self.gap_started // millisecond + 1) * millisecond)
         self.gap = OpenGap(reason, started)
         self.gap_started = started
 
@@ -129,6 +133,8 @@ class StreamState:
     duplicates: int = 0
     gaps: int = 0
     resyncs: int = 0
+    audits: Counter[str] = attrs.field(factory=Counter)
+    """Of a book: its comparisons with a fresh snapshot, by what came of them."""
 
 
 class Priority(IntEnum):
@@ -190,7 +196,17 @@ class Close:
     error: Transient
 
 
-Step = Send | Fetch | Park | Reject | Close
+@attrs.frozen
+class Diverged:
+    """A book was found not to be the exchange's, and is healed; to be logged."""
+
+    stream: Stream
+    levels: int
+    """How many differed."""
+    sample: str
+
+
+Step = Send | Fetch | Park | Reject | Close | Diverged
 
 
 @attrs.define

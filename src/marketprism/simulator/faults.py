@@ -12,6 +12,7 @@ from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar
 import trio
 
 from .connection import Connection
+from .corruption import corrupted, corruptible
 from .events import Message
 from .occasions import Due, claim
 from .skin import Answer, Skin
@@ -71,6 +72,7 @@ class Faults:
         self._skips: list[Due] = []
         self._duplicates: list[Due] = []
         self._misprints: list[Due] = []
+        self._corruptions: list[Due] = []
         self._late: list[Due] = []
         self._stale: list[Due] = []
         self._failing: list[Due] = []
@@ -169,6 +171,13 @@ class Faults:
         self._misprints.append(Due(count, symbol, "orderbook"))
 
     @_fault
+    def corrupt(self, count: int = 1, symbol: str | None = None) -> None:
+        """Send the next book updates of a symbol with one level wrong, on the wire alone: their
+        ids chain. Where books carry checksums, those give it away.
+        """
+        self._corruptions.append(Due(count, symbol, "orderbook"))
+
+    @_fault
     def renumber(self, symbol: str) -> None:
         """Begin the ids of a market's book anew, as after maintenance, with its next update."""
         self._target.source.renumber(symbol)
@@ -253,6 +262,8 @@ class Faults:
 
     def printed(self, message: Message) -> Message:
         """A message as it is sent: some are misprinted."""
+        if corruptible(message) and claim(self._corruptions, lambda due: due.picks(message)):
+            return corrupted(message)
         if claim(self._misprints, lambda due: due.picks(message)):
             return self._target.skin.misprinted(message)
         return message

@@ -17,6 +17,7 @@ import attrs
 import msgspec
 
 from marketprism.feeds import decimals
+from marketprism.feeds.audit import Auditor
 from marketprism.feeds.binance.market import Rule, Source
 from marketprism.feeds.binance.messages import (
     DepthSnapshot,
@@ -24,6 +25,7 @@ from marketprism.feeds.binance.messages import (
     read_failure,
     read_snapshot,
 )
+from marketprism.feeds.comparison import Change, Verdict
 from marketprism.feeds.venue import (
     Fetch,
     Fetched,
@@ -38,7 +40,7 @@ from marketprism.feeds.venue import (
     Turn,
 )
 from marketprism.orderbook import OrderBook
-from marketprism.records import OrderBookRecord
+from marketprism.records import Level, OrderBookRecord
 from marketprism.settings import OrderbookOptions
 
 SECOND = 1_000_000_000
@@ -64,6 +66,15 @@ class _Heard(NamedTuple):
     wall: int
 
 
+def _read(body: bytes) -> DepthSnapshot | Reject:
+    try:
+        snapshot = read_snapshot(body)
+        decimals.pairs(snapshot.bids, snapshot.asks)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        return Reject("unreadable snapshot", str(error), body[:200])
+    return snapshot
+
+
 def _event_time(update: DepthUpdate) -> int:
     return (update.E if update.T is None else update.T) * 1_000_000
 
@@ -82,6 +93,7 @@ class BookStream:
     """Its rule for the update before."""
     countable: bool
     """The market numbers every change, so that two ids say how many lie between."""
+    auditor: Auditor = attrs.field(init=False)
     book: OrderBook | None = None
     """None while out of step."""
     chained: bool = False
@@ -96,6 +108,15 @@ class BookStream:
     """Monotonic: when the exchange confirmed the subscription."""
     snapshot_due: int | None = None
     snapshot_id: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        source, interval = self.source, self.options.audit_interval
+        self.auditor = Auditor(self.state, source.url, source.weight, interval, window=None)
+
+    @property
+    def in_step(self) -> bool:
+        """There is a book, and it is published."""
+        return self.book is not None
 
     def open(self, subscribe: Send, settle: float) -> Fetch:
         """Steps 1 to 3 for a new subscription: said when the budget grants its snapshot."""
@@ -121,6 +142,7 @@ class BookStream:
     def restart(self) -> None:
         """Out of step: forget the book and whatever is under way."""
         self.book = None
+        self.auditor.interrupt()
         self.buffer = []
         self.attempt += 1
         self.failures = self.behind = 0
@@ -138,17 +160,28 @@ class BookStream:
         if isinstance(answer, FetchFailed):
             self._failed(answer, now, turn)
             return
-        try:
-            snapshot = read_snapshot(answer.body)
-            decimals.pairs(snapshot.bids, snapshot.asks)
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
-            turn.steps.append(Reject("unreadable snapshot", str(error), answer.body[:200]))
-            self._later(now, f"its snapshot cannot be read: {error}")
-            return
-        if (why := self._too_old(snapshot, answer)) is not None:
+        snapshot = _read(answer.body)
+        if isinstance(snapshot, Reject):
+            turn.steps.append(snapshot)
+            self._later(now, f"its snapshot cannot be read: {snapshot.detail}")
+        elif (why := self._too_old(snapshot, answer)) is not None:
             self._later(now, why)
         else:
             self._join(snapshot, now, turn)
+
+    def audited(self, attempt: int, answer: Fetched | FetchFailed, now: Moment, turn: Turn) -> None:
+        """A fresh snapshot to compare the book with, or why there is none."""
+        self.auditor.waiting -= 1
+        if isinstance(answer, FetchFailed):
+            self.auditor.failed(attempt, answer, now)
+            return
+        snapshot = _read(answer.body)
+        if isinstance(snapshot, Reject):
+            turn.steps.append(snapshot)
+            self.auditor.failed(attempt, None, now)
+        elif self.book is not None:
+            verdict = self.auditor.answered(attempt, self._made(snapshot), self.book, now)
+            self._conclude(verdict, now, turn)
 
     def tick(self, now: Moment, turn: Turn) -> None:
         """Ask again when it is time, and publish a snapshot when one is due."""
@@ -161,18 +194,26 @@ class BookStream:
             and self.snapshot_due is not None
             and now.monotonic >= self.snapshot_due
         ):
-            self.snapshot_due = now.monotonic + round(self.options.snapshot_interval * SECOND)
-            if self.book.last_id != self.snapshot_id:
+            interval, news = self.options.snapshot_interval, self.book.last_id != self.snapshot_id
+            if interval or news:
+                self.snapshot_due = now.monotonic + round(interval * SECOND) if interval else None
+            if news:
                 self.restate(0, now, turn)
 
     def restate(self, heals: int, now: Moment, turn: Turn) -> None:
-        """Publish the book as it is now; nothing while out of step, nor what is published."""
+        """Publish the book as it is now; nothing while out of step, nor what is published, nor
+        where the market has left what is known of it.
+        """
         if (book := self.book) is None:
             return
         if not heals and book.last_id == self.state.cursor.snapshot_id:
             self._accepted(book.last_id, book.event_time, now.wall, now)
             return
         bids, asks = book.top(self.options.depth)
+        if self._thin(bids, book.bids_end) or self._thin(asks, book.asks_end):
+            self.auditor.hurry(now, exhausted=book.exhausted)
+            if book.exhausted:
+                return
         turn.records.append(
             OrderBookRecord(
                 self.state.instrument,
@@ -191,6 +232,12 @@ class BookStream:
             self.state.cursor.snapshot_id = book.last_id
         self.state.records += 1
         self._accepted(book.last_id, book.event_time, now.wall, now)
+
+    def _thin(self, shown: Sequence[Level], end: str | None) -> bool:
+        """Whether fewer levels are known than should be shown, and than half of what was asked
+        for.
+        """
+        return end is not None and len(shown) < min(self.options.depth, self.source.limit // 2)
 
     def _ask(self, priority: Priority, before: Send | None = None, settle: float = 0.0) -> Fetch:
         self.attempt += 1
@@ -277,19 +324,18 @@ class BookStream:
 
     def _join(self, snapshot: DepthSnapshot, now: Moment, turn: Turn) -> None:
         cursor, state = self.state.cursor, self.state
-        known, event_time = cursor.last_id, snapshot.T
+        known = cursor.last_id
         within, beyond = self._split(snapshot.lastUpdateId)
-        self.book = book = OrderBook(
-            snapshot.bids,
-            snapshot.asks,
-            snapshot.lastUpdateId,
-            None if event_time is None else event_time * 1_000_000,
-        )
+        self.book = book = self._made(snapshot)
         self.chained = False
         if beyond and snapshot.lastUpdateId >= beyond[0].update.U:
             # The snapshot lies inside this update: what is published ends where the update does.
             self._take(beyond[0].update)
             within.append(beyond.pop(0))
+        if book.exhausted:
+            self.book = None
+            self._later(now, "the market has left its snapshot")
+            return
         heals = 0
         if known is not None and self._unbroken(known, snapshot.lastUpdateId):
             # Nothing is missing after all: what the snapshot holds is published as it came.
@@ -314,6 +360,8 @@ class BookStream:
         self.buffer = []
         self.failures = self.behind = 0
         state.phase, state.detail = Phase.LIVE, None
+        since = beyond[0].wall if beyond else now.wall
+        self.auditor.proved(snapshot.lastUpdateId, since, now)
         self.restate(heals, now, turn)
         interval = self.options.snapshot_interval
         self.snapshot_due = now.monotonic + round(interval * SECOND) if interval else None
@@ -333,6 +381,27 @@ class BookStream:
         """Step 7."""
         self._take(heard.update)
         self._publish(heard, now, turn)
+        if self.auditor.trail is not None and self.book is not None:
+            update = heard.update
+            change = Change(update.u, update.b, update.a, _event_time(update), now)
+            self._conclude(self.auditor.took(change, self.book), now, turn)
+
+    def _made(self, snapshot: DepthSnapshot) -> OrderBook:
+        event_time = None if snapshot.T is None else snapshot.T * 1_000_000
+        last_id, limit = snapshot.lastUpdateId, self.source.limit
+        return OrderBook(snapshot.bids, snapshot.asks, last_id, event_time, limit)
+
+    def _conclude(self, verdict: Verdict | None, now: Moment, turn: Turn) -> None:
+        """The fresh book is the book from now on: it reaches as far as a snapshot can."""
+        if verdict is None:
+            return
+        self.book = verdict.fresh
+        thin = self.auditor.hurried
+        heals = self.auditor.conclude(verdict, self.connection, now, turn)
+        if heals:
+            self.restate(heals, now, turn)
+        elif thin:
+            self.snapshot_due = now.monotonic
 
     def _take(self, update: DepthUpdate) -> None:
         assert self.book is not None

@@ -33,6 +33,8 @@ class Source(NamedTuple):
 
     url: str
     weight: int
+    limit: int
+    """Levels a side that are asked for: a side that has as many was cut there."""
 
 
 NO_HOURS: Final[Mapping[str, int]] = {}
@@ -66,4 +68,4 @@ class DepthRule:
         """The smallest depth on offer that is at least `depth`, else the largest."""
         limit, weight = next((offer for offer in self.limits if offer[0] >= depth), self.limits[-1])
         # Some symbols are not ASCII.
-        return Source(self.url.format(symbol=quote(native_id, safe=""), limit=limit), weight)
+        return Source(self.url.format(symbol=quote(native_id, safe=""), limit=limit), weight, limit)

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from marketprism.errors import Lost
-from marketprism.feeds import continuity, decimals
+from marketprism.feeds import audit, continuity, decimals
 from marketprism.feeds.binance import perpetuals
 from marketprism.feeds.binance.book import BookStream, Tag
 from marketprism.feeds.binance.commands import Command, Commands
@@ -85,6 +85,10 @@ class BinanceSession:
     def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
         """A snapshot, or why there is none."""
         turn = Turn()
+        if isinstance(tag, audit.Tag):
+            if (book := self._books.get(tag.native_id)) is not None:
+                book.audited(tag.attempt, answer, now, turn)
+            return turn
         assert isinstance(tag, Tag)
         if (book := self._books.get(tag.native_id)) is not None:
             self._commands.sent((DataType.ORDERBOOK, tag.native_id), now)
@@ -96,6 +100,7 @@ class BinanceSession:
         turn = Turn()
         for book in self._books.values():
             book.tick(now, turn)
+        audit.tick(self._books.values(), now, turn)
         if (command := self._commands.overdue(now)) is not None:
             turn.steps.append(Close(Lost(f"{command.method} was not answered")))
         return turn

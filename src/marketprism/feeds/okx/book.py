@@ -16,6 +16,8 @@ from typing import Final, NamedTuple
 import attrs
 
 from marketprism.feeds import decimals
+from marketprism.feeds.audit import Auditor
+from marketprism.feeds.comparison import Change, Verdict
 from marketprism.feeds.okx.chain import Backlog, Heard, continued, published
 from marketprism.feeds.okx.checksum import checksum
 from marketprism.feeds.okx.messages import (
@@ -47,6 +49,11 @@ SECOND: Final = 1_000_000_000
 SNAPSHOT_WITHIN: Final = 5 * SECOND
 """From a subscription's acknowledgement; later, the snapshot is fetched over REST."""
 BOOKS_WEIGHT: Final = 1
+DEEPEST: Final = 400
+"""Levels a side in the channel, and in a snapshot of as many. The channel keeps to its best ones:
+what drops out is told as removed, what moves up as new. So all that is told is known, and only
+a fetched snapshot ends before the book may.
+"""
 FIRST_RETRY, LONGEST_RETRY = SECOND // 2, 30 * SECOND
 STEADY_AFTER: Final = 60 * SECOND
 """In step for so long, the next loss is a new one, not a retry that failed."""
@@ -70,6 +77,7 @@ class BookStream:
     """Where a snapshot can be fetched."""
     options: OrderbookOptions
     connection: str
+    auditor: Auditor = attrs.field(init=False)
     book: OrderBook | None = None
     """None while out of step. Native quantities: they are what checksums are of."""
     behind: bool = False
@@ -86,6 +94,15 @@ class BookStream:
     in_step_since: int = 0
     snapshot_due: int | None = None
     snapshot_id: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        interval = self.options.audit_interval
+        self.auditor = Auditor(self.state, self.url, BOOKS_WEIGHT, interval, DEEPEST)
+
+    @property
+    def in_step(self) -> bool:
+        """There is a book, the stream goes on from it, and it is published."""
+        return self.book is not None and not self.behind and not self.joining
 
     def subscribed(self, now: Moment) -> None:
         """The exchange confirmed it: a snapshot is due."""
@@ -140,6 +157,24 @@ class BookStream:
         else:
             self._fetched(answer, now, turn)
 
+    def audited(self, attempt: int, answer: Fetched | FetchFailed, now: Moment, turn: Turn) -> None:
+        """A fresh snapshot to compare the book with, or why there is none."""
+        self.auditor.waiting -= 1
+        if isinstance(answer, FetchFailed):
+            self.auditor.failed(attempt, answer, now)
+            return
+        try:
+            snapshot, event_time = self._read(answer.body)
+        except (*UNREADABLE, ValueError) as error:
+            turn.steps.append(Reject("unreadable snapshot", str(error), answer.body[:200]))
+            self.auditor.failed(attempt, None, now)
+            return
+        if self.book is not None:
+            fresh = OrderBook(
+                snapshot.bids, snapshot.asks, snapshot.seqId, event_time, limit=DEEPEST
+            )
+            self._conclude(self.auditor.answered(attempt, fresh, self.book, now), now, turn)
+
     def tick(self, now: Moment, turn: Turn) -> None:
         """Fetch a snapshot when none came, and publish one when it is due."""
         if self.fetch_at is not None and now.monotonic >= self.fetch_at:
@@ -192,6 +227,7 @@ class BookStream:
 
     def _replace(self, snapshot: Book, event_time: int, now: Moment, turn: Turn) -> None:
         """A snapshot on the wire, asked for or not: it is the book."""
+        self.auditor.interrupt()
         heard = self.backlog.updates
         self.book = OrderBook(snapshot.bids, snapshot.asks, snapshot.seqId, event_time)
         self.joining = False
@@ -200,11 +236,7 @@ class BookStream:
 
     def _fetched(self, answer: Fetched, now: Moment, turn: Turn) -> None:
         try:
-            (element,) = read_answer(answer.body).data
-            snapshot = read_book(element)
-            decimals.levels(snapshot.bids, snapshot.asks)
-            published(self.state.instrument, [*snapshot.bids, *snapshot.asks])
-            event_time = nanoseconds(snapshot.ts)
+            snapshot, event_time = self._read(answer.body)
         except (*UNREADABLE, ValueError) as error:
             turn.steps.append(Reject("unreadable snapshot", str(error), answer.body[:200]))
             self._later(now, f"its snapshot cannot be read: {error}")
@@ -224,6 +256,14 @@ class BookStream:
         self.book = book
         self.joining = not beyond
         self._settle(heard, now, turn)
+
+    def _read(self, body: bytes) -> tuple[Book, int]:
+        """A fetched snapshot, and its time."""
+        (element,) = read_answer(body).data
+        snapshot = read_book(element)
+        decimals.levels(snapshot.bids, snapshot.asks)
+        published(self.state.instrument, [*snapshot.bids, *snapshot.asks])
+        return snapshot, nanoseconds(snapshot.ts)
 
     def _settle(self, heard: Sequence[Heard], now: Moment, turn: Turn) -> None:
         """There is a book: join it to what was published last, or tell that it does not."""
@@ -264,6 +304,7 @@ class BookStream:
                 turn.records.append(gap)
                 heals = gap.started_at
         state.phase, state.detail = Phase.LIVE, None
+        self.auditor.proved(book.last_id, now.wall, now)
         self.in_step_since = now.monotonic
         self.restate(heals, now, turn)
         interval = self.options.snapshot_interval
@@ -302,8 +343,24 @@ class BookStream:
             return
         if self.behind:
             self._settle([heard], now, turn)
+            return
+        self._publish(heard, followed, now, turn)
+        if self.auditor.trail is None:
+            return
+        if heard.sequence < followed:
+            self.auditor.interrupt()
         else:
-            self._publish(heard, followed, now, turn)
+            change = Change(heard.sequence, native.bids, native.asks, heard.event_time, now)
+            self._conclude(self.auditor.took(change, book), now, turn)
+
+    def _conclude(self, verdict: Verdict | None, now: Moment, turn: Turn) -> None:
+        if verdict is None:
+            return
+        heals = self.auditor.conclude(verdict, self.connection, now, turn)
+        if heals:
+            self.book = verdict.fresh
+            self.book.bids_end = self.book.asks_end = None
+            self.restate(heals, now, turn)
 
     def _agrees(self, said: Book, book: OrderBook, now: Moment) -> bool:
         """Whether the checksum, where there is one, is that of the book."""
@@ -332,6 +389,7 @@ class BookStream:
 
     def _forget(self, why: str) -> None:
         self.book = None
+        self.auditor.interrupt()
         self.backlog = Backlog()
         self.attempt += 1
         self.fetch_at = self.resubscribe_at = None

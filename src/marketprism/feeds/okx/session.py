@@ -8,6 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from marketprism.errors import Lost
+from marketprism.feeds import audit
 from marketprism.feeds.decimals import NotANumber
 from marketprism.feeds.okx import channels
 from marketprism.feeds.okx.book import SECOND, BookStream, Tag
@@ -112,6 +113,10 @@ class OkxSession:
     def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
         """A snapshot, or why there is none."""
         turn = Turn()
+        if isinstance(tag, audit.Tag):
+            if (book := self._books.get(tag.native_id)) is not None:
+                book.audited(tag.attempt, answer, now, turn)
+            return turn
         assert isinstance(tag, Tag)
         if (book := self._books.get(tag.native_id)) is not None:
             book.answered(tag.attempt, answer, now, turn)
@@ -124,6 +129,7 @@ class OkxSession:
         self._resubscribe(now, turn)
         for book in self._books.values():
             book.tick(now, turn)
+        audit.tick(self._books.values(), now, turn)
         again, unheard = self._subscriptions.overdue(now)
         turn.steps += again
         if unheard:

@@ -1,0 +1,268 @@
+"""Whether a book is still the exchange's: now and then it is compared with a fresh snapshot. Pure.
+
+An audit neither stops a book nor delays it. How the two are compared stands in `comparison.py`.
+What both know must agree; and where the snapshot reaches further, so does the book from then on.
+"""
+
+from collections.abc import Iterable, Set
+from enum import StrEnum
+from itertools import islice
+from typing import Final, NamedTuple, Protocol
+from zlib import crc32
+
+import attrs
+
+from marketprism.feeds.comparison import Change, Proof, Trail, Verdict
+from marketprism.feeds.venue import (
+    Diverged,
+    Fetch,
+    FetchFailed,
+    Moment,
+    Priority,
+    StreamState,
+    Turn,
+)
+from marketprism.orderbook import OrderBook
+
+SECOND: Final = 1_000_000_000
+LEAD: Final = SECOND // 2
+"""Updates are remembered for so long before the request: the host that answers it may lag behind
+the one that streams."""
+PATIENCE: Final = 10 * SECOND
+"""How long a snapshot may wait for the book to come to where it is."""
+AGAIN_AFTER: Final = 60 * SECOND
+"""From an audit that came to nothing, or found the book wrong, to the next; and between two for
+which a book has grown thin."""
+EXHAUSTED_AGAIN_AFTER: Final = 10 * SECOND
+"""The same, where a side of the book has run out, so that nothing can be published of it."""
+SAMPLE_LEVELS: Final = 5
+MOST_WAITING: Final = 2
+"""Requests of one book that may be waiting for room, the urgent one among them."""
+
+
+class Outcome(StrEnum):
+    """What came of an audit."""
+
+    AGREED = "agreed"
+    DIVERGED = "diverged"
+    STALE = "skipped_stale"
+    """The snapshot is older than what is remembered, or the market has left it already."""
+    AHEAD = "skipped_ahead"
+    """The book did not come to where the snapshot is."""
+    DOUBTFUL = "skipped_doubtful"
+    """They differ, and the snapshot lay inside an update of which not everything may be told."""
+    FAILED = "skipped_failed"
+    """No answer, or none that can be read."""
+    INTERRUPTED = "skipped_interrupted"
+    """The book fell out of step meanwhile, its ids began anew, or it could not wait any longer."""
+
+
+class Tag(NamedTuple):
+    """Which answer this is."""
+
+    native_id: str
+    attempt: int
+
+
+@attrs.define(eq=False)
+class Auditor:
+    """The audits of one book."""
+
+    state: StreamState
+    url: str
+    """Where a snapshot can be fetched."""
+    weight: int
+    interval: float
+    """Seconds between two audits; 0: only when the book has grown thin."""
+    window: int | None
+    """Only so many best levels are told, so that one that comes and goes within an update may not
+    be: a snapshot from inside one is believed when the next says the same of a level. None: an
+    update tells of every level that changed in it.
+    """
+    trail: Trail | None = None
+    due: int | None = None
+    proof: Proof | None = None
+    """When the book was last known to be right."""
+    hurried: bool = False
+    """The book has grown thin: fewer levels are known than should be shown."""
+    exhausted: bool = False
+    """Of a side no level is known any more."""
+    waiting: int = 0
+    """Requests without an answer; more than one where the first was no longer wanted."""
+    suspects: Set[str] = frozenset()
+    """The levels that were in doubt at the last audit."""
+    _attempt: int = 0
+    _began: int | None = None
+
+    def proved(self, last_id: int, wall: int, now: Moment) -> None:
+        """The book is a fresh snapshot. Its first audit comes at a time of its own, so that those
+        of a whole market are spread out.
+        """
+        self.interrupt()
+        self.proof, self._began = Proof(last_id, wall), now.monotonic
+        self.hurried = self.exhausted = False
+        self.suspects = frozenset()
+        share = crc32(self.state.instrument.native_id.encode()) / 2**32
+        wait = round(self.interval * share * SECOND)
+        self.due = now.monotonic + wait if self.interval else None
+
+    def interrupt(self) -> None:
+        """The book is not what it was: whatever is under way means nothing any more."""
+        if self.trail is not None:
+            self.trail = None
+            self.state.audits[Outcome.INTERRUPTED] += 1
+
+    def hurry(self, now: Moment, *, exhausted: bool) -> None:
+        """Too little of the book is known: have a look soon, and no more often than is fair."""
+        self.hurried, self.exhausted = True, exhausted
+        pause = EXHAUSTED_AGAIN_AFTER if exhausted else AGAIN_AFTER
+        soon = now.monotonic if self._began is None else max(now.monotonic, self._began + pause)
+        self.due = soon if self.due is None else min(self.due, soon)
+        trail = self.trail
+        if exhausted and trail is not None and not trail.urgent and trail.fresh is None:
+            # Its request waits behind all others. The next one does not.
+            self.interrupt()
+
+    def begin(self, book: OrderBook, now: Moment) -> None:
+        """From now on remember what the book takes."""
+        self._attempt += 1
+        self._began = now.monotonic
+        # Should this one be interrupted; else its end says when the next is due.
+        self.due = now.monotonic + self._soon
+        start = Proof(book.last_id, now.wall)
+        self.trail = Trail(self._attempt, start, now.monotonic + LEAD, self.exhausted)
+
+    def took(self, change: Change, book: OrderBook) -> Verdict | None:
+        """The book has taken an update, while an audit is under way."""
+        trail = self.trail
+        assert trail is not None
+        trail.remember(change)
+        if trail.fresh is None or book.last_id < trail.fresh.last_id:
+            return None
+        return self._compare(trail, trail.fresh, book, change.read_at)
+
+    def answered(
+        self, attempt: int, fresh: OrderBook, book: OrderBook, now: Moment
+    ) -> Verdict | None:
+        """The snapshot, which may be behind the book, or ahead of it. None: nothing follows yet."""
+        trail = self.trail
+        if trail is None or attempt != trail.attempt:
+            return None
+        if fresh.last_id < trail.start.last_id:
+            self._skip(Outcome.STALE, now)
+            return None
+        if fresh.last_id > book.last_id:
+            trail.fresh, trail.give_up_at = fresh, now.monotonic + PATIENCE
+            return None
+        return self._compare(trail, fresh, book, now)
+
+    def failed(self, attempt: int, answer: FetchFailed | None, now: Moment) -> None:
+        """There is no snapshot; with None there is one that cannot be read."""
+        if self.trail is not None and attempt == self.trail.attempt:
+            retry_after = 0.0 if answer is None else answer.retry_after or 0.0
+            self._skip(Outcome.FAILED, now, least=round(retry_after * SECOND))
+
+    def tick(self, now: Moment, turn: Turn) -> None:
+        """Ask when it is time; do not wait for ever."""
+        trail = self.trail
+        assert trail is not None
+        if trail.ask_at is not None and now.monotonic >= trail.ask_at:
+            trail.ask_at = None
+            self.waiting += 1
+            tag = Tag(self.state.instrument.native_id, trail.attempt)
+            priority = Priority.RESYNC if trail.urgent else Priority.AUDIT
+            turn.steps.append(Fetch(self.url, tag, self.weight, priority))
+        elif trail.fresh is not None and now.monotonic >= trail.give_up_at:
+            self._skip(Outcome.AHEAD, now)
+
+    def conclude(self, verdict: Verdict, connection: str, now: Moment, turn: Turn) -> int:
+        """Count it. Of a wrong book publish the gap, from when it was last known to be right on;
+        that gap's start, else 0.
+        """
+        state, cursor, known = self.state, self.state.cursor, self.proof
+        self.trail = None
+        self.hurried = self.exhausted = False
+        again = bool(self.suspects & verdict.wrong.keys())
+        certain = self.window is None or not verdict.inside or again
+        if verdict.wrong and not certain:
+            state.audits[Outcome.DOUBTFUL] += 1
+            # A first doubt is looked into at once.
+            self.due = now.monotonic + (self._soon if self.suspects else 0)
+            self.suspects = verdict.wrong.keys()
+            return 0
+        self.proof, self.suspects = verdict.proof, frozenset()
+        if not verdict.wrong:
+            state.audits[Outcome.AGREED] += 1
+            self.due = now.monotonic + round(self.interval * SECOND) if self.interval else None
+            return 0
+        state.audits[Outcome.DIVERGED] += 1
+        # The other one may be the wrong one: then the next audit finds it out.
+        self.due = now.monotonic + self._soon
+        stream = (state.data_type, state.instrument.native_id)
+        shown = islice(verdict.wrong.items(), SAMPLE_LEVELS)
+        sample = "; ".join(f"{level}: {how}" for level, how in shown)
+        turn.steps.append(Diverged(stream, len(verdict.wrong), sample))
+        last_id, missing = verdict.fresh.last_id, None
+        if known is not None:
+            missing = (min(known.last_id + 1, last_id), last_id)
+        cursor.lose("sequence", None if known is None else known.wall)
+        gap = cursor.close(state.instrument, state.data_type, now.wall, connection, missing)
+        assert gap is not None
+        state.gaps += 1
+        turn.records.append(gap)
+        return gap.started_at
+
+    def _compare(
+        self, trail: Trail, fresh: OrderBook, book: OrderBook, now: Moment
+    ) -> Verdict | None:
+        verdict = trail.lead(fresh, book, self.window)
+        if verdict is None:
+            self._skip(Outcome.STALE, now)
+        return verdict
+
+    @property
+    def _soon(self) -> int:
+        return min(AGAIN_AFTER, round(self.interval * SECOND) or AGAIN_AFTER)
+
+    def _skip(self, outcome: Outcome, now: Moment, least: int = 0) -> None:
+        self.trail = None
+        self.state.audits[outcome] += 1
+        self.due = now.monotonic + max(self._soon, least)
+
+
+class Audited(Protocol):
+    """A book that can be audited."""
+
+    auditor: Auditor
+    book: OrderBook | None
+
+    @property
+    def in_step(self) -> bool:
+        """It is the exchange's, as far as we know."""
+
+
+def tick(books: Iterable[Audited], now: Moment, turn: Turn) -> None:
+    """Audit the books of a connection, one at a time; but one of which nothing can be published
+    waits for no other.
+    """
+    chosen: tuple[Auditor, OrderBook] | None = None
+    first, busy = (True, now.monotonic + 1), False
+    for each in books:
+        auditor, book = each.auditor, each.book
+        if auditor.trail is not None:
+            auditor.tick(now, turn)
+        busy = busy or auditor.trail is not None or auditor.waiting > 0
+        if book is None or auditor.trail is not None or not each.in_step:
+            continue
+        if auditor.proof is None:
+            # It came from another connection, in step.
+            auditor.proved(book.last_id, now.wall, now)
+        if auditor.due is not None and auditor.due <= now.monotonic:
+            rank = (not auditor.exhausted, auditor.due)
+            if rank < first:
+                chosen, first = (auditor, book), rank
+    if chosen is None:
+        return
+    auditor, book = chosen
+    if not busy or (auditor.exhausted and auditor.waiting < MOST_WAITING):
+        auditor.begin(book, now)
