@@ -2,15 +2,15 @@
 
 For a while both connections carry every stream, and both sessions share its cursor. A stream is
 the elder's until it is certain that nothing is missing between what the elder published and what
-the younger heard:
+the younger heard: then the two have joined.
 
-- the elder published the first event that the younger holds, or a later one (the cursor tells); or
-- both were subscribed for `OVERLAP` and the younger heard nothing: then what the elder alone was
-  still to hear has come.
+- The elder published the first event that the younger holds, or a later one (the cursor tells); or
+- both were subscribed for `OVERLAP` and neither heard anything: then what the elder alone was
+  still to hear has come. A younger that is deaf to what the elder hears takes nothing over.
 
 Then the younger says what it held, past the cursor, and the elder hears no more of the stream.
-Where neither comes true within `PATIENCE`, the younger goes on all the same: what is missing then
-is told as a gap, as after any reconnect.
+Where what both hear does not join within `PATIENCE`, the younger goes on all the same: what is
+missing then is told as a gap, as after any reconnect.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,6 +21,8 @@ import attrs
 from marketprism.feeds.venue import Moment, Session, Stream
 
 Event = TypeVar("Event")
+Reached = Callable[[Stream], int | None]
+"""How far the elder published a stream, in the terms of `hold`'s position."""
 
 SECOND = 1_000_000_000
 OVERLAP = 5 * SECOND
@@ -33,7 +35,7 @@ MAX_HELD = 20_000
 class _Held(Generic[Event]):
     acknowledged_at: int | None = None
     """Monotonic."""
-    first: int | None = None
+    position: int | None = None
     """The id or the time of the first event held, as the cursor counts."""
     events: list[tuple[Event, Moment]] = attrs.field(factory=list)
 
@@ -61,22 +63,39 @@ class Handover(Generic[Event]):
     def hold(self, stream: Stream, position: int, event: Event, now: Moment) -> None:
         """The younger heard an event of a stream that is the elder's still."""
         held = self._held[stream]
-        held.first = position if held.first is None else held.first
+        held.position = position if held.position is None else held.position
         held.events.append((event, now))
+
+    def first(self, stream: Stream) -> Event | None:
+        """The first event that is held of a stream."""
+        events = self._held[stream].events
+        return events[0][0] if events else None
 
     def bereave(self) -> None:
         """The elder is gone: nothing more is to be waited for."""
         self._bereft = True
 
-    def due(self, reached: Callable[[Stream], int | None], now: Moment) -> list[Stream]:
-        """The streams to take over now. `reached` is how far the elder published a stream, in the
-        terms of `hold`'s position.
+    def due(self, reached: Reached, now: Moment) -> list[Stream]:
+        """The streams to take over now: those that have joined, and those that need not any more
+        for the younger to go on.
         """
         return [
             stream
-            for stream, held in self._held.items()
-            if self._is_due(stream, held, reached, now)
+            for stream in self._held
+            if self._gives_up(stream, now) or self.joined(stream, reached, now)
         ]
+
+    def joined(self, stream: Stream, reached: Reached, now: Moment) -> bool:
+        """Whether nothing is missing between the elder's last event and the younger's first."""
+        held = self._held[stream]
+        if held.position is not None:
+            position = reached(stream)
+            return position is not None and position >= held.position
+        if held.acknowledged_at is None:
+            return False
+        state = self.elder.streams.get(stream)
+        heard = 0 if state is None else state.last_record or 0
+        return now.monotonic - max(held.acknowledged_at, heard) >= OVERLAP
 
     def take(self, stream: Stream) -> tuple[list[tuple[Event, Moment]], object]:
         """What was held of a stream, which is the younger's from now on; and what the elder hands
@@ -85,20 +104,10 @@ class Handover(Generic[Event]):
         held = self._held.pop(stream)
         return held.events, self.elder.release(stream)
 
-    def _is_due(
-        self,
-        stream: Stream,
-        held: _Held[Event],
-        reached: Callable[[Stream], int | None],
-        now: Moment,
-    ) -> bool:
+    def _gives_up(self, stream: Stream, now: Moment) -> bool:
+        held = self._held[stream]
         if self._bereft or len(held.events) > MAX_HELD:
             return True
-        if held.first is not None:
-            position = reached(stream)
-            if position is not None and position >= held.first:
-                return True
-        if held.acknowledged_at is None:
+        if held.position is None or held.acknowledged_at is None:
             return False
-        together = now.monotonic - held.acknowledged_at
-        return together >= (OVERLAP if held.first is None else PATIENCE)
+        return now.monotonic - held.acknowledged_at >= PATIENCE
