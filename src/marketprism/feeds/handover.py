@@ -48,7 +48,7 @@ class Handover(Generic[Event]):
         self._held: dict[Stream, _Held[Event]] = {stream: _Held() for stream in streams}
         self._bereft = False
 
-    def __contains__(self, stream: Stream) -> bool:
+    def __contains__(self, stream: object) -> bool:
         return stream in self._held
 
     def __bool__(self) -> bool:
