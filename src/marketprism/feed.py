@@ -28,6 +28,9 @@ LOOK_SECONDS = 0.25
 TAKE_OVER_SECONDS = 120.0
 """From the younger's connection; what is left then goes over as if the elder were gone."""
 
+ASK_SECONDS = 1.0
+"""How often the elder is pinged meanwhile, so that what it does not say can be believed."""
+
 log = structlog.get_logger()
 
 
@@ -206,7 +209,7 @@ class Feed:
     async def _handed_over(self, elder: Line, younger: Line) -> Transient | Refused | None:
         """Wait until all is the younger's; or why it failed, where nothing is."""
         shared = dict(elder.session.streams)
-        waiting, inherited = set(shared), False
+        waiting, inherited, ask_at = set(shared), False, trio.current_time()
         while True:
             gone = waiting - elder.session.streams.keys()
             for stream in gone:
@@ -236,6 +239,9 @@ class Feed:
                     younger.connection.inherit()
                     inherited = True
             else:
+                if trio.current_time() >= ask_at:
+                    elder.connection.ask()
+                    ask_at = trio.current_time() + ASK_SECONDS
                 await self._wait(LOOK_SECONDS)
 
     def _overdue(self, younger: Line) -> bool:

@@ -75,6 +75,7 @@ class Connection:
         """Why the exchange is about to end it, in its words."""
         self._host = urlsplit(session.url).netloc.rpartition("@")[2]
         self._silence = trio.CancelScope()
+        self._asked = trio.Event()
         self._samples: dict[str, int] = {}
         self._say, self._said = trio.open_memory_channel[tuple[Send, trio.Event]](WRITES_WAITING)
         self._nursery: trio.Nursery
@@ -84,6 +85,10 @@ class Connection:
         """Whether the session may act on it."""
         connected = self._row.connected_since is not None
         return connected and not self._nursery.cancel_scope.cancel_called
+
+    def ask(self) -> None:
+        """Ping at once: the answer proves that all has come which was said before."""
+        self._asked.set()
 
     def inherit(self) -> None:
         """The elder is gone: its streams are this connection's. Call it only while it stands."""
@@ -266,10 +271,15 @@ class Connection:
 
     async def _ping(self, connection: BatchingConnection) -> None:
         while True:
-            await trio.sleep(PING_EVERY)
+            with trio.move_on_after(PING_EVERY):
+                await self._asked.wait()
+            self._asked = trio.Event()
+            sent = self._world.now().monotonic
             with trio.move_on_after(PONG_WITHIN) as patience:
                 await connection.ping()
                 self._heard()
+                for state in self._own().values():
+                    state.cursor.heard_until = sent
             if patience.cancelled_caught:
                 raise Quiet(f"no answer to a ping for {PONG_WITHIN:g} s")
 

@@ -5,8 +5,9 @@ the elder's until it is certain that nothing is missing between what the elder p
 the younger heard: then the two have joined.
 
 - The elder published the first event that the younger holds, or a later one (the cursor tells); or
-- both were subscribed for `OVERLAP` and neither heard anything: then what the elder alone was
-  still to hear has come. A younger that is deaf to what the elder hears takes nothing over.
+- both were subscribed for `OVERLAP` and neither heard anything, and all that the elder was told
+  until then has come: so it is not dead, and nothing is on its way to it alone. A younger that is
+  deaf to what the elder hears takes nothing over.
 
 Then the younger says what it held, past the cursor, and the elder hears no more of the stream.
 Where what both hear does not join within `PATIENCE`, the younger goes on all the same: what is
@@ -33,8 +34,8 @@ MAX_HELD = 20_000
 
 @attrs.define
 class _Held(Generic[Event]):
-    acknowledged_at: int | None = None
-    """Monotonic."""
+    since: Moment | None = None
+    """When the younger's subscription was acknowledged."""
     position: int | None = None
     """The id or the time of the first event held, as the cursor counts."""
     events: list[tuple[Event, Moment]] = attrs.field(factory=list)
@@ -57,8 +58,12 @@ class Handover(Generic[Event]):
     def acknowledged(self, stream: Stream, now: Moment) -> None:
         """The younger's subscription stands."""
         held = self._held.get(stream)
-        if held is not None and held.acknowledged_at is None:
-            held.acknowledged_at = now.monotonic
+        if held is not None and held.since is None:
+            held.since = now
+
+    def since(self, stream: Stream) -> Moment | None:
+        """From when on the younger hears all of a stream; None while it is not sure to."""
+        return self._held[stream].since
 
     def hold(self, stream: Stream, position: int, event: Event, now: Moment) -> None:
         """The younger heard an event of a stream that is the elder's still."""
@@ -82,20 +87,20 @@ class Handover(Generic[Event]):
         return [
             stream
             for stream in self._held
-            if self._gives_up(stream, now) or self.joined(stream, reached, now)
+            if self._gives_up(stream, now) or self.joined(stream, reached)
         ]
 
-    def joined(self, stream: Stream, reached: Reached, now: Moment) -> bool:
+    def joined(self, stream: Stream, reached: Reached) -> bool:
         """Whether nothing is missing between the elder's last event and the younger's first."""
         held = self._held[stream]
         if held.position is not None:
             position = reached(stream)
             return position is not None and position >= held.position
-        if held.acknowledged_at is None:
-            return False
         state = self.elder.streams.get(stream)
-        heard = 0 if state is None else state.last_record or 0
-        return now.monotonic - max(held.acknowledged_at, heard) >= OVERLAP
+        if held.since is None or state is None or state.cursor.heard_until is None:
+            return False
+        silent_since = max(held.since.monotonic, state.last_record or 0)
+        return state.cursor.heard_until - silent_since >= OVERLAP
 
     def take(self, stream: Stream) -> tuple[list[tuple[Event, Moment]], object]:
         """What was held of a stream, which is the younger's from now on; and what the elder hands
@@ -108,6 +113,6 @@ class Handover(Generic[Event]):
         held = self._held[stream]
         if self._bereft or len(held.events) > MAX_HELD:
             return True
-        if held.position is None or held.acknowledged_at is None:
+        if held.position is None or held.since is None:
             return False
-        return now.monotonic - held.acknowledged_at >= PATIENCE
+        return now.monotonic - held.since.monotonic >= PATIENCE

@@ -76,7 +76,8 @@ class Succession:
     def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
         """`reason` is the gap's, if it has not joined."""
         before, state = self._old.states[stream], self._new.states[stream]
-        joined = self._handover.joined(stream, self._reached, now)
+        joined = self._handover.joined(stream, self._reached)
+        since = self._handover.since(stream)
         held, handed = self._handover.take(stream)
         state.last_record = before.last_record
         if not joined:
@@ -95,8 +96,8 @@ class Succession:
             except decimals.NotANumber as error:
                 sample = msgspec.json.encode(event)[:SAMPLE_BYTES]
                 turn.steps.append(Reject("bad number", str(error), sample))
-        if state.phase is not Phase.WANTED:
-            self._new.listening(stream, now, turn)
+        if state.cursor.gap is not None and since is not None:
+            self._new.listening(stream, since, turn)
 
     def _hand_on(self, stream: Stream, handed: object, turn: Turn, *, joined: bool) -> None:
         """What the elder knew of a stream beyond its cursor."""

@@ -63,7 +63,7 @@ class Succession:
     def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
         """`reason` is the gap's, if it has not joined."""
         before, series = self._elder.streams[stream], self._new[stream[1]]
-        joined = self._handover.joined(stream, self._reached, now)
+        joined = self._handover.joined(stream, self._reached)
         held, elder = self._handover.take(stream)
         assert isinstance(elder, Series)
         series.state.last_record = before.last_record

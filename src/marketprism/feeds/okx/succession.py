@@ -118,7 +118,8 @@ class Succession:
     def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
         """`reason` is the gap's, if it has not joined."""
         before, state = self._old.states[stream], self._new.states[stream]
-        joined = self._handover.joined(stream, self._reached, now)
+        joined = self._handover.joined(stream, self._reached)
+        since = self._handover.since(stream)
         held, handed = self._handover.take(stream)
         state.last_record = before.last_record
         if isinstance(handed, BookStream):
@@ -140,8 +141,8 @@ class Succession:
             self._new.liquidated[stream[1]] = handed
         for event, heard in events:
             self._accept(stream, event, heard, turn)
-        if state.phase is not Phase.WANTED:
-            self._new.stand(stream, now, turn)
+        if state.cursor.gap is not None and since is not None:
+            self._new.stand(stream, since, turn)
 
     def _take_book(
         self,
