@@ -279,7 +279,7 @@ class Connection:
                 await connection.ping()
                 self._heard()
                 for state in self._own().values():
-                    state.cursor.heard_until = sent
+                    state.heard_until = sent
             if patience.cancelled_caught:
                 raise Quiet(f"no answer to a ping for {PONG_WITHIN:g} s")
 

@@ -97,10 +97,10 @@ class Handover(Generic[Event]):
             position = reached(stream)
             return position is not None and position >= held.position
         state = self.elder.streams.get(stream)
-        if held.since is None or state is None or state.cursor.heard_until is None:
+        if held.since is None or state is None or state.heard_until is None:
             return False
         silent_since = max(held.since.monotonic, state.last_record or 0)
-        return state.cursor.heard_until - silent_since >= OVERLAP
+        return state.heard_until - silent_since >= OVERLAP
 
     def take(self, stream: Stream) -> tuple[list[tuple[Event, Moment]], object]:
         """What was held of a stream, which is the younger's from now on; and what the elder hands

@@ -48,10 +48,6 @@ class Cursor:
     """The exchange's time of the last record, nanoseconds."""
     received: int | None = None
     """When the last record was read, wall nanoseconds; None before the first."""
-    heard_until: int | None = None
-    """Monotonic nanoseconds: what its connection was told before then has come. A connection that
-    stands may be dead: of one that says nothing, only an answered ping proves that it is not.
-    """
     gap: OpenGap | None = None
     gap_started: int = 0
     """`started_at` of the latest gap. Gap ids are made of it, so it only grows."""
@@ -124,6 +120,10 @@ class StreamState:
     """Why it is parked or not yet live, in words."""
     last_record: int | None = None
     """Monotonic nanoseconds of its last accepted record."""
+    heard_until: int | None = None
+    """Monotonic nanoseconds: what its connection was told before then has come. A connection that
+    stands may be dead: of one that says nothing, only an answered ping proves that it is not.
+    """
     records: int = 0
     duplicates: int = 0
     gaps: int = 0
