@@ -76,7 +76,8 @@ class Succession:
             if held:
                 _wait_on(series, elder, held[0][0][0], now, turn)
         for (told_at, value), heard in held:
-            series.hear(told_at, value, heard, turn)
+            # What is waited for from here on is waited for from now on.
+            series.hear(told_at, value, Moment(heard.wall, now.monotonic), turn)
 
 
 def _wait_on(series: Series, elder: Series, first: int, now: Moment, turn: Turn) -> None:
