@@ -119,6 +119,9 @@ class Connection:
         """Wait for our turn to dial this host. Raises Lost while it is spared."""
         hosts, now = self._world.hosts, self._world.now
         breaker = hosts.breaker("websocket", self._host)
+        if self.elder is not None and breaker.opened_at is not None:
+            # The one call that finds out whether it is back belongs to those that have no other.
+            raise Lost(f"{self._host} is left alone after {breaker.failures} failures")
         if spared := breaker.admit(now().monotonic):
             words = f"{self._host} failed {breaker.failures} times in a row and is left alone"
             raise Lost(words, retry_after=spared / SECOND)
@@ -137,7 +140,9 @@ class Connection:
             hosts.dials(self._host, self._manners).block(seconds, now)
             hosts.refused(self._host, self._reason(error))
         else:
-            hosts.breaker("websocket", self._host).failed(now)
+            if self.elder is None:
+                # Else those that lose their only connection would be kept waiting for it.
+                hosts.breaker("websocket", self._host).failed(now)
             hosts.failed(self._host, self._reason(error))
 
     def _reason(self, error: MarketPrismError) -> str:
