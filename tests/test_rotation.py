@@ -95,10 +95,10 @@ async def test_planned_rotations_are_not_seen_in_the_stream(venue: str, server: 
     """
     async with collecting(venue, server, life=1.5) as rig:
         await rig.until(lambda: live(rig), PATIENCE)
-        asked = rig.exchange.asked.copy()
+        asked = rig.exchange.paths.copy()
         await rig.until(lambda: rotated(rig, 3), PATIENCE)
         await rig.until(lambda: live(rig), PATIENCE)
-        assert rig.exchange.asked == asked
+        assert rig.exchange.paths == asked
         board = rig.collector.board
         assert [(row.reconnects, row.rotations["failed"]) for row in rows(rig)] == [
             (0, 0) for _ in rows(rig)
@@ -129,14 +129,14 @@ async def test_an_announced_end_comes_to_a_connection_that_is_not_needed_any_mor
     """Announced, and kept: meanwhile another took over, whoever's turn it was."""
     async with collecting(venue, server) as rig:
         await rig.until(lambda: live(rig), PATIENCE)
-        asked, board = rig.exchange.asked.copy(), rig.collector.board
+        asked, board = rig.exchange.paths.copy(), rig.collector.board
         old = set(rig.exchange.connections)
         rig.exchange.faults.server_shutdown(8.0)
         await rig.until(lambda: rotated(rig, 1), PATIENCE)
         await rig.until(lambda: not old & set(rig.exchange.connections), PATIENCE)
         await trio.sleep(0.5)
         assert live(rig)
-        assert rig.exchange.asked == asked
+        assert rig.exchange.paths == asked
         assert all(row.reconnects == 0 for row in rows(rig))
         assert not board.gaps
         consumer = await finished(rig)
