@@ -96,6 +96,7 @@ def test_silence_of_both_is_no_gap() -> None:
     pair.wait(6)
     assert pair.over
     assert not pair.old.session.streams
+    assert pair.new.session.streams[STREAM].phase is Phase.LIVE
     pair.younger(told(9))
     assert pair.told == [0, 9]
     assert pair.new.fetches == []
@@ -116,6 +117,28 @@ def test_an_elder_that_fills_a_hole_is_waited_for() -> None:
     assert pair.over
     assert pair.told == [*range(14)]
     assert pair.new.fetches == []
+
+
+def test_a_hole_that_the_elder_fills_in_silence_is_filled_by_the_younger() -> None:
+    """It goes over with nothing told of it: it is asked for again."""
+    old = Line()
+    old.hear(told(0))
+    old.reconnected(10)
+    pair = Pair.of(old)
+    pair.wait(6)
+    assert pair.over
+    pair.younger(told(11))
+    pair.new.answer(candles(0, 10))
+    assert pair.told == [*range(12)]
+
+
+def test_a_loss_of_the_elders_that_the_younger_heard_is_none() -> None:
+    """The younger knows all since the last that was published."""
+    pair = Pair.of(Line())
+    pair.elder(told(0), told(1))
+    pair.old.cursors[STREAM].lose("stale")
+    pair.younger(told(1), told(2))
+    assert pair.told == [0, 1, 2]
 
 
 @pytest.mark.parametrize("joins", [True, False])
@@ -144,6 +167,7 @@ def test_an_index_that_is_inherited_is_filled_up() -> None:
     pair = Pair.of(Line())
     pair.elder(told(0))
     pair.orphan()
+    assert pair.old.cursors[STREAM].gap is not None
     pair.younger(told(5))
     pair.new.answer(candles(0, 4))
     assert pair.told == [0, 1, 2, 3, 4, 5]

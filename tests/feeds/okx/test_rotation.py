@@ -1,5 +1,7 @@
 """One OKX connection taking over from another, as one would play the exchange by hand."""
 
+from collections.abc import Callable
+
 import attrs
 import pytest
 from okx_line import BTC, SPOT_CONFIG, START, SWAP, SWAP_CONFIG, OkxChain, OkxLine, push
@@ -390,6 +392,11 @@ def test_quiet_liquidations_go_over_without_a_word() -> None:
 # Books
 
 
+def always(picture: bytes) -> Callable[[str], bytes | None]:
+    """Every subscriber is told this."""
+    return lambda _: picture
+
+
 def true(pair: Pair, chain: OkxChain, number: int = -1) -> bool:
     """The consumer's book is the exchange's."""
     book = pair.old.consumer.books["BTC-USDT"]
@@ -427,6 +434,25 @@ def test_a_book_goes_over_in_its_chain(elder: int, younger: int, *, pictured: bo
     assert pair.gaps == []
     assert pair.untroubled()
     assert pair.elder(chain.frame(11)) == Turn()
+    state = pair.new.session.streams[BOOK]
+    assert (state.phase, state.detail) == (Phase.LIVE, None)
+    assert state.records > 0
+
+
+def test_a_book_that_went_over_is_the_youngers_to_lose_and_to_heal() -> None:
+    """On its own connection, as any book."""
+    chain = OkxChain.made(3, 12)
+    pair = Pair.of(book_line(chain), chain, 0)
+    pair.younger(chain.frame(0), chain.frame(2))
+    assert pair.owns(BOOK)
+    assert pair.new.session.streams[BOOK].phase is Phase.ACKNOWLEDGED
+    pair.new.snapshots = lambda _: chain.snapshot(4)
+    pair.new.said.clear()
+    pair.wait(0.25)
+    assert [command["op"] for command in pair.new.said] == ["unsubscribe", "subscribe"]
+    pair.younger(*(chain.frame(n) for n in range(4, 12)))
+    assert len(pair.gaps) == 1
+    assert true(pair, chain)
 
 
 def test_the_younger_leaves_a_book_alone_that_is_not_its_own() -> None:
@@ -630,7 +656,7 @@ def test_a_book_that_is_inherited_unjoined_is_a_gap() -> None:
         if number is None:
             pair.new.answer(FetchFailed(500))
             pair.wait(1)
-            pair.new.answer(chain.body(5))
+            pair.new.answer(chain.body(4))
         (gap,) = pair.gaps
         assert gap.reason == "disconnect"
         pair.younger(*(chain.frame(n) for n in range(5, 12)))
@@ -639,34 +665,97 @@ def test_a_book_that_is_inherited_unjoined_is_a_gap() -> None:
 
 
 def test_an_elders_book_that_lags_behind_is_waited_for() -> None:
-    """It catches up with what was published before it goes over."""
-    chain = OkxChain.made(3, 12)
-    line = book_line(chain)
-    line.hear(*(chain.frame(n) for n in range(5)))
-    line.cut()
-    line.snapshots = lambda _: chain.snapshot(2)
-    line.connect()
-    pair = Pair.of(line, chain, 7)
-    pair.younger(chain.frame(7))
-    pair.elder(*(chain.frame(n) for n in range(2, 7)))
-    pair.younger(*(chain.frame(n) for n in range(8, 12)))
-    assert pair.owns(BOOK)
-    assert true(pair, chain)
-    assert pair.gaps == []
+    """It catches up with what was published before it goes over; unless the younger is there."""
+    for at in (7, 5):
+        chain = OkxChain.made(3, 12)
+        line = book_line(chain)
+        line.hear(*(chain.frame(n) for n in range(5)))
+        line.cut()
+        line.snapshots = always(chain.snapshot(2))
+        line.connect()
+        pair = Pair.of(line, chain, at)
+        pair.younger(chain.frame(at))
+        assert pair.owns(BOOK) is (at == 5)
+        pair.elder(*(chain.frame(n) for n in range(2, 7)))
+        pair.younger(*(chain.frame(n) for n in range(at + 1, 12)))
+        assert pair.owns(BOOK)
+        assert true(pair, chain)
+        assert pair.gaps == []
 
 
 def test_a_hole_in_what_the_younger_hears_only_shortens_its_chain() -> None:
-    """The elder's book is good: it joins after the hole."""
-    chain = OkxChain.made(3, 12)
+    """The elder's book is good: it joins after the hole. A snapshot amid a hole is none either."""
+    for picture in (False, True):
+        chain = OkxChain.made(3, 12)
+        pair = Pair.of(book_line(chain), chain, 2)
+        amid = [chain.snapshot(4)] if picture else []
+        pair.younger(chain.frame(2), *amid, chain.frame(4), chain.frame(3), chain.frame(5))
+        pair.elder(chain.frame(0), chain.frame(1))
+        pair.wait(1)
+        assert not pair.owns(BOOK)
+        pair.elder(chain.frame(2), chain.frame(3))
+        pair.younger(*(chain.frame(n) for n in range(6, 12)))
+        assert pair.owns(BOOK)
+        assert true(pair, chain)
+        assert pair.gaps == []
+        assert pair.untroubled()
+
+
+def test_a_hole_where_numbers_start_over_begins_the_chain_anew() -> None:
+    """What came after it is no repetition of what came before."""
+    chain = OkxChain.made(1, 8, first=1_000_000)
+    for number in range(4, 8):
+        chain.updates[number]["seqId"] -= 900_000
+        if number > 4:
+            chain.updates[number]["prevSeqId"] -= 900_000
+    chain.truths[-1] = attrs.evolve(chain.truths[-1], last_id=chain.updates[7]["seqId"])
     pair = Pair.of(book_line(chain), chain, 2)
-    pair.younger(chain.frame(2), chain.frame(4), chain.frame(3), chain.frame(5))
-    pair.elder(*(chain.frame(n) for n in range(3)))
+    pair.younger(chain.frame(2), chain.frame(3), chain.frame(5), chain.frame(6))
+    pair.wait(1)
+    pair.elder(*(chain.frame(n) for n in range(1)))
+    assert not pair.owns(BOOK)
+    pair.elder(*(chain.frame(n) for n in range(1, 5)))
+    pair.younger(chain.frame(7))
+    assert pair.owns(BOOK)
+    assert true(pair, chain)
+
+
+def test_numbers_that_look_alike_at_another_time_are_not_believed() -> None:
+    """Where no book was told that would show it."""
+    chain = OkxChain.made(3, 12)
+    pair = Pair.of(book_line(chain))
+    pair.elder(*(chain.frame(n) for n in range(6)))
+    pair.younger(*(chain.frame(n, ts=str(NOW - 60_000 + n)) for n in range(4, 9)))
     pair.wait(1)
     assert not pair.owns(BOOK)
-    pair.elder(chain.frame(3))
-    pair.younger(*(chain.frame(n) for n in range(6, 12)))
+
+
+def test_a_snapshot_that_denies_itself_is_not_gone_on_with() -> None:
+    """Its checksum is not that of the book: one is fetched."""
+    chain = OkxChain.made(3, 12)
+    old = book_line(chain)
+    pair = Pair.of(old)
+    pair.younger(chain.snapshot(4, checksum=7))
+    pair.elder(chain.frame(0))
+    pair.orphan()
+    pair.wait(6)
+    pair.new.answer(chain.body(4))
+    pair.younger(*(chain.frame(n) for n in range(4, 12)))
+    assert len(pair.gaps) == 1
     assert true(pair, chain)
-    assert pair.untroubled()
+
+
+def test_an_elder_that_lost_sight_is_not_followed_without_a_gap() -> None:
+    """Though it spoke at the time of the younger's snapshot."""
+    chain = OkxChain.made(3, 12)
+    other = numbered_otherwise(chain, 5_000)
+    pair = Pair.of(book_line(chain), other, 2)
+    pair.old.snapshots = lambda _: None
+    pair.elder(*(chain.frame(n) for n in range(4)), chain.frame(5))
+    pair.younger(*(other.frame(n) for n in range(2, 8)))
+    pair.wait(31)
+    assert [gap.reason for gap in pair.gaps] == ["sequence"]
+    assert true(pair, other, 8)
 
 
 # The connection

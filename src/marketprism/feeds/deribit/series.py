@@ -105,11 +105,9 @@ class Series:
         self.attempt += 1
 
     def succeed(self, elder: "Series", *, overlaps: bool) -> None:
-        """Go on where another connection is, of which nothing is missing. Where this one
-        `overlaps` what that one published, whatever it missed was heard here.
+        """Go on where another connection is, of which nothing is missing: this one `overlaps`
+        what that one published, or there was nothing.
         """
-        if overlaps:
-            self.state.cursor.gap = None
         self.joined = overlaps or (elder.joined and elder.filling is None)
         self.behind = -LAG
 
