@@ -127,6 +127,9 @@ class Connection:
             raise Lost(words, retry_after=spared / SECOND)
         dials = hosts.dials(self._host, self._manners)
         while wait := dials.wait(1, now().monotonic):  # noqa: ASYNC110 (it tells how long)
+            if self.elder is not None and wait > self._manners.connect_timeout * SECOND:
+                # Others may take their turn meanwhile.
+                raise Lost(f"{self._host} may not be dialled yet", retry_after=wait / SECOND)
             await trio.sleep(wait / SECOND)
         dials.spend(1, now().monotonic)
 
