@@ -24,6 +24,7 @@ from marketprism.settings import Config
 from marketprism.simulator.skin import Rates
 
 DAY = 86_400.0
+LIFE = 23.5 * 3600.0
 VENUES = ("binance_spot", "binance_derivatives", "okx_spot", "okx_derivatives")
 KINDS = ["cut", "end", "hole", "vanished", "unreachable", "closed", "shutdown", "rejected", "fail"]
 NATIVE = {"okx_spot": "BTC-USDT", "okx_derivatives": "BTC-USDT-SWAP"}
@@ -105,7 +106,12 @@ async def _storm(chaos: Chaos, until: float) -> None:
 
 async def _week(seed: int, days: float, errors: list[str]) -> Week:
     plan = attrs.evolve(
-        Plan.of(seed), venues=VENUES, depth=400, snapshot_interval=0.0, channel=100_000
+        Plan.of(seed),
+        venues=VENUES,
+        depth=400,
+        snapshot_interval=0.0,
+        channel=100_000,
+        life=LIFE,
     )
     chance = random.Random(seed)
     clock = Clock(EPOCH * 1_000_000_000)

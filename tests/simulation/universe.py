@@ -81,6 +81,8 @@ class Plan:
     channel: int
     outbox: int
     checksums: bool
+    life: float
+    """Seconds after which another connection takes over; 0: never."""
 
     @classmethod
     def of(cls, seed: int) -> "Plan":
@@ -104,6 +106,7 @@ class Plan:
             chance.randint(40, 150) if tight else 100_000,
             chance.randint(40, 150) if tight else 500_000,
             chance.random() < 0.7,
+            chance.choice([0.0, chance.uniform(12.0, 60.0)]),
         )
 
     @staticmethod
@@ -142,6 +145,7 @@ def configured(plan: Plan) -> Config:
             symbols=SYMBOLS[name],
             trade=TradeOptions("raw" if plan.trade_kind == "raw" else "aggregated"),
             orderbook=OrderbookOptions("updates", plan.depth, plan.snapshot_interval),
+            limits=attrs.evolve(config.exchanges[name].limits, connection_life=plan.life),
         )
         for name in plan.venues
     }
