@@ -329,6 +329,7 @@ async def test_connections_are_rows_of_the_contract() -> None:
                     "reconnects": 2,
                     "breaker": "closed",
                     "rotation_due_seconds": None,
+                    "rotations": {"ok": 0, "failed": 0},
                     "streams": [{"data_type": "trade", "symbol": "BTC-USDT", "state": "live"}],
                 }
             ]

@@ -19,6 +19,7 @@ from marketprism.feeds.venue import (
     Phase,
     Poll,
     Priority,
+    Session,
     Shard,
     Stream,
     StreamState,
@@ -94,6 +95,15 @@ class OneSession:
 
     def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
         return Turn()
+
+    def adopt(self, elder: Session) -> None:
+        raise NotImplementedError
+
+    def release(self, stream: Stream) -> object:
+        raise NotImplementedError
+
+    def inherit(self, now: Moment) -> Turn:
+        raise NotImplementedError
 
 
 @attrs.define(eq=False)

@@ -139,8 +139,10 @@ class Collector:
         )
         tls = ssl.create_default_context()
         async with Rest(hosts, proxies, self.now, tls, self.transport) as rest:
-            reach = (tls, self.dial, self.chance, positions)
-            world = World(outlet, rest, hosts, proxies, self.board, self.now, *reach)
+            reach = (tls, self.dial, self.chance)
+            world = World(
+                outlet, rest, hosts, proxies, self.board, self.now, *reach, positions=positions
+            )
             async with trio.open_nursery() as feeds:
                 feeds.start_soon(self._stop, feeds.cancel_scope, grace)
                 for name, settings in self.config.exchanges.items():

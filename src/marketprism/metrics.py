@@ -105,14 +105,23 @@ class Metrics(Pages):
         connected: Counter[tuple[str, ...]] = Counter()
         reconnects: Counter[tuple[str, ...]] = Counter()
         frames: Counter[tuple[str, ...]] = Counter()
+        rotations: Counter[tuple[str, ...]] = Counter()
         for row in self._board.connections.values():
             market = (row.exchange, row.market_type)
             connected[market] += row.state == "connected"
             reconnects[market] += row.reconnects
             frames[market] += row.frames
+            for outcome in ("ok", "failed"):
+                rotations[*market, outcome] += row.rotations[outcome]
         yield _gauges("websocket_connections", "Connections that stand now.", MARKET, connected)
         yield _counter(
             "websocket_reconnects", "Times that a connection came back.", MARKET, reconnects
+        )
+        yield _counter(
+            "rotations",
+            "Times that a new connection took over from an old one, or could not.",
+            (*MARKET, "outcome"),
+            rotations,
         )
         yield _counter("frames_received", "Frames of data from exchanges.", MARKET, frames)
 

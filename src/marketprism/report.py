@@ -139,6 +139,10 @@ def connections(board: Board, now: Moment) -> list[dict[str, Any]]:
     return [_connection(board, row, now) for row in board.connections.values()]
 
 
+def _until(then: int | None, now: Moment) -> float | None:
+    return None if then is None else max(0, then - now.monotonic) / SECOND
+
+
 def breaker_state(board: Board, kind: str, host: str, now: Moment) -> str:
     """`closed`, `open` or `half-open`."""
     breaker = board.breakers.get((kind, host.rpartition("@")[2]))
@@ -148,7 +152,7 @@ def breaker_state(board: Board, kind: str, host: str, now: Moment) -> str:
 def _connection(board: Board, row: ConnectionRow, now: Moment) -> dict[str, Any]:
     connected = row.state == "connected"
     return {
-        "id": row.id,
+        "id": row.name,
         "venue": row.venue,
         "url": shown_url(row.url),
         "state": row.state,
@@ -157,7 +161,8 @@ def _connection(board: Board, row: ConnectionRow, now: Moment) -> dict[str, Any]
         "last_message_age_seconds": age(row.last_message, now),
         "reconnects": row.reconnects,
         "breaker": breaker_state(board, "websocket", urlsplit(row.url).netloc, now),
-        "rotation_due_seconds": None,
+        "rotation_due_seconds": _until(row.rotation_due, now),
+        "rotations": {outcome: row.rotations[outcome] for outcome in ("ok", "failed")},
         "streams": [
             {
                 "data_type": data_type,

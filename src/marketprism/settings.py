@@ -83,6 +83,9 @@ class Manners:
 
     connect_timeout: Duration = 10.0
     """Time a connection may take from dialling to the end of the handshake."""
+    connection_life: DurationOrNever = 0.0
+    """Time after which another connection takes over, before the exchange ends this one. 0: only
+    when the exchange announces its end."""
     silence_timeout: Duration = 90.0
     """Time without any frame after which a connection is given up."""
     heartbeat: DurationOrNever = 0.0

@@ -143,7 +143,18 @@ class ConnectionRow:
     attempts: int = 0
     connects: int = 0
     frames: int = 0
+    next: bool = False
+    """It is about to take over from the connection of that id."""
+    rotation_due: int | None = None
+    """Monotonic nanoseconds: when another is to take over from it; None: never."""
+    rotations: Counter[str] = attrs.field(factory=Counter)
+    """How often another took over (`ok`), or could not (`failed`)."""
     streams: Mapping["Stream", "StreamState"] = attrs.field(factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its id, told apart from that of the connection it takes over from."""
+        return f"{self.id} (next)" if self.next else self.id
 
     @property
     def reconnects(self) -> int:

@@ -1,17 +1,16 @@
-"""The tasks of a venue: find out what there is, then keep each connection's session connected."""
+"""The tasks of a venue: find out what there is, then start its feeds and its polls."""
 
 import structlog
 import trio
 
 from marketprism.errors import Lost, Refused
-from marketprism.feeds.connection import Connection
-from marketprism.feeds.freshness import Freshness
+from marketprism.feed import Feed
 from marketprism.feeds.polling import run_poll
-from marketprism.feeds.venue import Cursor, Fetch, Fetched, Shard, Stream, Venue, Want
+from marketprism.feeds.venue import Fetch, Fetched, Venue, Want
 from marketprism.feeds.world import World
 from marketprism.instruments import Instrument, select
 from marketprism.settings import SupervisionConfig, VenueConfig
-from marketprism.status import ConnectionRow, StreamRow, VenueRow
+from marketprism.status import VenueRow
 from marketprism.supervise import Attempt, Conclusion, Ended, supervise
 
 log = structlog.get_logger()
@@ -39,7 +38,7 @@ async def run_venue(
         if world.positions is not None:
             await world.positions.read(wants)
         for shard in venue.plan(wants):
-            feeds.start_soon(run_feed, shard, venue, world, policy)
+            feeds.start_soon(Feed(shard, venue, world, policy).run)
         for poll in venue.polls(wants):
             feeds.start_soon(run_poll, poll, venue, world, policy)
         row.state, row.reason = "running", None
@@ -52,19 +51,6 @@ async def run_venue(
         row.reason = end.reason
 
     await supervise(venue.name, attempt, policy, ended, world.chance)
-
-
-def _see_to_the_end(cursors: dict[Stream, Cursor], row: ConnectionRow, world: World) -> None:
-    """What a stream did not say while its connection was alive did not happen: sight was lost when
-    the connection last gave a sign of life, not at the stream's last record.
-    """
-    if row.last_alive is None:
-        return
-    now = world.now()
-    alive = now.wall - (now.monotonic - row.last_alive)
-    for cursor in cursors.values():
-        if cursor.received is not None and cursor.gap is None:
-            cursor.received = max(cursor.received, alive)
 
 
 async def _instruments(venue: Venue, world: World) -> list[Instrument]:
@@ -94,50 +80,3 @@ def _wants(settings: VenueConfig, instruments: list[Instrument], row: VenueRow) 
     return [
         Want(data_type, instrument) for instrument in chosen for data_type in settings.data_types
     ]
-
-
-async def run_feed(shard: Shard, venue: Venue, world: World, policy: SupervisionConfig) -> None:
-    """Keep one shard's session connected until cancelled; then publish the gaps left open."""
-    freshness = Freshness(venue.offers, policy.freshness)
-    cursors: dict[Stream, Cursor] = {want.stream: world.cursor(want) for want in shard.wants}
-    row = ConnectionRow(shard.id, venue.name, venue.exchange, venue.market_type, url="")
-    board = world.board
-    board.connections[shard.id] = row
-    for want in shard.wants:
-        board.streams[venue.name, want.stream] = StreamRow(
-            venue.name,
-            want.instrument,
-            want.data_type,
-            shard.id,
-            quiet_limit=venue.offers[want.data_type].quiet_limit,
-            freshness=freshness,
-        )
-
-    async def attempt(life: Attempt) -> None:
-        session = shard.open(cursors)
-        row.state, row.url, row.streams = "dialling", session.url, session.streams
-        row.attempts += 1
-        row.last_alive = None
-        for stream, state in session.streams.items():
-            board.streams[venue.name, stream].attach(state)
-        await Connection(session, row, venue.manners, world, life.produced, freshness).run()
-
-    def ended(end: Ended) -> None:
-        _see_to_the_end(cursors, row, world)
-        for cursor in cursors.values():
-            cursor.lose("disconnect")
-        for stream in cursors:
-            board.streams[venue.name, stream].detach()
-        row.state = "refused" if end.conclusion is Conclusion.REFUSED else "waiting"
-        row.reason = end.reason
-
-    try:
-        await supervise(shard.id, attempt, policy, ended, world.chance)
-    finally:
-        row.state = "stopped"
-        wall = world.now().wall
-        open_gaps = (
-            cursors[want.stream].close(want.instrument, want.data_type, wall, shard.id)
-            for want in shard.wants
-        )
-        world.confess([gap for gap in open_gaps if gap is not None], shard.id)

@@ -38,6 +38,7 @@ from marketprism.feeds.venue import (
     Park,
     Reject,
     Send,
+    Session,
     Step,
     Stream,
     StreamState,
@@ -111,6 +112,16 @@ class Script:
 
     def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
         return Turn()
+
+    def adopt(self, elder: Session) -> None:
+        self.told.append("adopt")
+
+    def release(self, stream: Stream) -> object:
+        return self.streams.pop(stream)
+
+    def inherit(self, now: Moment) -> Turn:
+        self.told.append("inherit")
+        return Turn([trade(98)])
 
 
 @attrs.define(eq=False)

@@ -24,6 +24,7 @@ from marketprism.settings import Config
 from marketprism.simulator.skin import Rates
 
 DAY = 86_400.0
+LIFE = 23.5 * 3600.0
 VENUES = ("binance_spot", "binance_derivatives", "okx_spot", "okx_derivatives")
 KINDS = ["cut", "end", "hole", "vanished", "unreachable", "closed", "shutdown", "rejected", "fail"]
 NATIVE = {"okx_spot": "BTC-USDT", "okx_derivatives": "BTC-USDT-SWAP"}
@@ -104,8 +105,15 @@ async def _storm(chaos: Chaos, until: float) -> None:
 
 
 async def _week(seed: int, days: float, errors: list[str]) -> Week:
-    plan = attrs.evolve(Plan.of(seed), venues=VENUES, depth=400, channel=100_000)
-    plan = attrs.evolve(plan, mode="updates", snapshot_interval=0.0)
+    plan = attrs.evolve(
+        Plan.of(seed),
+        venues=VENUES,
+        depth=400,
+        mode="updates",
+        snapshot_interval=0.0,
+        channel=100_000,
+        life=LIFE,
+    )
     chance = random.Random(seed)
     clock = Clock(EPOCH * 1_000_000_000)
     rates = Rates(1 / 600, 1 / 120, step=120.0)

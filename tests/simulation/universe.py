@@ -86,6 +86,8 @@ class Plan:
     checksums: bool
     step: float
     """Seconds between two moments at which exchanges speak: what is due comes together."""
+    life: float
+    """Seconds after which another connection takes over; 0: never."""
 
     @classmethod
     def of(cls, seed: int) -> "Plan":
@@ -116,6 +118,7 @@ class Plan:
             chance.randint(40, 150) if tight else 500_000,
             chance.random() < 0.7,
             chance.choice([0.1, 0.25, 0.5]),
+            chance.choice([0.0, chance.uniform(12.0, 60.0)]),
         )
         return plan if shallow is None else attrs.evolve(plan, depth=shallow)
 
@@ -149,6 +152,7 @@ def configured(plan: Plan) -> Config:
             orderbook=OrderbookOptions(
                 plan.mode, plan.depth, plan.snapshot_interval, plan.audit_interval
             ),
+            limits=attrs.evolve(config.exchanges[name].limits, connection_life=plan.life),
         )
         for name in plan.venues
     }

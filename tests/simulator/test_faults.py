@@ -161,7 +161,7 @@ async def test_one_stream_can_fall_silent(serving: Serving, connect: Connect) ->
 async def test_a_shutdown_is_announced_bare_and_enveloped(
     serving: Serving, connect: Connect, receive: Receive
 ) -> None:
-    """Each connection reads the notice in its own manner, and stays open."""
+    """Each connection reads the notice in its own manner, and stays open for a while."""
     exchange = busy()
     address = await serving(exchange)
     async with connect(f"{address.ws_url}/ws") as bare, connect(f"{address.ws_url}/stream") as full:
@@ -170,6 +170,29 @@ async def test_a_shutdown_is_announced_bare_and_enveloped(
         notice = await receive(full)
         assert notice["stream"] == "!serverShutdown"
         assert notice["data"]["e"] == "serverShutdown"
+        assert exchange.accepted == len(exchange.connections) == 2
+
+
+async def test_an_announced_shutdown_comes(
+    serving: Serving, connect: Connect, receive: Receive
+) -> None:
+    """The connection that was told ends in the time that was given; one that came later does not,
+    nor does what is said until then suffer.
+    """
+    exchange = busy()
+    url = (await serving(exchange)).ws_url + "/ws/btcusdt@trade"
+    async with connect(url) as told, connect(url) as other:
+        await receive(told)
+        assert exchange.faults.server_shutdown(0.5, connection=1) == 1
+        began, heard = trio.current_time(), 0
+        with pytest.raises(ConnectionClosed) as closed:  # noqa: PT012 (it is told by any of them)
+            while True:
+                heard += (await receive(told))["e"] == "trade"
+        assert closed.value.reason is not None
+        assert closed.value.reason.code == 1001
+        assert 0.4 <= trio.current_time() - began <= 3
+        assert heard > 1
+        assert (await receive(other))["e"] == "trade"
 
 
 @pytest.mark.parametrize("during_cut", ["run", "pause"])

@@ -26,12 +26,17 @@ def busy(**options: Any) -> Exchange:
 async def test_an_upgrade_is_announced(
     serving: Serving, connect: Connect, receive: Receive
 ) -> None:
-    """Notice 64008, on every connection."""
+    """Notice 64008, on every connection; then its end: after a minute, or sooner if asked so."""
     exchange = busy()
+    assert exchange.skin.notice_seconds == 60
     async with connect((await serving(exchange)).ws_url + PATH) as websocket:
-        assert exchange.faults.server_shutdown() == 1
+        assert exchange.faults.server_shutdown(0.3) == 1
         notice = await receive(websocket)
+        with pytest.raises(ConnectionClosed) as closed:
+            await receive(websocket)
     assert (notice["event"], notice["code"]) == ("notice", "64008")
+    assert closed.value.reason is not None
+    assert closed.value.reason.code == 1001
 
 
 async def test_maintenance_begins_the_ids_anew(

@@ -141,6 +141,10 @@ class OkxLine:
     consumer: Consumer = attrs.field(factory=Consumer)
     snapshots: Callable[[str], bytes | None] = lambda native_id: None
     """What follows the acknowledgement of a book."""
+    elder: Session | None = None
+    """Of the connection that this one takes over from."""
+    refuses: str | None = None
+    """A channel that cannot be had any more."""
     seconds: float = 0.0
     turns: list[Turn] = attrs.field(factory=list)
     fetches: list[Fetch] = attrs.field(factory=list)
@@ -161,6 +165,8 @@ class OkxLine:
             self.cursors.setdefault(want.stream, Cursor())
         self.fetches.clear()
         self.session = shard.open(self.cursors)
+        if self.elder is not None:
+            self.session.adopt(self.elder)
         return self.did(self.session.opening(self.now))
 
     def cut(self) -> None:
@@ -194,6 +200,8 @@ class OkxLine:
         self.said.append(command)
         for arg in command["args"]:
             event = {"event": command["op"], "arg": arg, "connId": "a4d3ae55"}
+            if arg["channel"] == self.refuses:
+                event |= {"event": "error", "code": "60018", "msg": "doesn't exist"}
             self.hear(json.dumps(event).encode())
             if arg["channel"] == "books" and command["op"] == "subscribe":
                 picture = self.snapshots(arg["instId"])

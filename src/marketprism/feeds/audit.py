@@ -106,6 +106,13 @@ class Auditor:
         wait = round(self.interval * share * SECOND)
         self.due = now.monotonic + wait if self.interval else None
 
+    def succeed(self, elder: "Auditor") -> None:
+        """Go on with the audits of a book that came from another connection; what was under way
+        there is not finished.
+        """
+        self.proof, self.due, self._began = elder.proof, elder.due, elder._began
+        self.hurried, self.exhausted = elder.hurried, elder.exhausted
+
     def interrupt(self) -> None:
         """The book is not what it was: whatever is under way means nothing any more."""
         if self.trail is not None:

@@ -5,7 +5,7 @@ it loses nothing that was read. All else — sends, fetches, ticks — are its s
 which ends with the first error, or when it is cancelled from without.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import structlog
@@ -23,10 +23,12 @@ from marketprism.feeds.venue import (
     Moment,
     Park,
     Reject,
+    Rotate,
     Send,
     Session,
     Step,
     Stream,
+    StreamState,
     Turn,
 )
 from marketprism.feeds.world import World
@@ -57,20 +59,49 @@ class Connection:
         world: World,
         produced: Callable[[], None],
         freshness: Freshness | None = None,
+        changed: Callable[[], None] | None = None,
+        elder: Session | None = None,
     ) -> None:
-        """`freshness` judges the silences of the session's streams; None: nobody does."""
+        """`freshness` judges the silences of the session's streams; None: nobody does. `changed`
+        is called when it stands, and when its end is announced. What `elder` still has of the
+        streams is not this connection's.
+        """
         self._session = session
         self._row = row
         self._manners = manners
         self._world = world
         self._produced = produced
         self._freshness = freshness
+        self._changed = changed or _nothing
+        self.elder = elder
+        self.announced: str | None = None
+        """Why the exchange is about to end it, in its words."""
         self._host = urlsplit(session.url).netloc.rpartition("@")[2]
         self._silence = trio.CancelScope()
+        self._asked = trio.Event()
         self._samples: dict[str, int] = {}
         self._say, self._said = trio.open_memory_channel[tuple[Send, trio.Event]](WRITES_WAITING)
         self._nursery: trio.Nursery
-        self._log = log.bind(connection=row.id)
+
+    @property
+    def stands(self) -> bool:
+        """Whether the session may act on it."""
+        connected = self._row.connected_since is not None
+        return connected and not self._nursery.cancel_scope.cancel_called
+
+    def ask(self) -> None:
+        """Ping at once: the answer proves that all has come which was said before."""
+        self._asked.set()
+
+    def inherit(self) -> None:
+        """The elder is gone: its streams are this connection's. Call it only while it stands."""
+        now = self._world.now()
+        self._act(self._session.inherit(now), now)
+
+    @property
+    def _log(self) -> structlog.typing.FilteringBoundLogger:
+        bound: structlog.typing.FilteringBoundLogger = log.bind(connection=self._row.name)
+        return bound
 
     async def run(self) -> None:
         """Connect and stay connected; ends by raising only: Lost, Quiet, RateLimited, Refused."""
@@ -91,11 +122,17 @@ class Connection:
         """Wait for our turn to dial this host. Raises Lost while it is spared."""
         hosts, now = self._world.hosts, self._world.now
         breaker = hosts.breaker("websocket", self._host)
+        if self.elder is not None and breaker.opened_at is not None:
+            # The one call that finds out whether it is back belongs to those that have no other.
+            raise Lost(f"{self._host} is left alone after {breaker.failures} failures")
         if spared := breaker.admit(now().monotonic):
             words = f"{self._host} failed {breaker.failures} times in a row and is left alone"
             raise Lost(words, retry_after=spared / SECOND)
         dials = hosts.dials(self._host, self._manners)
-        while wait := dials.wait(1, now().monotonic):  # noqa: ASYNC110 (it tells how long)
+        while wait := dials.wait(1, now().monotonic):
+            if self.elder is not None and wait > self._manners.connect_timeout * SECOND:
+                # Others may take their turn meanwhile.
+                raise Lost(f"{self._host} may not be dialled yet", retry_after=wait / SECOND)
             await trio.sleep(wait / SECOND)
         dials.spend(1, now().monotonic)
 
@@ -109,7 +146,9 @@ class Connection:
             hosts.dials(self._host, self._manners).block(seconds, now)
             hosts.refused(self._host, self._reason(error))
         else:
-            hosts.breaker("websocket", self._host).failed(now)
+            if self.elder is None:
+                # Else those that lose their only connection would be kept waiting for it.
+                hosts.breaker("websocket", self._host).failed(now)
             hosts.failed(self._host, self._reason(error))
 
     def _reason(self, error: MarketPrismError) -> str:
@@ -159,10 +198,11 @@ class Connection:
         row.connected_since = now.monotonic
         row.connects += 1
         self._heard()
-        if self._freshness is not None:
+        if self._freshness is not None and self.elder is None:
             self._freshness.connected()
         self._log.info("feed.connected", url=row.url, streams=len(self._session.streams))
         self._act(self._session.opening(now), now)
+        self._changed()
 
     async def _read(self, connection: BatchingConnection) -> None:
         with self._silence:
@@ -220,8 +260,15 @@ class Connection:
                 self._log.warning(
                     "book.diverged", instrument=native_id, levels=levels, sample=sample
                 )
+            case Rotate(reason=reason):
+                self._end_announced(reason)
             case Close(error=error):
                 raise error
+
+    def _end_announced(self, reason: str) -> None:
+        if self.announced is None:
+            self.announced = reason
+            self._changed()
 
     def _enqueue(self, send: Send) -> trio.Event:
         sent = trio.Event()
@@ -239,10 +286,15 @@ class Connection:
 
     async def _ping(self, connection: BatchingConnection) -> None:
         while True:
-            await trio.sleep(PING_EVERY)
+            with trio.move_on_after(PING_EVERY):
+                await self._asked.wait()
+            self._asked = trio.Event()
+            sent = self._world.now().monotonic
             with trio.move_on_after(PONG_WITHIN) as patience:
                 await connection.ping()
                 self._heard()
+                for state in self._own().values():
+                    state.heard_until = sent
             if patience.cancelled_caught:
                 raise Quiet(f"no answer to a ping for {PONG_WITHIN:g} s")
 
@@ -262,7 +314,7 @@ class Connection:
         """Do what the silence of a stream calls for. Raises Quiet when that is a reconnect."""
         if self._freshness is None:
             return
-        streams, board, venue = self._session.streams, self._world.board, self._row.venue
+        streams, board, venue = self._own(), self._world.board, self._row.venue
         for stream, answer, limit in list(self._freshness.judge(streams, now.monotonic)):
             data_type, native_id = stream
             word = answer.name.lower()
@@ -272,6 +324,14 @@ class Connection:
             if answer is Answer.RECONNECT:
                 raise Quiet(f"{data_type} of {native_id} was silent for {limit:.0f} s, renewed too")
             self._act(self._session.renew(stream, now), now)
+
+    def _own(self) -> Mapping[Stream, StreamState]:
+        streams = self._session.streams
+        if self.elder is None:
+            return streams
+        return {
+            stream: state for stream, state in streams.items() if stream not in self.elder.streams
+        }
 
     def _confess(self, now: Moment) -> None:
         def restate(stream: Stream, heals: int) -> list[Record]:
@@ -286,6 +346,10 @@ class Connection:
         answer = await self._world.rest.fetch(request, say)
         now = self._world.now()
         self._act(self._session.reply(request.tag, answer, now), now)
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _closed(connection: BatchingConnection) -> Lost:

@@ -129,6 +129,10 @@ class StreamState:
     """Why it is parked or not yet live, in words."""
     last_record: int | None = None
     """Monotonic nanoseconds of its last accepted record."""
+    heard_until: int | None = None
+    """Monotonic nanoseconds: what its connection was told before then has come. A connection that
+    stands may be dead: of one that says nothing, only an answered ping proves that it is not.
+    """
     records: int = 0
     duplicates: int = 0
     gaps: int = 0
@@ -206,7 +210,14 @@ class Diverged:
     sample: str
 
 
-Step = Send | Fetch | Park | Reject | Close | Diverged
+@attrs.frozen
+class Rotate:
+    """The exchange announced that it will end this connection: another should take over."""
+
+    reason: str
+
+
+Step = Send | Fetch | Park | Reject | Close | Diverged | Rotate
 
 
 @attrs.define
@@ -266,6 +277,22 @@ class Session(Protocol):
     def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
         """A snapshot of a book from what is known here, after the channel lost updates of it in
         the gap that started at `heals`; nothing when the book is not synchronised.
+        """
+
+    def adopt(self, elder: "Session") -> None:
+        """Before `opening`: take over from the session of a connection that is to end. They share
+        cursors; each stream is the elder's until what is heard here joins what it published. Then
+        it is released there, in the same step in which it goes on from here.
+        """
+
+    def release(self, stream: Stream) -> object:
+        """The elder's side: the stream is not its own any more, and what its connection still
+        tells of it is passed over. The answer is what the younger goes on with: a book, say.
+        """
+
+    def inherit(self, now: Moment) -> Turn:
+        """The elder's connection has ended: what was not taken over yet goes on from here, with
+        a gap where it does not join.
         """
 
 

@@ -23,6 +23,24 @@ SAMPLES_PER_REASON = 3
 log = structlog.get_logger()
 
 
+@attrs.define(eq=False)
+class Turns:
+    """Who may do what only one at a time may do; who is not admitted asks again."""
+
+    holder: object = None
+
+    def admit(self, who: object) -> bool:
+        """Whether it is their turn, until they leave."""
+        if self.holder is None:
+            self.holder = who
+        return self.holder is who
+
+    def leave(self, who: object) -> None:
+        """They are done; nothing happens where it was not their turn."""
+        if self.holder is who:
+            self.holder = None
+
+
 @attrs.frozen
 class World:
     """The far ends of the feeds, and what they say of themselves."""
@@ -38,6 +56,8 @@ class World:
     """How a host is reached by websocket."""
     chance: Callable[[], float] = uniform
     """Uniform in [0, 1): what waits are jittered by."""
+    rotations: Turns = attrs.field(factory=Turns)
+    """Planned ones take place one after the other."""
     positions: Positions | None = None
     """Where the streams stood when this process began; None: nobody can tell."""
 

@@ -21,6 +21,7 @@ from .skin import Client, Opening, Skin
 _BATCH = 64
 """Frames written at once, at most."""
 _CLOSE_SECONDS = 2.0
+_GOING_AWAY = 1001
 
 
 class Resettable(trio.abc.Stream):
@@ -121,6 +122,8 @@ class Connection:
         self._life = trio.CancelScope()
         self._close_code = 1000
         self._closing = trio.Event()
+        self._announced = trio.Event()
+        self._ends_at = math.inf
         self._liveness = Liveness(skin)
         self._commands: deque[float] = deque(maxlen=skin.most_commands[0])
 
@@ -176,6 +179,11 @@ class Connection:
         self._close_code = code
         self._closing.set()
 
+    def end_in(self, seconds: float) -> None:
+        """End with a close frame (1001: going away) so much later, as was announced."""
+        self._ends_at = trio.current_time() + seconds
+        self._announced.set()
+
     async def run(
         self,
         request: WebSocketRequest,
@@ -193,6 +201,7 @@ class Connection:
                 nursery.start_soon(self._end_when_dead)
                 nursery.start_soon(self._ping, websocket, ping_interval, pong_timeout)
                 nursery.start_soon(self._close_when_told, websocket)
+                nursery.start_soon(self._end_as_announced)
                 await self._read(websocket, listener)
                 nursery.cancel_scope.cancel()
 
@@ -241,6 +250,11 @@ class Connection:
                 await websocket.ping()
             if waiting.cancelled_caught:
                 self.abort()
+
+    async def _end_as_announced(self) -> None:
+        await self._announced.wait()
+        await trio.sleep_until(self._ends_at)
+        self.close(_GOING_AWAY)
 
     async def _close_when_told(self, websocket: WebSocketConnection) -> None:
         await self._closing.wait()

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 
 import trio
@@ -47,6 +48,8 @@ class Exchange:
         """Connections there have been."""
         self.requests = 0
         """REST requests there have been."""
+        self.paths: Counter[str] = Counter()
+        """How often each path was asked for."""
         self.last_subscription = float("-inf")
         """When somebody last subscribed to something, in Trio's time."""
         self.last_trades: dict[str, Message] = {}

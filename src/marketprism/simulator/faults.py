@@ -121,14 +121,18 @@ class Faults:
             each.mute(until, deaf=deaf)
 
     @_fault
-    def server_shutdown(self) -> int:
-        """Announce to all connections that they will end: Binance's `serverShutdown`, OKX' notice
-        64008.
+    def server_shutdown(self, seconds: float | None = None, connection: int | None = None) -> int:
+        """Announce to one or all connections that they will end, and end them so much later:
+        Binance's `serverShutdown`, OKX' notice 64008. Without `seconds`, at the exchange's own
+        time. Returns how many connections were meant.
         """
-        stream, text = self._target.skin.shutdown_notice(self._target.now_ms())
-        for each in self._connections(None):
+        skin = self._target.skin
+        stream, text = skin.shutdown_notice(self._target.now_ms())
+        chosen = self._connections(connection)
+        for each in chosen:
             each.offer(each.frame(stream, text))
-        return len(self._target.connections)
+            each.end_in(skin.notice_seconds if seconds is None else seconds)
+        return len(chosen)
 
     # Messages
 

@@ -51,6 +51,7 @@ class Rest:
         if path.startswith("/simulator"):
             return _json(404, {"error": "GET /simulator or POST /simulator/faults"})
         self._exchange.requests += 1
+        self._exchange.paths[path] += 1
         failure = self._exchange.faults.failure(path)
         if failure is not None:
             return failure

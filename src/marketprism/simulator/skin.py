@@ -129,6 +129,8 @@ class Skin(Protocol):
     """After how long a connection is closed to which nothing was said."""
     silence_code: int = 1000
     """The code of that close."""
+    notice_seconds: float = 60.0
+    """From the announcement of a connection's end to that end."""
     repeats: Collection[str] = ()
     """The kinds of messages of which a new subscriber is told the latest."""
 

@@ -23,7 +23,7 @@ from usdm import (
 )
 
 from marketprism.feeds.binance import BinanceDerivatives
-from marketprism.feeds.venue import Close, Fetch, Park, Phase, Reject, Send, Stream, Turn, Want
+from marketprism.feeds.venue import Fetch, Park, Phase, Reject, Rotate, Send, Stream, Turn, Want
 from marketprism.instruments import Instrument
 from marketprism.records import (
     DataType,
@@ -554,11 +554,11 @@ def test_a_bad_frame_is_rejected_beside_its_good_neighbours(frame: bytes, reason
     assert reject.reason == reason
 
 
-def test_an_announced_shutdown_ends_the_connection() -> None:
-    """After the records of the same batch."""
+def test_an_announced_shutdown_asks_for_another_connection() -> None:
+    """After the records of the same batch; this one goes on until it ends."""
     turn = Line().hear(trade(1), b'{"e":"serverShutdown","E":1700000000000}')
     assert kinds(turn) == [Trade]
-    assert isinstance(turn.steps[0], Close)
+    assert isinstance(turn.steps[0], Rotate)
 
 
 def test_a_refused_stream_is_parked_alone() -> None:

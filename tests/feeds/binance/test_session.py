@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import Mutation, mutations
 
-from marketprism.errors import Lost
 from marketprism.feeds.binance import BinanceSpot
 from marketprism.feeds.venue import (
     Close,
@@ -22,6 +21,7 @@ from marketprism.feeds.venue import (
     Park,
     Phase,
     Reject,
+    Rotate,
     Send,
     Session,
     Stream,
@@ -494,13 +494,12 @@ def test_a_command_without_an_answer_ends_the_connection() -> None:
     assert isinstance(close, Close)
 
 
-def test_an_announced_shutdown_ends_the_connection_after_what_came_before() -> None:
-    """The records of the same batch are good."""
+def test_an_announced_shutdown_asks_for_another_connection() -> None:
+    """What came with it is good, and this one goes on until it ends."""
     turn = Line().hear(trade(1), b'{"e":"serverShutdown","E":1700000000000}')
     assert len(turn.records) == 1
-    (close,) = turn.steps
-    assert isinstance(close, Close)
-    assert isinstance(close.error, Lost)
+    (step,) = turn.steps
+    assert isinstance(step, Rotate)
 
 
 def test_snapshots_come_at_their_interval_while_the_book_moves() -> None:

@@ -1,13 +1,25 @@
 """Deribit sessions, as one would play the exchange by hand."""
 
 import json
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import attrs
 import captures
 import msgspec
 import pytest
+from deribit_line import (
+    BTC,
+    CONFIG,
+    ETH,
+    SECOND,
+    START,
+    STREAM,
+    Line,
+    candles,
+    moment,
+    said,
+    seconds,
+    told,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import Mutation, mutations
@@ -17,142 +29,18 @@ from marketprism.feeds import decimals
 from marketprism.feeds.deribit import DeribitDerivatives
 from marketprism.feeds.venue import (
     Close,
-    Cursor,
     Fetch,
     Fetched,
     FetchFailed,
-    Moment,
     Park,
     Phase,
     Reject,
     Send,
-    Session,
-    Stream,
     Turn,
     Want,
 )
-from marketprism.records import DataType, Gap, Record, VolatilityIndex
-from marketprism.settings import Api, VenueConfig
-from marketprism.wire import decode, encode
-
-SECOND = 1_000_000_000
-START = 1_700_000_000 * SECOND
-CONFIG = VenueConfig(
-    "deribit_derivatives",
-    Api("http://rest.test", "ws://stream.test"),
-    ("BTC", "ETH"),
-    (DataType.VOLATILITY_INDEX,),
-)
-BTC, ETH = DeribitDerivatives(CONFIG).instruments([])
-STREAM: Stream = (DataType.VOLATILITY_INDEX, "btc_usd")
-
-
-def moment(seconds: float) -> Moment:
-    """So many seconds into the test, on both clocks."""
-    return Moment(START + round(seconds * SECOND), round(seconds * SECOND))
-
-
-def told(second: float, volatility: str = "47.55", index: str = "btc_usd") -> bytes:
-    """A value of the index, of so many seconds into the test."""
-    timestamp = 1_700_000_000_000 + round(second * 1000)
-    return (
-        '{"jsonrpc":"2.0","method":"subscription","params":'
-        f'{{"channel":"deribit_volatility_index.{index}","data":'
-        f'{{"volatility":{volatility},"timestamp":{timestamp},"index_name":"{index}"}}}}}}'
-    ).encode()
-
-
-def candles(first: int, last: int, step: int = 1, continuation: int | None = None) -> bytes:
-    """REST's answer: candles that begin so many seconds into the test, closing at theirs."""
-    rows = [
-        [1_700_000_000_000 + second * 1000, 1.5, 99.5, 0.5, 40 + second / 1000]
-        for second in range(first, last + 1, step)
-    ]
-    result = {"data": rows, "continuation": continuation}
-    return json.dumps({"jsonrpc": "2.0", "id": 0, "result": result}).encode()
-
-
-@attrs.define
-class Line:
-    """A session, and the exchange's end of its line."""
-
-    cursors: dict[Stream, Cursor] = attrs.field(factory=dict)
-    seconds: float = 0.0
-    fetches: list[Fetch] = attrs.field(factory=list)
-    turns: list[Turn] = attrs.field(factory=list)
-    records: list[Record] = attrs.field(factory=list)
-    session: Session = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.connect()
-
-    def connect(self) -> Turn:
-        """Dial (again), and confirm all that is asked for."""
-        wants = [Want(DataType.VOLATILITY_INDEX, one) for one in (BTC, ETH)]
-        (shard,) = DeribitDerivatives(CONFIG).plan(wants)
-        for want in wants:
-            self.cursors.setdefault(want.stream, Cursor())
-        self.session = shard.open(self.cursors)
-        turn = self.did(self.session.opening(self.now))
-        for body in said(turn):
-            result = body["params"].get("channels", "ok")
-            self.hear(json.dumps({"jsonrpc": "2.0", "id": body["id"], "result": result}).encode())
-        return turn
-
-    def cut(self) -> None:
-        """The connection is lost."""
-        for cursor in self.cursors.values():
-            cursor.lose("disconnect")
-
-    def reconnected(self, second: float) -> Turn:
-        """Lost, dialled again, and heard again for the first time."""
-        self.cut()
-        self.connect()
-        return self.hear(told(second))
-
-    @property
-    def now(self) -> Moment:
-        return moment(self.seconds)
-
-    def did(self, turn: Turn) -> Turn:
-        self.turns.append(turn)
-        self.fetches += [step for step in turn.steps if isinstance(step, Fetch)]
-        for record in turn.records:
-            assert decode(encode(record).payload).timestamp == record.timestamp
-        self.records += turn.records
-        return turn
-
-    def hear(self, *frames: bytes) -> Turn:
-        self.seconds += 0.01
-        return self.did(self.session.receive(frames, self.now))
-
-    def answer(self, body: bytes | FetchFailed) -> Turn:
-        """Answer the newest request."""
-        asked = self.now.monotonic
-        self.seconds += 0.01
-        answer = body if isinstance(body, FetchFailed) else Fetched(body, asked)
-        return self.did(self.session.reply(self.fetches[-1].tag, answer, self.now))
-
-    def wait(self, seconds: float) -> Turn:
-        """Ticks until then; the last one's turn."""
-        turn = Turn()
-        for _ in range(round(seconds / 0.25)):
-            self.seconds += 0.25
-            turn = self.did(self.session.tick(self.now))
-        return turn
-
-
-def said(turn: Turn) -> list[dict[str, Any]]:
-    """What a turn says on the wire."""
-    return [json.loads(step.payload) for step in turn.steps if isinstance(step, Send)]
-
-
-def seconds(records: list[Record]) -> list[float | str]:
-    """When the values were, seconds into the test; `gap` for a gap."""
-    return [
-        "gap" if isinstance(record, Gap) else ((record.timestamp or 0) - START) / SECOND
-        for record in records
-    ]
+from marketprism.records import DataType, Gap, VolatilityIndex
+from marketprism.wire import encode
 
 
 def query(fetch: Fetch) -> dict[str, str]:

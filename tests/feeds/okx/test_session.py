@@ -23,7 +23,7 @@ from okx_line import (
 
 from marketprism.errors import Lost
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
-from marketprism.feeds.venue import Close, Park, Phase, Reject, Send, Stream, Turn, Want
+from marketprism.feeds.venue import Close, Park, Phase, Reject, Rotate, Send, Stream, Turn, Want
 from marketprism.records import (
     DataType,
     FundingRate,
@@ -230,14 +230,14 @@ def confirmation(event: str, channel: str, native_id: str) -> bytes:
     ).encode()
 
 
-def test_an_announced_upgrade_ends_the_connection_after_what_came_before() -> None:
+def test_an_announced_upgrade_calls_for_another_connection_after_what_came_before() -> None:
     """Other notices and counts of connections are passed over."""
     notice = b'{"event":"notice","code":"64008","msg":"The connection will soon be closed"}'
     other = b'{"event":"channel-conn-count","channel":"books","connCount":"1","connId":"a"}'
     turn = OkxLine().hear(other, b'{"event":"notice","code":"1"}', trade(1), notice)
     assert numbers(turn) == ["1"]
-    (close,) = turn.steps
-    assert isinstance(close, Close)
+    (rotate,) = turn.steps
+    assert isinstance(rotate, Rotate)
 
 
 def error(code: str, text: str) -> bytes:

@@ -139,6 +139,20 @@ class BookStream:
             self.buffer = [_Heard(update, now.wall)]
             turn.steps.append(self._ask(Priority.RESYNC))
 
+    def succeed(self, elder: "BookStream") -> None:
+        """Go on with the book of a connection that is to end: what comes next continues it, or
+        shows that something is missing.
+        """
+        self.book, self.chained = elder.book, False
+        self.snapshot_due, self.snapshot_id = elder.snapshot_due, elder.snapshot_id
+        self.auditor.succeed(elder.auditor)
+        self.state.phase, self.state.detail = Phase.LIVE, None
+
+    def begin(self) -> Fetch:
+        """Steps 2 and 3 where the subscription was said already."""
+        known = self.state.cursor.received is not None
+        return self._ask(Priority.RESYNC if known else Priority.FIRST_SNAPSHOT)
+
     def restart(self) -> None:
         """Out of step: forget the book and whatever is under way."""
         self.book = None
@@ -187,8 +201,7 @@ class BookStream:
         """Ask again when it is time, and publish a snapshot when one is due."""
         if self.retry_at is not None and now.monotonic >= self.retry_at:
             self.retry_at = None
-            known = self.state.cursor.received is not None
-            turn.steps.append(self._ask(Priority.RESYNC if known else Priority.FIRST_SNAPSHOT))
+            turn.steps.append(self.begin())
         if (
             self.book is not None
             and self.snapshot_due is not None

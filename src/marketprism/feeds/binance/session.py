@@ -1,29 +1,25 @@
-"""What one Binance connection remembers: subscriptions, books, trades, funding, liquidations."""
+"""What one Binance connection remembers: what it asked for, and the streams that it has."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import msgspec
 
 from marketprism.errors import Lost
-from marketprism.feeds import audit, continuity, decimals
-from marketprism.feeds.binance import perpetuals
-from marketprism.feeds.binance.book import BookStream, Tag
+from marketprism.feeds import audit, decimals
+from marketprism.feeds.binance.book import Tag
 from marketprism.feeds.binance.commands import Command, Commands
 from marketprism.feeds.binance.market import Market
 from marketprism.feeds.binance.messages import (
     COIN_MARGINED,
     UNREADABLE,
-    AggregateTrade,
-    DepthUpdate,
     ForceOrder,
-    MarkPriceUpdate,
-    Trade,
+    ServerShutdown,
     read_answer,
     why_unread,
 )
-from marketprism.feeds.thinning import FundingThinning
+from marketprism.feeds.binance.streams import Event, Streams, stream_of
+from marketprism.feeds.binance.succession import Succession
 from marketprism.feeds.venue import (
     Close,
     Cursor,
@@ -33,13 +29,14 @@ from marketprism.feeds.venue import (
     Park,
     Phase,
     Reject,
+    Rotate,
+    Session,
     Stream,
     StreamState,
     Turn,
     Want,
 )
 from marketprism.records import DataType
-from marketprism.records import Trade as TradeRecord
 from marketprism.settings import VenueConfig
 
 SETTLE_SECONDS = 0.5
@@ -60,19 +57,26 @@ class BinanceSession:
     ) -> None:
         self.name = name
         self.url = market.url
-        self.streams: dict[Stream, StreamState] = {}
         self._market = market
         self._settings = settings
         self._read, self._events = market.vocabulary
-        self._books: dict[str, BookStream] = {}
-        self._trades: dict[str, StreamState] = {}
-        self._funding: dict[str, FundingThinning] = {}
+        self._streams = Streams(name, market, settings)
         self._commands = Commands(self._channel)
+        self._succession: Succession | None = None
+        self._released: set[Stream] = set()
+        """Those that went over to another connection: what is still heard of them is no news."""
         for want in wants:
-            self._add(want, cursors.get(want.stream) or Cursor())
+            self._streams.add(want, cursors.get(want.stream) or Cursor())
+
+    @property
+    def streams(self) -> Mapping[Stream, StreamState]:
+        """Those that this connection has, or is about to take over."""
+        return self._streams.states
 
     def opening(self, now: Moment) -> Turn:
-        """All is subscribed at once, but each book when its snapshot is next in the budget."""
+        """All is subscribed at once, but each book when its snapshot is next in the budget; one
+        that comes from another connection needs none.
+        """
         return self._subscribe(list(self.streams), now)
 
     def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
@@ -86,11 +90,11 @@ class BinanceSession:
         """A snapshot, or why there is none."""
         turn = Turn()
         if isinstance(tag, audit.Tag):
-            if (book := self._books.get(tag.native_id)) is not None:
+            if (book := self._streams.books.get(tag.native_id)) is not None:
                 book.audited(tag.attempt, answer, now, turn)
             return turn
         assert isinstance(tag, Tag)
-        if (book := self._books.get(tag.native_id)) is not None:
+        if (book := self._streams.books.get(tag.native_id)) is not None:
             self._commands.sent((DataType.ORDERBOOK, tag.native_id), now)
             book.answered(tag.attempt, answer, now, turn)
         return turn
@@ -98,9 +102,12 @@ class BinanceSession:
     def tick(self, now: Moment) -> Turn:
         """Due snapshots and retries; a command without an answer ends the connection."""
         turn = Turn()
-        for book in self._books.values():
+        for book in self._streams.books.values():
             book.tick(now, turn)
-        audit.tick(self._books.values(), now, turn)
+        audit.tick(self._streams.books.values(), now, turn)
+        if self._succession is not None:
+            self._succession.tick(now, turn)
+            self._succession = self._succession or None
         if (command := self._commands.overdue(now)) is not None:
             turn.steps.append(Close(Lost(f"{command.method} was not answered")))
         return turn
@@ -112,10 +119,13 @@ class BinanceSession:
         if gone:
             turn.steps.append(self._commands.say("UNSUBSCRIBE", gone, now))
         for stream in gone:
-            self._remove(stream)
+            if self._succession is not None:
+                self._succession.give_up(stream)
+            self._streams.remove(stream)
         new = [want for want in add if want.stream not in self.streams]
         for want in new:
-            self._add(want, Cursor())
+            self._released.discard(want.stream)
+            self._streams.add(want, Cursor())
         turn.steps += self._subscribe([want.stream for want in new], now).steps
         return turn
 
@@ -125,53 +135,35 @@ class BinanceSession:
         self.streams[stream].cursor.lose("stale")
         turn = Turn(steps=[self._commands.say("UNSUBSCRIBE", [stream], now)])
         if data_type is DataType.ORDERBOOK:
-            self._books[native_id].restart()
-            self._books[native_id].acknowledged_at = None
+            self._streams.books[native_id].restart()
+            self._streams.books[native_id].acknowledged_at = None
         turn.steps += self._subscribe([stream], now).steps
         return turn
 
     def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
         """A snapshot from the local book."""
         turn = Turn()
-        if (book := self._books.get(stream[1])) is not None:
+        if (book := self._streams.books.get(stream[1])) is not None:
             book.restate(heals, now, turn)
         return turn
 
-    def _add(self, want: Want, cursor: Cursor) -> None:
-        state = StreamState(want.instrument, want.data_type, cursor)
-        native_id = want.instrument.native_id
-        self.streams[want.stream] = state
-        match want.data_type:
-            case DataType.ORDERBOOK:
-                rule, options = self._market.depth, self._settings.orderbook
-                self._books[native_id] = BookStream(
-                    state,
-                    rule.source(native_id, options.depth),
-                    options,
-                    self.name,
-                    rule.joins,
-                    rule.continues,
-                    rule.countable,
-                )
-            case DataType.TRADE:
-                kind = "raw" if self._market.channels[DataType.TRADE] == "@trade" else "aggregated"
-                if cursor.counts not in (None, kind):
-                    # Trades and aggregates are counted apart.
-                    cursor.last_id = cursor.counts = None
-                self._trades[native_id] = state
-            case DataType.FUNDING_RATE:
-                self._funding[native_id] = FundingThinning()
+    def adopt(self, elder: Session) -> None:
+        """Take over from the session of a connection that is to end, stream by stream."""
+        assert isinstance(elder, BinanceSession)
+        self._succession = Succession(elder, elder._streams, self._streams)
 
-    def _remove(self, stream: Stream) -> None:
-        data_type, native_id = stream
-        del self.streams[stream]
-        match data_type:
-            case DataType.ORDERBOOK:
-                del self._books[native_id]
-            case DataType.TRADE:
-                del self._trades[native_id]
-            case DataType.FUNDING_RATE:
-                del self._funding[native_id]
+    def release(self, stream: Stream) -> object:
+        """It is the younger's from now on: its book, or what was said of it last."""
+        self._released.add(stream)
+        return self._streams.remove(stream)
+
+    def inherit(self, now: Moment) -> Turn:
+        """The elder's connection has ended: go on with all that is left."""
+        turn = Turn()
+        if self._succession is not None:
+            self._succession.inherit(now, turn)
+            self._succession = None
+        return turn
 
     def _channel(self, stream: Stream) -> str:
         data_type, native_id = stream
@@ -179,15 +171,23 @@ class BinanceSession:
 
     def _subscribe(self, streams: Sequence[Stream], now: Moment) -> Turn:
         turn = Turn()
-        plain = [stream for stream in streams if stream[0] is not DataType.ORDERBOOK]
+        books = [
+            stream
+            for stream in streams
+            if stream[0] is DataType.ORDERBOOK and not self._awaits(stream)
+        ]
+        plain = [stream for stream in streams if stream not in books]
         size = self._settings.limits.subscribe_batch
         for start in range(0, len(plain), size):
             turn.steps.append(self._commands.say("SUBSCRIBE", plain[start : start + size], now))
-        for stream in streams:
-            if stream[0] is DataType.ORDERBOOK:
-                said = self._commands.say("SUBSCRIBE", [stream], None)
-                turn.steps.append(self._books[stream[1]].open(said, SETTLE_SECONDS))
+        for stream in books:
+            said = self._commands.say("SUBSCRIBE", [stream], None)
+            turn.steps.append(self._streams.books[stream[1]].open(said, SETTLE_SECONDS))
         return turn
+
+    def _awaits(self, stream: Stream) -> bool:
+        """Whether a stream is another connection's still."""
+        return self._succession is not None and stream in self._succession
 
     def _hear(self, frame: bytes, equals: Counter[str] | None, now: Moment, turn: Turn) -> None:
         """One frame; or one event of a frame that holds several, where `equals` counts those."""
@@ -197,28 +197,35 @@ class BinanceSession:
                 self._hear_all(frame, event, equals, now, turn)
             elif event.st == COIN_MARGINED:
                 pass
-            elif isinstance(event, DepthUpdate):
-                self._books[event.s].hear(event, now, turn)
-            elif isinstance(event, AggregateTrade):
-                if event.f > event.l:
-                    raise decimals.NotANumber(f"first id {event.f} above last id {event.l}")
-                first, last = str(event.f), str(event.l)
-                self._trade(event, event.a, "aggregated", first, last, now, turn)
-            elif isinstance(event, Trade):
-                self._trade(event, event.t, "raw", None, None, now, turn)
-            elif isinstance(event, MarkPriceUpdate):
-                self._mark_price(event, now, turn)
-            elif isinstance(event, ForceOrder):
-                self._force_order(event, Counter() if equals is None else equals, now, turn)
+            elif isinstance(event, ServerShutdown):
+                turn.steps.append(Rotate("the server announced that it shuts down"))
             else:
-                turn.steps.append(Close(Lost("the server announced that it shuts down")))
+                self._happened(event, frame, equals, now, turn)
         except UNREADABLE as error:
             self._no_event(frame, error, now, turn)
         except decimals.NotANumber as error:
             turn.steps.append(Reject("bad number", str(error), frame[:SAMPLE_BYTES]))
+
+    def _happened(
+        self,
+        event: Event | ForceOrder,
+        frame: bytes,
+        equals: Counter[str] | None,
+        now: Moment,
+        turn: Turn,
+    ) -> None:
+        try:
+            if isinstance(event, ForceOrder):
+                counted = Counter[str]() if equals is None else equals
+                liquidation = self._streams.liquidation(event, counted, now)
+                if liquidation is None:
+                    return
+                event = liquidation
+            if self._succession is None or not self._succession.hold(event, now):
+                self._streams.accept(event, now, turn)
         except KeyError as error:
             # The streams of a whole market tell of more than is wanted.
-            if equals is None:
+            if equals is None and stream_of(event) not in self._released:
                 detail = f"no such subscription: {error}"
                 turn.steps.append(Reject("unknown symbol", detail, frame[:SAMPLE_BYTES]))
 
@@ -236,67 +243,6 @@ class BinanceSession:
         equals = Counter()
         for event in events:
             self._hear(bytes(event), equals, now, turn)
-
-    def _trade(
-        self,
-        event: Trade | AggregateTrade,
-        number: int,
-        kind: Literal["raw", "aggregated"],
-        first: str | None,
-        last: str | None,
-        now: Moment,
-        turn: Turn,
-    ) -> None:
-        price, quantity = decimals.unsigned(event.p), decimals.unsigned(event.q)
-        state = self._trades[event.s]
-        traded_at = event.T * 1_000_000
-        news, gap = continuity.accept_counted(state, number, traded_at, now, self.name)
-        if gap is not None:
-            turn.records.append(gap)
-        if news:
-            turn.records.append(
-                TradeRecord(
-                    state.instrument,
-                    traded_at,
-                    now.wall,
-                    str(number),
-                    price,
-                    quantity,
-                    "sell" if event.m else "buy",
-                    kind,
-                    first,
-                    last,
-                    event.m,
-                )
-            )
-
-    def _mark_price(self, event: MarkPriceUpdate, now: Moment, turn: Turn) -> None:
-        thinning = self._funding[event.s]
-        state = self.streams[DataType.FUNDING_RATE, event.s]
-        hours = self._market.funding_hours.get(event.s, perpetuals.USUAL_HOURS)
-        record = perpetuals.funding_rate(event, state.instrument, hours, now)
-        if record is None:
-            return
-        cursor, told_at = state.cursor, event.E * 1_000_000
-        if cursor.event_time is not None and told_at <= cursor.event_time:
-            state.duplicates += 1
-        elif thinning.due(event.r, event.T, told_at) or cursor.gap is not None:
-            gap = continuity.accept_uncounted(state, told_at, now, self.name)
-            turn.records += [record] if gap is None else [gap, record]
-        else:
-            # It says nothing new, but that nothing was missed.
-            cursor.received = now.wall
-            state.last_record = now.monotonic
-
-    def _force_order(
-        self, event: ForceOrder, equals: Counter[str], now: Moment, turn: Turn
-    ) -> None:
-        if event.o.st == COIN_MARGINED:
-            return
-        state = self.streams[DataType.LIQUIDATION, event.o.s]
-        record = perpetuals.liquidation(event.o, state.instrument, equals, now)
-        gap = continuity.accept_uncounted(state, record.timestamp, now, self.name)
-        turn.records += [record] if gap is None else [gap, record]
 
     def _no_event(self, frame: bytes, cause: Exception, now: Moment, turn: Turn) -> None:
         sample = frame[:SAMPLE_BYTES]
@@ -316,17 +262,13 @@ class BinanceSession:
                 self._confirmed(stream, now, turn)
 
     def _confirmed(self, stream: Stream, now: Moment, turn: Turn) -> None:
-        if (state := self.streams.get(stream)) is None:
+        if stream not in self.streams:
             return
-        if state.phase is Phase.WANTED:
-            state.phase = Phase.ACKNOWLEDGED
-        match stream[0]:
-            case DataType.ORDERBOOK:
-                self._books[stream[1]].acknowledged_at = now.monotonic
-            case DataType.LIQUIDATION:
-                gap = continuity.listening(state, now, self.name)
-                if gap is not None:
-                    turn.records.append(gap)
+        self._streams.confirmed(stream, now)
+        if self._succession is not None and stream in self._succession:
+            self._succession.confirmed(stream, now)
+        else:
+            self._streams.listening(stream, now, turn)
 
     def _command_failed(
         self, command: Command | None, why: str, sample: bytes, now: Moment, turn: Turn
@@ -340,6 +282,8 @@ class BinanceSession:
                 turn.steps.append(self._commands.say("SUBSCRIBE", [stream], now))
             return
         (stream,) = command.streams
+        if self._succession is not None:
+            self._succession.give_up(stream)
         if (state := self.streams.get(stream)) is not None:
             state.phase, state.detail = Phase.PARKED, why
             turn.steps.append(Park(stream, why))

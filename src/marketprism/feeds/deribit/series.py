@@ -47,6 +47,8 @@ LONGEST_STEP: Final = 2 * COARSE * SECOND
 """Between two values; more between them is a hole."""
 RESET_AFTER: Final = 3
 """So many values in a row before the last one: that one's time was wrong."""
+LAG: Final = 60
+"""So many values that another connection told may be heard again, and are no such doubt."""
 SAMPLE_BYTES: Final = 200
 
 
@@ -101,6 +103,13 @@ class Series:
         """It is subscribed anew: the next value is a first one."""
         self.joined, self.filling, self.held = False, None, []
         self.attempt += 1
+
+    def succeed(self, elder: "Series", *, overlaps: bool) -> None:
+        """Go on where another connection is, of which nothing is missing: this one `overlaps`
+        what that one published, or there was nothing.
+        """
+        self.joined = overlaps or (elder.joined and elder.filling is None)
+        self.behind = -LAG
 
     def hear(self, told_at: int, value: str, now: Moment, turn: Turn) -> None:
         """A live value."""

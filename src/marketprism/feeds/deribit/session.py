@@ -12,12 +12,14 @@ from marketprism.feeds import decimals
 from marketprism.feeds.deribit.messages import (
     UNREADABLE,
     Frame,
+    VolatilityParams,
     read_channels,
     read_frame,
     read_heartbeat,
     read_volatility,
 )
 from marketprism.feeds.deribit.series import MILLISECOND, SAMPLE_BYTES, SECOND, Series, Tag
+from marketprism.feeds.deribit.succession import Succession
 from marketprism.feeds.venue import (
     Close,
     Cursor,
@@ -28,6 +30,7 @@ from marketprism.feeds.venue import (
     Phase,
     Reject,
     Send,
+    Session,
     Stream,
     StreamState,
     Turn,
@@ -68,6 +71,9 @@ class DeribitSession:
         self._series: dict[str, Series] = {}
         self._numbers = count(1)
         self._requests: dict[int, _Request] = {}
+        self._succession: Succession | None = None
+        self._released: set[str] = set()
+        """Indices that another connection goes on with: what still comes of them is no news."""
         for want in wants:
             self._add(want, cursors.get(want.stream) or Cursor())
 
@@ -91,6 +97,7 @@ class DeribitSession:
                 turn.steps.append(Reject(reason, str(error), frame[:SAMPLE_BYTES]))
             except decimals.NotANumber as error:
                 turn.steps.append(Reject("bad number", str(error), frame[:SAMPLE_BYTES]))
+        self._proceed(now, turn)
         return turn
 
     def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
@@ -104,6 +111,7 @@ class DeribitSession:
     def tick(self, now: Moment) -> Turn:
         """Retries and time-outs; a request without an answer ends the connection."""
         turn = Turn()
+        self._proceed(now, turn)
         for series in self._series.values():
             series.tick(now, turn)
         for request in self._requests.values():
@@ -119,10 +127,13 @@ class DeribitSession:
         if gone:
             turn.steps.append(self._ask("public/unsubscribe", gone, now))
         for stream in gone:
+            if self._succession is not None:
+                self._succession.give_up(stream)
             del self.streams[stream]
             del self._series[stream[1]]
         new = [want for want in add if want.stream not in self.streams]
         for want in new:
+            self._released.discard(want.instrument.native_id)
             self._add(want, Cursor())
         turn.steps += self._subscribe([want.stream for want in new], now).steps
         return turn
@@ -138,6 +149,29 @@ class DeribitSession:
     def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
         """Nothing: there is no book here."""
         return Turn()
+
+    def adopt(self, elder: Session) -> None:
+        """Take over from the session of a connection that is to end, index by index."""
+        self._succession = Succession(elder, self._series)
+
+    def release(self, stream: Stream) -> object:
+        """It is the younger's from now on."""
+        del self.streams[stream]
+        self._released.add(stream[1])
+        return self._series.pop(stream[1])
+
+    def inherit(self, now: Moment) -> Turn:
+        """The elder's connection has ended: go on with all that is left."""
+        turn = Turn()
+        if self._succession is not None:
+            self._succession.inherit(now, turn)
+            self._succession = None
+        return turn
+
+    def _proceed(self, now: Moment, turn: Turn) -> None:
+        if self._succession is not None:
+            self._succession.proceed(now, turn)
+            self._succession = self._succession or None
 
     def _add(self, want: Want, cursor: Cursor) -> None:
         state = StreamState(want.instrument, want.data_type, cursor)
@@ -167,12 +201,7 @@ class DeribitSession:
         params = bytes(heard.params)
         if heard.method == "subscription":
             told = read_volatility(params)
-            series = self._series.get(told.data.index_name)
-            if series is None or told.channel != CHANNEL + told.data.index_name:
-                turn.steps.append(Reject("unknown channel", told.channel, sample))
-                return
-            value = decimals.from_json(bytes(told.data.volatility))
-            series.hear(told.data.timestamp * MILLISECOND, value, now, turn)
+            self._told(told, sample, now, turn)
         elif heard.method == "heartbeat":
             if read_heartbeat(params).type == "test_request":
                 turn.steps.append(self._say("public/test", {}, [], now))
@@ -183,6 +212,17 @@ class DeribitSession:
         else:
             self._answered(heard, sample, now, turn)
 
+    def _told(self, told: VolatilityParams, sample: bytes, now: Moment, turn: Turn) -> None:
+        index, told_at = told.data.index_name, told.data.timestamp * MILLISECOND
+        series = self._series.get(index)
+        if told.channel != CHANNEL + index or (series is None and index not in self._released):
+            turn.steps.append(Reject("unknown channel", told.channel, sample))
+        elif series is not None:
+            value = decimals.from_json(bytes(told.data.volatility))
+            stream = (series.state.data_type, index)
+            if self._succession is None or not self._succession.hold(stream, told_at, value, now):
+                series.hear(told_at, value, now, turn)
+
     def _answered(self, heard: Frame, sample: bytes, now: Moment, turn: Turn) -> None:
         request = None if heard.id is None else self._requests.pop(heard.id, None)
         if heard.error is not None:
@@ -192,15 +232,18 @@ class DeribitSession:
         elif request.method == "public/subscribe":
             granted = read_channels(bytes(heard.result))
             for stream in request.streams:
-                self._confirmed(stream, CHANNEL + stream[1] in granted, turn)
+                self._confirmed(stream, CHANNEL + stream[1] in granted, now, turn)
 
-    def _confirmed(self, stream: Stream, granted: bool, turn: Turn) -> None:
+    def _confirmed(self, stream: Stream, granted: bool, now: Moment, turn: Turn) -> None:
         if (state := self.streams.get(stream)) is None:
             return
         if not granted:
             self._park(stream, state, "the exchange has no such channel", turn)
-        elif state.phase in (Phase.WANTED, Phase.PARKED):
+            return
+        if state.phase in (Phase.WANTED, Phase.PARKED):
             state.phase = Phase.ACKNOWLEDGED
+        if self._succession is not None:
+            self._succession.confirmed(stream, now)
 
     def _refused(
         self,
@@ -222,7 +265,8 @@ class DeribitSession:
         elif (state := self.streams.get(request.streams[0])) is not None:
             self._park(request.streams[0], state, why, turn)
 
-    @staticmethod
-    def _park(stream: Stream, state: StreamState, why: str, turn: Turn) -> None:
+    def _park(self, stream: Stream, state: StreamState, why: str, turn: Turn) -> None:
+        if self._succession is not None:
+            self._succession.give_up(stream)
         state.phase, state.detail = Phase.PARKED, why
         turn.steps.append(Park(stream, why))

@@ -18,7 +18,7 @@ import attrs
 from marketprism.feeds import decimals
 from marketprism.feeds.audit import Auditor
 from marketprism.feeds.comparison import Change, Verdict
-from marketprism.feeds.okx.chain import Backlog, Heard, continued, published
+from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot, continued, published
 from marketprism.feeds.okx.checksum import checksum
 from marketprism.feeds.okx.messages import (
     UNKNOWN_INSTRUMENT,
@@ -115,21 +115,13 @@ class BookStream:
         self._forget("resynchronising")
         self.acknowledged_at = None
 
-    def hear(self, action: str | None, update: Book, now: Moment, turn: Turn) -> None:
-        """A snapshot or an update of the channel. Raises NotANumber."""
-        decimals.levels(update.bids, update.asks)
-        instrument = self.state.instrument
-        bids, asks = published(instrument, update.bids), published(instrument, update.asks)
-        event_time = nanoseconds(update.ts)
-        if action == "snapshot":
-            self._replace(update, event_time, now, turn)
-            return
-        if update.prevSeqId is None or action != "update":
-            raise decimals.NotANumber(f"nothing tells what this follows: {action!r}")
-        heard = Heard(update.seqId, update.prevSeqId, event_time, now.wall, update, bids, asks)
-        if self.book is None:
+    def hear(self, heard: Heard | Snapshot, now: Moment, turn: Turn) -> None:
+        """A snapshot or an update of the channel."""
+        if isinstance(heard, Snapshot):
+            self._replace(heard.native, heard.event_time, now, turn)
+        elif self.book is None:
             self.state.duplicates += not self.backlog.add(heard)
-        elif heard.sequence == heard.previous and not bids and not asks:
+        elif heard.idle:
             self._kept_alive(heard, self.book, now, turn)
         elif self._follows(heard, self.book):
             self._apply(heard, self.book, now, turn)
@@ -232,7 +224,7 @@ class BookStream:
         self.book = OrderBook(snapshot.bids, snapshot.asks, snapshot.seqId, event_time)
         self.joining = False
         if self._agrees(snapshot, self.book, now):
-            self._settle(heard, now, turn)
+            self.settle(heard, now, turn)
 
     def _fetched(self, answer: Fetched, now: Moment, turn: Turn) -> None:
         try:
@@ -255,7 +247,7 @@ class BookStream:
             book.apply(update.native.bids, update.native.asks, update.sequence, update.event_time)
         self.book = book
         self.joining = not beyond
-        self._settle(heard, now, turn)
+        self.settle(heard, now, turn)
 
     def _read(self, body: bytes) -> tuple[Book, int]:
         """A fetched snapshot, and its time."""
@@ -265,8 +257,12 @@ class BookStream:
         published(self.state.instrument, [*snapshot.bids, *snapshot.asks])
         return snapshot, nanoseconds(snapshot.ts)
 
-    def _settle(self, heard: Sequence[Heard], now: Moment, turn: Turn) -> None:
-        """There is a book: join it to what was published last, or tell that it does not."""
+    def settle(
+        self, heard: Sequence[Heard], now: Moment, turn: Turn, *, seamless: bool = False
+    ) -> None:
+        """There is a book: join it to what was published last, or tell that it does not. Where
+        it is `seamless`, sight of the book was never lost though its numbers do not join.
+        """
         cursor, state, book = self.state.cursor, self.state, self.book
         assert book is not None
         self.backlog = Backlog()
@@ -295,7 +291,7 @@ class BookStream:
             cursor.gap = None
             for update in tail:
                 self._publish(update, update.previous, now, turn)
-        elif known is not None:
+        elif known is not None and not seamless:
             cursor.lose("sequence")
             bounds = (known + 1, book.last_id) if book.last_id > known else None
             gap = cursor.close(state.instrument, state.data_type, now.wall, self.connection, bounds)
@@ -328,7 +324,7 @@ class BookStream:
             self.state.last_record = now.monotonic
             if self.behind:
                 book.event_time = heard.event_time
-                self._settle([], now, turn)
+                self.settle([], now, turn)
         elif self._passed(heard, book):
             self.state.duplicates += 1
         else:
@@ -342,7 +338,7 @@ class BookStream:
         if not self._agrees(native, book, now):
             return
         if self.behind:
-            self._settle([heard], now, turn)
+            self.settle([heard], now, turn)
             return
         self._publish(heard, followed, now, turn)
         if self.auditor.trail is None:

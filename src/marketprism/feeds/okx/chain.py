@@ -5,8 +5,10 @@ from typing import Final, NamedTuple
 
 import attrs
 
+from marketprism.feeds import decimals
 from marketprism.feeds.contracts import base_quantity
-from marketprism.feeds.okx.messages import Book
+from marketprism.feeds.okx.messages import Book, nanoseconds
+from marketprism.feeds.venue import Moment
 from marketprism.instruments import Instrument
 from marketprism.records import Level
 
@@ -27,6 +29,31 @@ class Heard(NamedTuple):
     """As the exchange said it, contracts and all."""
     bids: Sequence[Level]
     asks: Sequence[Level]
+
+    @property
+    def idle(self) -> bool:
+        """Whether it only says that nothing changed."""
+        return self.sequence == self.previous and not self.bids and not self.asks
+
+
+class Snapshot(NamedTuple):
+    """A whole book, as the channel tells it."""
+
+    event_time: int
+    """Nanoseconds."""
+    native: Book
+
+
+def read(instrument: Instrument, action: str | None, said: Book, now: Moment) -> Heard | Snapshot:
+    """An element of the channel. Raises NotANumber."""
+    decimals.levels(said.bids, said.asks)
+    bids, asks = published(instrument, said.bids), published(instrument, said.asks)
+    event_time = nanoseconds(said.ts)
+    if action == "snapshot":
+        return Snapshot(event_time, said)
+    if said.prevSeqId is None or action != "update":
+        raise decimals.NotANumber(f"nothing tells what this follows: {action!r}")
+    return Heard(said.seqId, said.prevSeqId, event_time, now.wall, said, bids, asks)
 
 
 def published(instrument: Instrument, levels: Sequence[Level]) -> list[Level]:

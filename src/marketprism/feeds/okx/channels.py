@@ -8,14 +8,14 @@ from marketprism.feeds import continuity
 from marketprism.feeds.contracts import base_quantity
 from marketprism.feeds.decimals import NotANumber, signed, unsigned
 from marketprism.feeds.okx.messages import (
+    Funding,
+    Interest,
+    Liquidated,
     Liquidation,
+    Trade,
     nanoseconds,
     number,
-    read_funding,
-    read_interest,
-    read_liquidated,
     read_liquidation,
-    read_trade,
 )
 from marketprism.feeds.thinning import FundingThinning
 from marketprism.feeds.venue import Moment, Phase, StreamState, Turn
@@ -28,15 +28,12 @@ from marketprism.records import Trade as TradeRecord
 HOUR_SECONDS = 3600
 
 
-def trade(
-    state: StreamState, element: msgspec.Raw, now: Moment, connection: str, turn: Turn
-) -> None:
+def trade(state: StreamState, said: Trade, now: Moment, connection: str, turn: Turn) -> None:
     """Channel `trades`. `tradeId` is the last of the aggregate's, `count` how many it is of.
 
     Ids need not be without holes, so one that jumps proves no loss; but an aggregate that reaches
     back to the last known id leaves no room for one.
     """
-    said = read_trade(element)
     price, size = unsigned(said.px), unsigned(said.sz)
     last, traded_at = number(said.tradeId), nanoseconds(said.ts)
     count = number(said.count) if said.count else None
@@ -73,17 +70,16 @@ def trade(
 def funding_rate(
     state: StreamState,
     thinning: FundingThinning,
-    element: msgspec.Raw,
+    said: Funding,
     now: Moment,
     connection: str,
     turn: Turn,
 ) -> None:
     """Channel `funding-rate`. An element without a time (before 2024) is of when it was read."""
-    said = read_funding(element)
     rate = signed(said.fundingRate)
     estimated = signed(said.nextFundingRate) if said.nextFundingRate else None
     funding_time, following = _time(said.fundingTime), _time(said.nextFundingTime)
-    happened = _time(said.ts) or now.wall // 1_000_000 * 1_000_000
+    happened = funding_told_at(said, now)
     cursor = state.cursor
     if cursor.event_time is not None and happened < cursor.event_time:
         state.duplicates += 1
@@ -116,11 +112,15 @@ def funding_rate(
     )
 
 
+def funding_told_at(said: Funding, now: Moment) -> int:
+    """Nanoseconds. Raises NotANumber."""
+    return _time(said.ts) or now.wall // 1_000_000 * 1_000_000
+
+
 def open_interest(
-    state: StreamState, element: msgspec.Raw, now: Moment, connection: str, turn: Turn
+    state: StreamState, said: Interest, now: Moment, connection: str, turn: Turn
 ) -> None:
     """Channel `open-interest`, every 3 s: published when its time moves."""
-    said = read_interest(element)
     contracts, happened = unsigned(said.oi), nanoseconds(said.ts)
     value = unsigned(said.oiUsd) if said.oiUsd else None
     instrument, cursor = state.instrument, state.cursor
@@ -140,73 +140,47 @@ def open_interest(
     turn.records.append(OpenInterestRecord(instrument, happened, now.wall, base, contracts, value))
 
 
-class Liquidations:
-    """Channel `liquidation-orders`: one subscription tells of all instruments of a type.
+def liquidations(
+    instrument: Instrument, said: Liquidated, equals: Counter[str], now: Moment
+) -> tuple[list[LiquidationRecord], list[tuple[Exception, bytes]]]:
+    """Channel `liquidation-orders`: every detail counts, in whatever order of time. Also those
+    that cannot be read, and why.
 
-    Every detail counts, in whatever order of time. What is said of instruments that nobody wants
-    is passed over.
+    `equals` counts what one push tells several times.
     """
+    records: list[LiquidationRecord] = []
+    bad: list[tuple[Exception, bytes]] = []
+    for raw in said.details:
+        try:
+            records.append(_liquidation(instrument, read_liquidation(raw), equals, now))
+        except (msgspec.DecodeError, UnicodeDecodeError, NotANumber) as error:
+            bad.append((error, bytes(raw)))
+    return records, bad
 
-    def __init__(self, connection: str) -> None:
-        self._connection = connection
-        self.states: dict[str, StreamState] = {}
 
-    def stand(self, state: StreamState, now: Moment, turn: Turn) -> None:
-        """The subscription is acknowledged: from now on silence means that nothing happened."""
-        gap = continuity.listening(state, now, self._connection)
-        if gap is not None:
-            turn.records.append(gap)
-
-    def hear(
-        self, element: msgspec.Raw, equals: Counter[str], now: Moment, turn: Turn
-    ) -> list[tuple[Exception, bytes]]:
-        """One instrument's liquidations; the answer is what of them could not be read.
-
-        `equals` counts what one push tells several times.
-        """
-        said = read_liquidated(element)
-        for other in self.states.values():
-            other.cursor.received = now.wall
-        state = self.states.get(said.instId)
-        bad: list[tuple[Exception, bytes]] = []
-        if state is None:
-            return bad
-        for raw in said.details:
-            try:
-                self._detail(state, read_liquidation(raw), equals, now, turn)
-            except (msgspec.DecodeError, UnicodeDecodeError, NotANumber) as error:
-                bad.append((error, bytes(raw)))
-        return bad
-
-    def _detail(
-        self, state: StreamState, said: Liquidation, equals: Counter[str], now: Moment, turn: Turn
-    ) -> None:
-        price, size, happened = unsigned(said.bkPx), unsigned(said.sz), nanoseconds(said.ts)
-        quantity = base_quantity(state.instrument, size, price)
-        told = f"{happened // 1_000_000}:{said.side}:{said.posSide}:{price}:{size}"
-        key = f"{state.instrument.native_id}:{told}"
-        equals[key] += 1
-        latest = max(happened, state.cursor.event_time or 0)
-        gap = continuity.accept_uncounted(state, latest, now, self._connection)
-        if gap is not None:
-            turn.records.append(gap)
-        turn.records.append(
-            LiquidationRecord(
-                state.instrument,
-                happened,
-                now.wall,
-                liquidation_id=f"{told}:{equals[key]}",
-                side=said.side,
-                status=None,
-                price=price,
-                average_price=None,
-                quantity=quantity,
-                filled_quantity=None,
-                notional_value=None,
-                contracts=_contracts(state.instrument, size),
-                sampled=True,
-            )
-        )
+def _liquidation(
+    instrument: Instrument, said: Liquidation, equals: Counter[str], now: Moment
+) -> LiquidationRecord:
+    price, size, happened = unsigned(said.bkPx), unsigned(said.sz), nanoseconds(said.ts)
+    quantity = base_quantity(instrument, size, price)
+    told = f"{happened // 1_000_000}:{said.side}:{said.posSide}:{price}:{size}"
+    key = f"{instrument.native_id}:{told}"
+    equals[key] += 1
+    return LiquidationRecord(
+        instrument,
+        happened,
+        now.wall,
+        liquidation_id=f"{told}:{equals[key]}",
+        side=said.side,
+        status=None,
+        price=price,
+        average_price=None,
+        quantity=quantity,
+        filled_quantity=None,
+        notional_value=None,
+        contracts=_contracts(instrument, size),
+        sampled=True,
+    )
 
 
 def _contracts(instrument: Instrument, size: str) -> str | None:

@@ -1,0 +1,232 @@
+"""What a Binance connection knows of each of its streams, and what follows from their events."""
+
+from collections import Counter, deque
+from typing import Literal
+
+from marketprism.feeds import continuity, decimals
+from marketprism.feeds.binance import perpetuals
+from marketprism.feeds.binance.book import BookStream
+from marketprism.feeds.binance.market import Market
+from marketprism.feeds.binance.messages import (
+    COIN_MARGINED,
+    AggregateTrade,
+    DepthUpdate,
+    ForceOrder,
+    MarkPriceUpdate,
+    Trade,
+)
+from marketprism.feeds.thinning import FundingThinning
+from marketprism.feeds.venue import Cursor, Moment, Phase, Stream, StreamState, Turn, Want
+from marketprism.records import DataType, Liquidation
+from marketprism.records import Trade as TradeRecord
+from marketprism.settings import VenueConfig
+
+Event = DepthUpdate | Trade | AggregateTrade | MarkPriceUpdate | Liquidation
+"""What a stream tells; a liquidation as it is published, since its id depends on its push."""
+REMEMBERED = 100
+"""Liquidations of one symbol whose ids are known: a minute and a half at the most there can be."""
+
+
+def stream_of(event: Event | ForceOrder) -> Stream:
+    """Which stream tells of it."""
+    if isinstance(event, DepthUpdate):
+        return DataType.ORDERBOOK, event.s
+    if isinstance(event, (Trade, AggregateTrade)):
+        return DataType.TRADE, event.s
+    if isinstance(event, MarkPriceUpdate):
+        return DataType.FUNDING_RATE, event.s
+    if isinstance(event, ForceOrder):
+        return DataType.LIQUIDATION, event.o.s
+    return DataType.LIQUIDATION, event.instrument.native_id
+
+
+def position(event: Event) -> int:
+    """Where an event stands, in the terms of `reached`: for a book, what it continues."""
+    if isinstance(event, DepthUpdate):
+        return event.U - 1 if event.pu is None else event.pu
+    if isinstance(event, Trade):
+        return event.t
+    if isinstance(event, AggregateTrade):
+        return event.a
+    if isinstance(event, MarkPriceUpdate):
+        return event.E * 1_000_000
+    return event.timestamp or 0
+
+
+class Streams:
+    """The streams of one connection."""
+
+    def __init__(self, name: str, market: Market, settings: VenueConfig) -> None:
+        self.states: dict[Stream, StreamState] = {}
+        self.books: dict[str, BookStream] = {}
+        self.trades: dict[str, StreamState] = {}
+        self.funding: dict[str, FundingThinning] = {}
+        self.liquidated: dict[str, deque[str]] = {}
+        """The ids of the latest liquidations. They do not count, so only they tell what is new."""
+        self._name = name
+        self._market = market
+        self._settings = settings
+
+    def add(self, want: Want, cursor: Cursor) -> None:
+        """One more, that goes on from there."""
+        state = StreamState(want.instrument, want.data_type, cursor)
+        native_id = want.instrument.native_id
+        self.states[want.stream] = state
+        match want.data_type:
+            case DataType.ORDERBOOK:
+                rule, options = self._market.depth, self._settings.orderbook
+                self.books[native_id] = BookStream(
+                    state,
+                    rule.source(native_id, options.depth),
+                    options,
+                    self._name,
+                    rule.joins,
+                    rule.continues,
+                    rule.countable,
+                )
+            case DataType.TRADE:
+                kind = "raw" if self._market.channels[DataType.TRADE] == "@trade" else "aggregated"
+                if cursor.counts not in (None, kind):
+                    # Trades and aggregates are counted apart.
+                    cursor.last_id = cursor.counts = None
+                self.trades[native_id] = state
+            case DataType.FUNDING_RATE:
+                self.funding[native_id] = FundingThinning()
+            case DataType.LIQUIDATION:
+                self.liquidated[native_id] = deque(maxlen=REMEMBERED)
+
+    def remove(self, stream: Stream) -> object:
+        """One less; what was known of it beyond its cursor."""
+        data_type, native_id = stream
+        del self.states[stream]
+        match data_type:
+            case DataType.ORDERBOOK:
+                return self.books.pop(native_id)
+            case DataType.TRADE:
+                return self.trades.pop(native_id)
+            case DataType.FUNDING_RATE:
+                return self.funding.pop(native_id)
+            case DataType.LIQUIDATION:
+                return self.liquidated.pop(native_id)
+        return None
+
+    def liquidation(
+        self, event: ForceOrder, equals: Counter[str], now: Moment
+    ) -> Liquidation | None:
+        """The record of a liquidation; None for the other market's. Raises NotANumber, and
+        KeyError where it is of no stream of ours.
+        """
+        if event.o.st == COIN_MARGINED:
+            return None
+        state = self.states[DataType.LIQUIDATION, event.o.s]
+        return perpetuals.liquidation(event.o, state.instrument, equals, now)
+
+    def accept(self, event: Event, now: Moment, turn: Turn) -> None:
+        """An event, and when it was heard. Raises NotANumber, and KeyError where it is of no
+        stream of ours.
+        """
+        if isinstance(event, DepthUpdate):
+            self.books[event.s].hear(event, now, turn)
+        elif isinstance(event, AggregateTrade):
+            if event.f > event.l:
+                raise decimals.NotANumber(f"first id {event.f} above last id {event.l}")
+            first, last = str(event.f), str(event.l)
+            self._trade(event, event.a, "aggregated", first, last, now, turn)
+        elif isinstance(event, Trade):
+            self._trade(event, event.t, "raw", None, None, now, turn)
+        elif isinstance(event, MarkPriceUpdate):
+            self._mark_price(event, now, turn)
+        else:
+            self._liquidated(event, now, turn)
+
+    def confirmed(self, stream: Stream, now: Moment) -> None:
+        """The exchange confirmed the subscription."""
+        state = self.states[stream]
+        if state.phase is Phase.WANTED:
+            state.phase = Phase.ACKNOWLEDGED
+        if stream[0] is DataType.ORDERBOOK:
+            self.books[stream[1]].acknowledged_at = now.monotonic
+
+    def listening(self, stream: Stream, now: Moment, turn: Turn) -> None:
+        """From here on this connection hears all of a stream: for one that may be silent for
+        hours, its gap ends.
+        """
+        if stream[0] is not DataType.LIQUIDATION:
+            return
+        gap = continuity.listening(self.states[stream], now, self._name)
+        if gap is not None:
+            turn.records.append(gap)
+
+    def reached(self, stream: Stream) -> int | None:
+        """How far a stream was published; None before the first and while a book is out of step."""
+        data_type, native_id = stream
+        state = self.states[stream]
+        match data_type:
+            case DataType.ORDERBOOK if self.books[native_id].book is None:
+                return None
+            case DataType.FUNDING_RATE:
+                return self.funding[native_id].heard
+            case DataType.LIQUIDATION:
+                return state.cursor.event_time
+        return state.cursor.last_id
+
+    def _trade(
+        self,
+        event: Trade | AggregateTrade,
+        number: int,
+        kind: Literal["raw", "aggregated"],
+        first: str | None,
+        last: str | None,
+        now: Moment,
+        turn: Turn,
+    ) -> None:
+        price, quantity = decimals.unsigned(event.p), decimals.unsigned(event.q)
+        state = self.trades[event.s]
+        traded_at = event.T * 1_000_000
+        news, gap = continuity.accept_counted(state, number, traded_at, now, self._name)
+        if gap is not None:
+            turn.records.append(gap)
+        if news:
+            turn.records.append(
+                TradeRecord(
+                    state.instrument,
+                    traded_at,
+                    now.wall,
+                    str(number),
+                    price,
+                    quantity,
+                    "sell" if event.m else "buy",
+                    kind,
+                    first,
+                    last,
+                    event.m,
+                )
+            )
+
+    def _mark_price(self, event: MarkPriceUpdate, now: Moment, turn: Turn) -> None:
+        thinning = self.funding[event.s]
+        state = self.states[DataType.FUNDING_RATE, event.s]
+        hours = self._market.funding_hours.get(event.s, perpetuals.USUAL_HOURS)
+        record = perpetuals.funding_rate(event, state.instrument, hours, now)
+        if record is None:
+            return
+        cursor, told_at = state.cursor, event.E * 1_000_000
+        if cursor.event_time is not None and told_at <= cursor.event_time:
+            state.duplicates += 1
+        elif thinning.due(event.r, event.T, told_at) or cursor.gap is not None:
+            gap = continuity.accept_uncounted(state, told_at, now, self._name)
+            turn.records += [record] if gap is None else [gap, record]
+        else:
+            # It says nothing new, but that nothing was missed.
+            cursor.received = now.wall
+            state.last_record = now.monotonic
+
+    def _liquidated(self, record: Liquidation, now: Moment, turn: Turn) -> None:
+        native_id = record.instrument.native_id
+        state, told = self.states[DataType.LIQUIDATION, native_id], self.liquidated[native_id]
+        if record.liquidation_id in told:
+            state.duplicates += 1
+            return
+        told.append(record.liquidation_id)
+        gap = continuity.accept_uncounted(state, record.timestamp, now, self._name)
+        turn.records += [record] if gap is None else [gap, record]

@@ -1,0 +1,114 @@
+"""How the streams of a Binance connection that is to end go on on the next one.
+
+What the younger holds of a stream goes through its ordinary path once the two have joined: there
+the past is dropped by the cursor. A book is handed over itself, so no snapshot is asked for; what
+was said of funding rates and of liquidations goes along, since no id tells what of them is new.
+"""
+
+from collections import deque
+
+import msgspec
+
+from marketprism.feeds import decimals
+from marketprism.feeds.binance.book import BookStream
+from marketprism.feeds.binance.streams import Event, Streams, position, stream_of
+from marketprism.feeds.handover import Handover
+from marketprism.feeds.thinning import FundingThinning
+from marketprism.feeds.venue import Moment, Phase, Reject, Session, Stream, Turn
+from marketprism.records import DataType, GapReason, Liquidation
+
+SAMPLE_BYTES = 200
+
+
+class Succession:
+    """The streams that the younger connection has not taken over yet."""
+
+    def __init__(self, elder: Session, old: Streams, new: Streams) -> None:
+        self._old = old
+        self._new = new
+        shared = [stream for stream in new.states if stream in old.states]
+        self._handover = Handover[Event](elder, shared)
+
+    def __contains__(self, stream: Stream) -> bool:
+        return stream in self._handover
+
+    def __bool__(self) -> bool:
+        return bool(self._handover)
+
+    def confirmed(self, stream: Stream, now: Moment) -> None:
+        """The younger's subscription stands."""
+        self._handover.acknowledged(stream, now)
+
+    def hold(self, event: Event, now: Moment) -> bool:
+        """Whether an event is held back: it is of a stream that is the elder's still."""
+        stream = stream_of(event)
+        if stream not in self._handover:
+            return False
+        self._handover.hold(stream, position(event), event, now)
+        return True
+
+    def tick(self, now: Moment, turn: Turn) -> None:
+        """Take over what has joined, and what was waited for long enough."""
+        for stream in self._handover.due(self._reached, now):
+            self._take(stream, "stale", now, turn)
+
+    def inherit(self, now: Moment, turn: Turn) -> None:
+        """The elder is gone: all that is left goes on from here."""
+        self._handover.bereave()
+        for stream in self._handover.due(self._reached, now):
+            self._take(stream, "disconnect", now, turn)
+
+    def give_up(self, stream: Stream) -> None:
+        """The younger cannot have a stream, so nobody will: sight of it is lost."""
+        if stream in self._handover:
+            self._handover.take(stream)
+            self._new.states[stream].cursor.lose("disconnect")
+
+    def _reached(self, stream: Stream) -> int | None:
+        if stream[0] is DataType.LIQUIDATION:
+            # Their times are not in order: what the elder has told, it has told by id.
+            first = self._handover.first(stream)
+            assert isinstance(first, Liquidation)
+            told = first.liquidation_id in self._old.liquidated[stream[1]]
+            return position(first) if told else None
+        return self._old.reached(stream)
+
+    def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
+        """`reason` is the gap's, if it has not joined."""
+        before, state = self._old.states[stream], self._new.states[stream]
+        joined = self._handover.joined(stream, self._reached)
+        since = self._handover.since(stream)
+        held, handed = self._handover.take(stream)
+        state.last_record = before.last_record
+        if not joined:
+            state.cursor.lose(reason)
+        elif before.phase is Phase.LIVE:
+            state.phase = Phase.LIVE
+        if joined and stream[0] is DataType.TRADE:
+            # By the times of those past, the cursor might take them for a new numbering.
+            published, count = state.cursor.last_id or 0, len(held)
+            held = [each for each in held if position(each[0]) > published]
+            state.duplicates += count - len(held)
+        self._hand_on(stream, handed, turn, joined=joined)
+        for event, heard in held:
+            try:
+                self._new.accept(event, heard, turn)
+            except decimals.NotANumber as error:
+                sample = msgspec.json.encode(event)[:SAMPLE_BYTES]
+                turn.steps.append(Reject("bad number", str(error), sample))
+        if state.cursor.gap is not None and since is not None:
+            self._new.listening(stream, since, turn)
+
+    def _hand_on(self, stream: Stream, handed: object, turn: Turn, *, joined: bool) -> None:
+        """What the elder knew of a stream beyond its cursor."""
+        native_id = stream[1]
+        if isinstance(handed, BookStream):
+            book = self._new.books[native_id]
+            if joined and handed.book is not None:
+                book.succeed(handed)
+            else:
+                turn.steps.append(book.begin())
+        elif isinstance(handed, FundingThinning):
+            self._new.funding[native_id] = handed
+        elif isinstance(handed, deque):
+            self._new.liquidated[native_id] = handed

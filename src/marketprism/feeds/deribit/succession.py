@@ -1,0 +1,91 @@
+"""How the younger of two Deribit connections takes indices over from the elder. Pure.
+
+An index joins once the elder has published a value as late as the first that the younger heard; no
+value is asked for again. An elder that still waits for what it missed publishes nothing, so it is
+waited for. Where that takes too long, the values that waited there go on waiting here.
+"""
+
+from collections.abc import Mapping
+
+from marketprism.feeds.deribit.series import Series
+from marketprism.feeds.handover import Handover
+from marketprism.feeds.venue import Moment, Phase, Session, Stream, Turn
+from marketprism.records import GapReason
+
+Value = tuple[int, str]
+"""When it was so, nanoseconds, and what it was."""
+
+
+class Succession:
+    """The indices that the younger connection has not taken over yet."""
+
+    def __init__(self, elder: Session, new: Mapping[str, Series]) -> None:
+        self._elder = elder
+        self._new = new
+        streams = [(series.state.data_type, index) for index, series in new.items()]
+        shared = [stream for stream in streams if stream in elder.streams]
+        self._handover = Handover[Value](elder, shared)
+
+    def __bool__(self) -> bool:
+        return bool(self._handover)
+
+    def confirmed(self, stream: Stream, now: Moment) -> None:
+        """The younger's subscription stands."""
+        self._handover.acknowledged(stream, now)
+
+    def hold(self, stream: Stream, told_at: int, value: str, now: Moment) -> bool:
+        """Whether a value is held back: it is of an index that is the elder's still."""
+        if stream not in self._handover:
+            return False
+        self._handover.hold(stream, told_at, (told_at, value), now)
+        return True
+
+    def proceed(self, now: Moment, turn: Turn) -> None:
+        """Take over what has joined, and what was waited for long enough."""
+        for stream in self._handover.due(self._reached, now):
+            self._take(stream, "stale", now, turn)
+
+    def inherit(self, now: Moment, turn: Turn) -> None:
+        """The elder is gone: all that is left goes on from here."""
+        self._handover.bereave()
+        for stream in self._handover.due(self._reached, now):
+            self._take(stream, "disconnect", now, turn)
+
+    def give_up(self, stream: Stream) -> None:
+        """The younger cannot have an index, so nobody will: sight of it is lost."""
+        if stream in self._handover:
+            self._handover.take(stream)
+            self._new[stream[1]].state.cursor.lose("disconnect")
+
+    def _reached(self, stream: Stream) -> int | None:
+        return self._new[stream[1]].state.cursor.event_time
+
+    def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
+        """`reason` is the gap's, if it has not joined."""
+        before, series = self._elder.streams[stream], self._new[stream[1]]
+        joined = self._handover.joined(stream, self._reached)
+        held, elder = self._handover.take(stream)
+        assert isinstance(elder, Series)
+        series.state.last_record = before.last_record
+        if joined:
+            if before.phase is Phase.LIVE:
+                series.state.phase = Phase.LIVE
+            series.succeed(elder, overlaps=bool(held))
+        else:
+            series.state.cursor.lose(reason)
+            if held:
+                _wait_on(series, elder, held[0][0][0], now, turn)
+        for (told_at, value), heard in held:
+            # What is waited for from here on is waited for from now on.
+            series.hear(told_at, value, Moment(heard.wall, now.monotonic), turn)
+
+
+def _wait_on(series: Series, elder: Series, first: int, now: Moment, turn: Turn) -> None:
+    """The values that waited with the elder for what it missed, where `first` follows them."""
+    told = [(record.timestamp or 0, record) for record in elder.held]
+    if not told or told[-1][0] < first:
+        return
+    for told_at, record in told:
+        if told_at < first:
+            heard = Moment(record.collected_at, now.monotonic)
+            series.hear(told_at, record.volatility_index, heard, turn)

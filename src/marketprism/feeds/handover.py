@@ -1,0 +1,118 @@
+"""Make before break: what the younger of two connections holds back until it may go on. Pure.
+
+For a while both connections carry every stream, and both sessions share its cursor. A stream is
+the elder's until it is certain that nothing is missing between what the elder published and what
+the younger heard: then the two have joined.
+
+- The elder published the first event that the younger holds, or a later one (the cursor tells); or
+- both were subscribed for `OVERLAP` and neither heard anything, and all that the elder was told
+  until then has come: so it is not dead, and nothing is on its way to it alone. A younger that is
+  deaf to what the elder hears takes nothing over.
+
+Then the younger says what it held, past the cursor, and the elder hears no more of the stream.
+Where what both hear does not join within `PATIENCE`, the younger goes on all the same: what is
+missing then is told as a gap, as after any reconnect.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+import attrs
+
+from marketprism.feeds.venue import Moment, Session, Stream
+
+Event = TypeVar("Event")
+Reached = Callable[[Stream], int | None]
+"""How far the elder published a stream, in the terms of `hold`'s position."""
+
+SECOND = 1_000_000_000
+OVERLAP = 5 * SECOND
+PATIENCE = 30 * SECOND
+MAX_HELD = 20_000
+"""Events of one stream; with more of them it goes on at once."""
+
+
+@attrs.define
+class _Held(Generic[Event]):
+    since: Moment | None = None
+    """When the younger's subscription was acknowledged."""
+    position: int | None = None
+    """The id or the time of the first event held, as the cursor counts."""
+    events: list[tuple[Event, Moment]] = attrs.field(factory=list)
+
+
+class Handover(Generic[Event]):
+    """The streams that a younger session has not taken over yet."""
+
+    def __init__(self, elder: Session, streams: Iterable[Stream]) -> None:
+        self.elder = elder
+        self._held: dict[Stream, _Held[Event]] = {stream: _Held() for stream in streams}
+        self._bereft = False
+
+    def __contains__(self, stream: object) -> bool:
+        return stream in self._held
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def acknowledged(self, stream: Stream, now: Moment) -> None:
+        """The younger's subscription stands."""
+        held = self._held.get(stream)
+        if held is not None and held.since is None:
+            held.since = now
+
+    def since(self, stream: Stream) -> Moment | None:
+        """From when on the younger hears all of a stream; None while it is not sure to."""
+        return self._held[stream].since
+
+    def hold(self, stream: Stream, position: int, event: Event, now: Moment) -> None:
+        """The younger heard an event of a stream that is the elder's still."""
+        held = self._held[stream]
+        held.position = position if held.position is None else held.position
+        held.events.append((event, now))
+
+    def first(self, stream: Stream) -> Event | None:
+        """The first event that is held of a stream."""
+        events = self._held[stream].events
+        return events[0][0] if events else None
+
+    def bereave(self) -> None:
+        """The elder is gone: nothing more is to be waited for."""
+        self._bereft = True
+
+    def due(self, reached: Reached, now: Moment) -> list[Stream]:
+        """The streams to take over now: those that have joined, and those that need not any more
+        for the younger to go on.
+        """
+        return [
+            stream
+            for stream in self._held
+            if self._gives_up(stream, now) or self.joined(stream, reached)
+        ]
+
+    def joined(self, stream: Stream, reached: Reached) -> bool:
+        """Whether nothing is missing between the elder's last event and the younger's first."""
+        held = self._held[stream]
+        if held.position is not None:
+            position = reached(stream)
+            return position is not None and position >= held.position
+        state = self.elder.streams.get(stream)
+        if held.since is None or state is None or state.heard_until is None:
+            return False
+        silent_since = max(held.since.monotonic, state.last_record or 0)
+        return state.heard_until - silent_since >= OVERLAP
+
+    def take(self, stream: Stream) -> tuple[list[tuple[Event, Moment]], object]:
+        """What was held of a stream, which is the younger's from now on; and what the elder hands
+        over with it.
+        """
+        held = self._held.pop(stream)
+        return held.events, self.elder.release(stream)
+
+    def _gives_up(self, stream: Stream, now: Moment) -> bool:
+        held = self._held[stream]
+        if self._bereft or len(held.events) > MAX_HELD:
+            return True
+        if held.position is None or held.since is None:
+            return False
+        return now.monotonic - held.since.monotonic >= PATIENCE

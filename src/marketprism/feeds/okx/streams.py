@@ -1,0 +1,174 @@
+"""What an OKX connection knows of each of its streams, and what follows from their elements."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Container, Mapping
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from marketprism.feeds import continuity
+from marketprism.feeds.okx import channels
+from marketprism.feeds.okx.book import BookStream
+from marketprism.feeds.okx.chain import Heard, Snapshot, read
+from marketprism.feeds.okx.messages import (
+    Arg,
+    Funding,
+    Interest,
+    Key,
+    Trade,
+    read_book,
+    read_funding,
+    read_interest,
+    read_liquidated,
+    read_trade,
+)
+from marketprism.feeds.thinning import FundingThinning
+from marketprism.feeds.venue import Cursor, Moment, Phase, Stream, StreamState, Turn, Want
+from marketprism.records import DataType, Liquidation
+from marketprism.settings import VenueConfig
+
+CHANNELS: Final[Mapping[DataType, str]] = {
+    DataType.ORDERBOOK: "books",
+    DataType.TRADE: "trades",
+    DataType.FUNDING_RATE: "funding-rate",
+    DataType.OPEN_INTEREST: "open-interest",
+    DataType.LIQUIDATION: "liquidation-orders",
+}
+LIQUIDATED: Final = "SWAP"
+"""The instrument type whose liquidations are subscribed."""
+REMEMBERED: Final = 1_000
+"""Liquidations of one instrument whose ids are known."""
+
+Event = Heard | Snapshot | Trade | Funding | Interest | Liquidation
+"""What a stream tells; a liquidation as it is published, since its id depends on its push."""
+
+_DATA_TYPES: Final = {channel: data_type for data_type, channel in CHANNELS.items()}
+_READERS: Final[Mapping[DataType, Callable[[msgspec.Raw], Trade | Funding | Interest]]] = {
+    DataType.TRADE: read_trade,
+    DataType.FUNDING_RATE: read_funding,
+    DataType.OPEN_INTEREST: read_interest,
+}
+
+
+def argument(stream: Stream) -> Arg:
+    """A stream's argument: its channel of its instrument, or of all liquidations."""
+    data_type, native_id = stream
+    if data_type is DataType.LIQUIDATION:
+        return Arg(CHANNELS[data_type], instType=LIQUIDATED)
+    return Arg(CHANNELS[data_type], native_id)
+
+
+def stream_of(key: Key) -> Stream:
+    """The stream of a channel that has one an instrument."""
+    return _DATA_TYPES[key.channel], key.subject
+
+
+class Streams:
+    """The streams of one connection."""
+
+    def __init__(self, name: str, settings: VenueConfig) -> None:
+        self.states: dict[Stream, StreamState] = {}
+        self.books: dict[str, BookStream] = {}
+        self.funding: dict[str, FundingThinning] = {}
+        self.liquidated: dict[str, deque[str]] = {}
+        """The ids of the latest liquidations. They do not count, so only they tell what is new."""
+        self._name = name
+        self._settings = settings
+        self._snapshots = settings.api.base_url.rstrip("/") + "/api/v5/market/books"
+
+    def add(self, want: Want, cursor: Cursor) -> None:
+        """One more, that goes on from there."""
+        state = StreamState(want.instrument, want.data_type, cursor)
+        native_id = want.instrument.native_id
+        self.states[want.stream] = state
+        match want.data_type:
+            case DataType.ORDERBOOK:
+                url = f"{self._snapshots}?instId={quote(native_id, safe='')}&sz=400"
+                options = self._settings.orderbook
+                self.books[native_id] = BookStream(state, url, options, self._name)
+            case DataType.FUNDING_RATE:
+                self.funding[native_id] = FundingThinning()
+            case DataType.LIQUIDATION:
+                self.liquidated[native_id] = deque(maxlen=REMEMBERED)
+
+    def remove(self, stream: Stream) -> object:
+        """One less; what was known of it beyond its cursor."""
+        data_type, native_id = stream
+        del self.states[stream]
+        match data_type:
+            case DataType.ORDERBOOK:
+                return self.books.pop(native_id)
+            case DataType.FUNDING_RATE:
+                return self.funding.pop(native_id)
+            case DataType.LIQUIDATION:
+                return self.liquidated.pop(native_id)
+        return None
+
+    def told_by(self, key: Key) -> list[Stream]:
+        """The streams of a topic."""
+        if key.channel != CHANNELS[DataType.LIQUIDATION]:
+            return [stream] if (stream := stream_of(key)) in self.states else []
+        return [stream for stream in self.states if stream[0] is DataType.LIQUIDATION]
+
+    def read(self, stream: Stream, action: str | None, element: msgspec.Raw, now: Moment) -> Event:
+        """An element of a stream's own channel. Raises NotANumber, and what decoding raises."""
+        if stream[0] is DataType.ORDERBOOK:
+            return read(self.states[stream].instrument, action, read_book(element), now)
+        return _READERS[stream[0]](element)
+
+    def liquidations(
+        self, element: msgspec.Raw, equals: Counter[str], others: Container[Stream], now: Moment
+    ) -> tuple[list[Liquidation], list[tuple[Exception, bytes]]]:
+        """What one element tells of the liquidations of an instrument, wanted or not. It also
+        shows that those of all are heard, but for `others`, who are not ours yet.
+        """
+        said = read_liquidated(element)
+        for native_id in self.liquidated:
+            stream = (DataType.LIQUIDATION, native_id)
+            if stream not in others:
+                self.states[stream].cursor.received = now.wall
+        state = self.states.get((DataType.LIQUIDATION, said.instId))
+        if state is None:
+            return [], []
+        return channels.liquidations(state.instrument, said, equals, now)
+
+    def accept(self, stream: Stream, event: Event, now: Moment, turn: Turn) -> None:
+        """An event, and when it was heard. Raises NotANumber."""
+        state = self.states[stream]
+        match event:
+            case Heard() | Snapshot():
+                self.books[stream[1]].hear(event, now, turn)
+            case Trade():
+                channels.trade(state, event, now, self._name, turn)
+            case Funding():
+                thinning = self.funding[stream[1]]
+                channels.funding_rate(state, thinning, event, now, self._name, turn)
+            case Interest():
+                channels.open_interest(state, event, now, self._name, turn)
+            case Liquidation():
+                self._liquidated(state, event, now, turn)
+
+    def stand(self, stream: Stream, now: Moment, turn: Turn) -> None:
+        """The subscription is confirmed: of liquidations, silence means from now on that there
+        were none.
+        """
+        state = self.states[stream]
+        if state.phase in (Phase.WANTED, Phase.PARKED):
+            state.phase, state.detail = Phase.ACKNOWLEDGED, None
+        if stream[0] is DataType.ORDERBOOK:
+            self.books[stream[1]].subscribed(now)
+        elif stream[0] is DataType.LIQUIDATION:
+            gap = continuity.listening(state, now, self._name)
+            if gap is not None:
+                turn.records.append(gap)
+
+    def _liquidated(self, state: StreamState, record: Liquidation, now: Moment, turn: Turn) -> None:
+        told = self.liquidated[state.instrument.native_id]
+        if record.liquidation_id in told:
+            state.duplicates += 1
+            return
+        told.append(record.liquidation_id)
+        latest = max(record.timestamp or 0, state.cursor.event_time or 0)
+        gap = continuity.accept_uncounted(state, latest, now, self._name)
+        turn.records += [record] if gap is None else [gap, record]

@@ -1,0 +1,251 @@
+"""How the younger of two OKX connections takes streams over from the elder. Pure.
+
+What it hears of a stream that is the elder's still is held back until the two join: a trade by its
+id, funding and open interest by their times, a liquidation by the very one that both heard. A book
+goes on with the elder's, from the number where that stands, so it needs no snapshot; where one was
+heard, the two books have to agree.
+
+Books whose numbers never join go on with the younger's own once it is at the elder's number or
+past it. That is no gap when the elder told something at its snapshot's time or later: what both
+know overlaps.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+
+from marketprism.feeds import decimals
+from marketprism.feeds.handover import Handover
+from marketprism.feeds.okx import channels
+from marketprism.feeds.okx.book import BookStream
+from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot
+from marketprism.feeds.okx.held import HeldBook
+from marketprism.feeds.okx.messages import Funding, Interest, Trade, nanoseconds, number
+from marketprism.feeds.okx.streams import Event, Streams
+from marketprism.feeds.thinning import FundingThinning
+from marketprism.feeds.venue import Cursor, Moment, Phase, Reject, Session, Stream, Turn
+from marketprism.orderbook import OrderBook
+from marketprism.records import DataType, GapReason, Liquidation
+
+SAMPLE_BYTES = 200
+Held = HeldBook | Trade | Funding | Interest | Liquidation
+
+
+class Succession:
+    """The streams that the younger connection has not taken over yet."""
+
+    def __init__(self, elder: Session, old: Streams, new: Streams) -> None:
+        self._old = old
+        self._new = new
+        shared = [stream for stream in new.states if stream in old.states]
+        self._handover = Handover[Held](elder, shared)
+
+    def __contains__(self, stream: object) -> bool:
+        return stream in self._handover
+
+    def __bool__(self) -> bool:
+        return bool(self._handover)
+
+    def confirmed(self, stream: Stream, now: Moment) -> None:
+        """The younger's subscription stands."""
+        state = self._new.states[stream]
+        if state.phase in (Phase.WANTED, Phase.PARKED):
+            state.phase, state.detail = Phase.ACKNOWLEDGED, None
+        if stream[0] is DataType.ORDERBOOK:
+            self._new.books[stream[1]].acknowledged_at = now.monotonic
+        self._handover.acknowledged(stream, now)
+
+    def hold(self, stream: Stream, event: Event, now: Moment) -> bool:
+        """Whether an event is held back: it is of a stream that is the elder's still. Raises
+        NotANumber.
+        """
+        if stream not in self._handover:
+            return False
+        if isinstance(event, Heard | Snapshot):
+            self._hold_book(stream, event, now)
+        else:
+            self._handover.hold(stream, _position(event, now), event, now)
+        return True
+
+    def proceed(self, now: Moment, turn: Turn) -> None:
+        """Take over what has joined, and what was waited for long enough."""
+        for stream in self._handover.due(self._reached, now):
+            self._take(stream, "stale", now, turn)
+
+    def inherit(self, now: Moment, turn: Turn) -> None:
+        """The elder is gone: all that is left goes on from here."""
+        self._handover.bereave()
+        for stream in self._handover.due(self._reached, now):
+            self._take(stream, "disconnect", now, turn)
+
+    def give_up(self, stream: Stream) -> None:
+        """The younger cannot have a stream, so nobody will: sight of it is lost."""
+        if stream in self._handover:
+            self._handover.take(stream)
+            self._new.states[stream].cursor.lose("disconnect")
+
+    def _hold_book(self, stream: Stream, event: Heard | Snapshot, now: Moment) -> None:
+        book = self._handover.first(stream)
+        if book is None:
+            book = HeldBook()
+            self._handover.hold(stream, 0, book, now)
+        assert isinstance(book, HeldBook)
+        if isinstance(event, Snapshot):
+            book.replace(event)
+        elif not book.add(event):
+            self._new.states[stream].duplicates += 1
+
+    def _reached(self, stream: Stream) -> int | None:
+        cursor, native_id = self._new.states[stream].cursor, stream[1]
+        first = self._handover.first(stream)
+        match first:
+            case HeldBook():
+                book = self._old.books[native_id]
+                return None if _beyond(first, book, cursor) is None else 0
+            case Trade():
+                # A number past it at an earlier time is of a count that was given up since.
+                since = cursor.event_time is not None and cursor.event_time >= nanoseconds(first.ts)
+                return cursor.last_id if since else None
+            case Funding():
+                return self._old.funding[native_id].heard
+            case Liquidation():
+                # Their times are not in order: what the elder has told, it has told by id.
+                told = first.liquidation_id in self._old.liquidated[native_id]
+                return first.timestamp if told else None
+        return cursor.event_time
+
+    def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
+        """`reason` is the gap's, if it has not joined."""
+        before, state = self._old.states[stream], self._new.states[stream]
+        joined = self._handover.joined(stream, self._reached)
+        since = self._handover.since(stream)
+        held, handed = self._handover.take(stream)
+        state.last_record = before.last_record
+        if isinstance(handed, BookStream):
+            chain = held[0][0] if held else HeldBook()
+            assert isinstance(chain, HeldBook)
+            self._take_book(chain, handed, reason, now, turn, joined=joined)
+            return
+        if joined and before.phase is Phase.LIVE:
+            state.phase = Phase.LIVE
+        events, found = _past(held, state.cursor, handed)
+        if not joined and not found:
+            state.cursor.lose(reason)
+        elif held:
+            # The younger heard all that came after what was published last.
+            state.cursor.gap = None
+        if isinstance(handed, FundingThinning):
+            self._new.funding[stream[1]] = handed
+        elif isinstance(handed, deque):
+            self._new.liquidated[stream[1]] = handed
+        for event, heard in events:
+            self._accept(stream, event, heard, turn)
+        if state.cursor.gap is not None and since is not None:
+            self._new.stand(stream, since, turn)
+
+    def _take_book(
+        self,
+        chain: HeldBook,
+        elder: BookStream,
+        reason: GapReason,
+        now: Moment,
+        turn: Turn,
+        *,
+        joined: bool,
+    ) -> None:
+        native_id = elder.state.instrument.native_id
+        mine = self._new.books[native_id]
+        state, cursor = mine.state, mine.state.cursor
+        if joined and _in_step(elder):
+            elder.state, elder.acknowledged_at = state, mine.acknowledged_at
+            mine.auditor.succeed(elder.auditor)
+            elder.auditor = mine.auditor
+            self._new.books[native_id] = elder
+            state.phase, state.detail = Phase.LIVE, None
+            for update in chain.beyond(cursor.last_id, cursor.event_time) or ():
+                elder.hear(update, now, turn)
+            return
+        whole = chain.whole()
+        seamless = whole is not None and _overlaps(chain, whole, cursor)
+        if not joined and not seamless:
+            cursor.lose(reason)
+        if whole is not None:
+            mine.book = whole
+            # Numbers that are another count's tell nothing of what was published.
+            updates = [] if chain.foreign else chain.updates
+            mine.settle(updates, now, turn, seamless=seamless)
+            return
+        mine.backlog = Backlog(list(chain.updates))
+        if mine.acknowledged_at is not None:
+            mine.subscribed(Moment(now.wall, mine.acknowledged_at))
+
+    def _accept(self, stream: Stream, event: Held, heard: Moment, turn: Turn) -> None:
+        assert not isinstance(event, HeldBook)
+        try:
+            self._new.accept(stream, event, heard, turn)
+        except decimals.NotANumber as error:
+            sample = msgspec.json.encode(event)[:SAMPLE_BYTES]
+            turn.steps.append(Reject("bad number", str(error), sample))
+
+
+def _position(event: Trade | Funding | Interest | Liquidation, now: Moment) -> int:
+    """Where an event stands, in the terms of `_reached`. Raises NotANumber."""
+    match event:
+        case Trade():
+            nanoseconds(event.ts)
+            return number(event.tradeId)
+        case Funding():
+            return channels.funding_told_at(event, now)
+        case Interest():
+            return nanoseconds(event.ts)
+    return event.timestamp or 0
+
+
+def _past(
+    held: Sequence[tuple[Held, Moment]], cursor: Cursor, handed: object
+) -> tuple[Sequence[tuple[Held, Moment]], bool]:
+    """What of it the elder has not told; and whether the last that it told is among the rest."""
+    if isinstance(handed, FundingThinning):
+        heard = handed.heard or 0
+        return [
+            (event, at)
+            for event, at in held
+            if isinstance(event, Funding) and channels.funding_told_at(event, at) > heard
+        ], False
+    for place in reversed(range(len(held))):
+        event = held[place][0]
+        if isinstance(event, Trade) and number(event.tradeId) == cursor.last_id:
+            return held[place + 1 :], True
+    return held, False
+
+
+def _in_step(book: BookStream) -> bool:
+    """Whether it is what was published."""
+    return (
+        book.book is not None and not book.behind and book.book.last_id == book.state.cursor.last_id
+    )
+
+
+def _beyond(chain: HeldBook, elder: BookStream, cursor: Cursor) -> Sequence[Heard] | None:
+    """The updates past what the elder published; None as long as the two do not join."""
+    beyond = chain.beyond(cursor.last_id, cursor.event_time)
+    if beyond is None:
+        return None
+    if elder.book is not None and _in_step(elder):
+        return beyond if chain.agrees(elder.book, beyond) else None
+    return None if chain.whole() is None else beyond
+
+
+def _overlaps(chain: HeldBook, whole: OrderBook, cursor: Cursor) -> bool:
+    """Whether the elder spoke at the time of the younger's snapshot, and the book has come to
+    where the elder was.
+    """
+    return (
+        chain.snapshot is not None
+        and cursor.gap is None
+        and cursor.last_id is not None
+        and whole.last_id >= cursor.last_id
+        and cursor.event_time is not None
+        and cursor.event_time >= chain.snapshot.event_time
+    )

@@ -1,0 +1,350 @@
+"""A feed's two connections in virtual time: when another is opened, and what becomes of the two."""
+
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+import trio
+from broker import Broker, BrokerSink
+from chaos import Clock
+from judge import Terms, judged
+from structlog.testing import capture_logs
+from trio.testing import MockClock
+from truth import Truthful
+from universe import EPOCH, NATIVE, VENUES, Plan, configured
+from web import Net
+
+from marketprism import feed as feed_module
+from marketprism.app import Collector
+from marketprism.feeds import OFFERS
+from marketprism.feeds.venue import Moment
+from marketprism.simulator.skin import Rates
+from marketprism.status import ConnectionRow
+
+LIFE = 20.0
+SETTLED = 10.0
+"""Seconds by which all is live."""
+
+
+@attrs.define(eq=False)
+class Box:
+    """Exchanges, a network, a broker and a collector, all in memory."""
+
+    plan: Plan
+    exchanges: dict[str, Truthful]
+    net: Net
+    collector: Collector
+    broker: Broker
+    seen: dict[str, list[float]] = attrs.field(factory=lambda: defaultdict(list))
+    """When each younger connection was there, by its name."""
+    together: int = 0
+    """How many of them there were at once, at most."""
+
+    @property
+    def rows(self) -> dict[str, ConnectionRow]:
+        return self.collector.board.connections
+
+    @property
+    def exchange(self) -> Truthful:
+        (exchange,) = self.exchanges.values()
+        return exchange
+
+    def count(self, outcome: str = "ok") -> int:
+        """How many rotations there were, of all feeds."""
+        return sum(row.rotations[outcome] for row in self.rows.values())
+
+    async def watch(self) -> None:
+        """Look every quarter of a second at who is about to take over."""
+        while True:
+            await trio.sleep(0.25)
+            younger = [row.name for row in self.rows.values() if row.next]
+            self.together = max(self.together, len(younger))
+            for name in younger:
+                self.seen[name].append(trio.current_time())
+
+    async def until(self, condition: Callable[[], object], seconds: float = 120.0) -> None:
+        """Wait for it, in virtual time."""
+        with trio.fail_after(seconds):
+            while not condition():  # noqa: ASYNC110
+                await trio.sleep(0.05)
+
+    async def stop(self) -> None:
+        """In order."""
+        self.collector.stopping.set()
+        with trio.fail_after(20):
+            await self.collector.ended.wait()
+
+    async def breaches(self, calm_from: float = SETTLED) -> list[str]:
+        """Stop; what the judge says, for whom every gap after that moment is a breach."""
+        until = trio.current_time() - 2.0
+        await self.stop()
+        terms = Terms(calm_from, until, self.plan.trade_kind, self.plan.depth)
+        offers = {venue: list(OFFERS[venue]) for venue in self.exchanges}
+        return judged(self.exchanges.values(), offers, self.broker.stream, terms)
+
+
+@asynccontextmanager
+async def boxed(*venues: str, life: float = 0.0, seed: int = 5) -> AsyncIterator[Box]:
+    """All of it, until the context ends."""
+    plan = attrs.evolve(
+        Plan.of(seed),
+        venues=venues,
+        life=life,
+        depth=400,
+        snapshot_interval=10.0,
+        trade_kind="raw",
+        channel=100_000,
+        outbox=500_000,
+    )
+    chance, clock = random.Random(seed), Clock(EPOCH * 1_000_000_000)
+    exchanges = {
+        venue: Truthful(
+            venue,
+            seed,
+            Rates(3.0, 6.0, step=0.1),
+            lambda: EPOCH * 1000 + round(trio.current_time() * 1000),
+            symbols=NATIVE.get(venue),
+        )
+        for venue in venues
+    }
+    config = configured(plan)
+    broker = Broker(config.nats, chance)
+    async with trio.open_nursery() as nursery:
+        net = Net(exchanges, chance, nursery)
+        for exchange in exchanges.values():
+            nursery.start_soon(exchange.run)
+        collector = Collector(
+            config,
+            now=lambda: Moment(clock.wall(), round(trio.current_time() * 1e9) + 1),
+            chance=chance.random,
+            dial=net.dial,
+            transport=net,
+            sink=lambda board: BrokerSink(broker, board),
+            pages=False,
+        )
+        nursery.start_soon(collector.run)
+        box = Box(plan, exchanges, net, collector, broker)
+        nursery.start_soon(box.watch)
+        yield box
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("venue", VENUES)
+async def test_a_rotation_is_seen_by_nobody(venue: str, autojump_clock: MockClock) -> None:
+    """Of everything that a venue has, by the exchange's own account: nothing missing, doubled,
+    out of order or wrong, and no gap; one row a connection again, and no reconnect.
+    """
+    async with boxed(venue, life=LIFE) as box:
+        await trio.sleep(8 * LIFE)
+        rows = list(box.rows.values())
+        assert all(row.rotations["ok"] >= 3 for row in rows if not row.next)
+        assert box.count("failed") == 0
+        assert [row.reconnects for row in rows] == [0] * len(rows)
+        assert await box.breaches() == []
+    assert not box.collector.board.gaps
+    assert not box.collector.board.rejected
+
+
+async def test_rotations_take_place_one_after_the_other(autojump_clock: MockClock) -> None:
+    """Though all connections were born together, and are due together."""
+    async with boxed("binance_spot", "binance_derivatives", "okx_derivatives", life=LIFE) as box:
+        await trio.sleep(6 * LIFE)
+        assert len(box.seen) == 4
+        assert box.together == 1
+
+
+async def test_an_announced_end_waits_for_nobody_s_turn(autojump_clock: MockClock) -> None:
+    """Both routes of the perpetuals at once."""
+    async with boxed("binance_derivatives") as box:
+        await trio.sleep(SETTLED)
+        box.exchange.faults.server_shutdown(30.0)
+        await trio.sleep(1.0)
+        assert box.together == 2
+        await box.until(lambda: box.count() == 2, 30)
+        await trio.sleep(40)
+        assert await box.breaches() == []
+
+
+async def test_they_are_spread_over_the_end_of_a_life(autojump_clock: MockClock) -> None:
+    """By a part of it that is drawn; what is shown is what happens."""
+    async with boxed("binance_spot", life=200.0) as box:
+        await trio.sleep(SETTLED)
+        row = box.rows["binance_spot/0"]
+        assert row.rotation_due is not None
+        assert row.connected_since is not None
+        life = (row.rotation_due - row.connected_since) / 1e9
+        assert 190 <= life <= 200
+        assert life != 200
+        await box.until(lambda: box.count() == 1, 220)
+        began = box.seen["binance_spot/0 (next)"][0]
+        assert began == pytest.approx(row.rotation_due / 1e9, abs=0.5)
+
+
+async def test_without_a_life_none_is_planned(autojump_clock: MockClock) -> None:
+    """And nothing is due."""
+    async with boxed("binance_spot") as box:
+        await trio.sleep(600)
+        row = box.rows["binance_spot/0"]
+        assert (row.rotation_due, box.count(), row.connects) == (None, 0, 1)
+
+
+@pytest.mark.parametrize("status", [None, 403, 429, 503])
+async def test_a_younger_that_is_refused_is_tried_again_later(
+    status: int | None, autojump_clock: MockClock
+) -> None:
+    """The elder goes on; the host's breaker stays closed for those who lose their connection."""
+    with capture_logs() as logs:
+        async with boxed("binance_spot", life=30.0) as box:
+            await trio.sleep(15.0)
+            elder = set(box.exchange.connections)
+            box.exchange.faults.refuse(60.0, status=status)
+            await trio.sleep(50.0)
+            assert set(box.exchange.connections) == elder
+            assert box.count("failed") >= (1 if status in (403, 429) else 4)
+            breaker = box.collector.board.breakers["websocket", "binance_spot"]
+            assert breaker.failures == 0
+            await box.until(lambda: box.count() == 1)
+            row = box.rows["binance_spot/0"]
+            assert (row.reconnects, row.state) == (0, "connected")
+            assert await box.breaches() == []
+    events = [line["event"] for line in logs]
+    assert events.count("feed.rotating") == events.count("feed.rotated")
+    assert events.count("feed.rotation_failed") == box.count("failed")
+    (rotated, *_) = (line for line in logs if line["event"] == "feed.rotated")
+    assert rotated["connection"] == "binance_spot/0"
+    assert rotated["streams"] == 4
+    assert 0 < rotated["seconds"] < 10
+
+
+async def test_a_younger_that_cannot_be_reached_leaves_the_turn_to_others(
+    autojump_clock: MockClock,
+) -> None:
+    """A host that swallows all holds nobody up for longer than a handshake may take."""
+    async with boxed("binance_spot", "okx_spot", life=30.0) as box:
+        await trio.sleep(15.0)
+        box.net.weather["binance_spot"].swallows_until = trio.current_time() + 300
+        await trio.sleep(120.0)
+        assert box.rows["okx_spot/0"].rotations["ok"] >= 2
+        assert box.rows["binance_spot/0"].rotations["failed"] >= 2
+        assert box.rows["binance_spot/0"].state == "connected"
+        assert box.together == 1
+
+
+async def test_a_younger_that_hears_nothing_is_given_up(autojump_clock: MockClock) -> None:
+    """Its subscriptions were confirmed, and nothing comes: the elder keeps all it has."""
+    async with boxed("binance_spot", life=30.0) as box:
+        await trio.sleep(15.0)
+        (elder,) = box.exchange.connections
+
+        async def muffle() -> None:
+            while True:
+                await trio.sleep(0.01)
+                for ident, connection in list(box.exchange.connections.items()):
+                    if ident != elder and connection.streams:
+                        connection.mute(trio.current_time() + 1000, deaf=False)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(muffle)
+            await box.until(lambda: box.count("failed") == 1, 300)
+            nursery.cancel_scope.cancel()
+        assert elder in box.exchange.connections
+        await box.until(lambda: box.count() == 1, 300)
+        assert await box.breaches() == []
+
+
+async def test_an_elder_that_ends_before_the_other_stands_is_an_ordinary_loss(
+    autojump_clock: MockClock,
+) -> None:
+    """It was announced, and nobody was there in time."""
+    async with boxed("binance_spot") as box:
+        await trio.sleep(SETTLED)
+        box.exchange.faults.refuse(6.0)
+        box.exchange.faults.server_shutdown(3.0)
+        await box.until(lambda: box.rows["binance_spot/0"].reconnects == 1, 60)
+        lost = trio.current_time()
+        await trio.sleep(30)
+        assert box.count() == 0
+        assert list(box.rows) == ["binance_spot/0"]
+        assert await box.breaches(lost + 10) == []
+    assert set(box.collector.board.gaps) == {
+        ("binance", "spot", kind, "disconnect") for kind in ("orderbook", "trade")
+    }
+
+
+async def test_an_elder_that_dies_meanwhile_is_inherited_from(autojump_clock: MockClock) -> None:
+    """What it still had goes over at once; a gap at most, and no reconnect."""
+    async with boxed("binance_derivatives") as box:
+        await trio.sleep(SETTLED)
+        elders = dict(box.exchange.connections)
+        box.exchange.faults.server_shutdown(300.0)
+        for elder in elders:
+            # Silent, so that little joins before it is dead.
+            box.exchange.faults.mute(300.0, connection=elder)
+        await trio.sleep(2.0)
+        assert "binance_derivatives/market/0 (next)" in box.rows
+        for elder in elders.keys() & box.exchange.connections.keys():
+            box.exchange.faults.cut(connection=elder)
+        await box.until(lambda: box.count() == 2, 5)
+        lost = trio.current_time()
+        assert all(row.reconnects == 0 for row in box.rows.values())
+        await trio.sleep(30)
+        assert await box.breaches(lost + 10) == []
+    assert {reason for *_, reason in box.collector.board.gaps} == {"disconnect"}
+
+
+async def test_a_younger_that_dies_with_some_of_the_streams_is_an_ordinary_loss(
+    autojump_clock: MockClock,
+) -> None:
+    """What it had and what the elder still had is told as gaps, and comes back."""
+    async with boxed("binance_derivatives") as box:
+        await trio.sleep(SETTLED)
+        elders = set(box.exchange.connections)
+        box.exchange.faults.server_shutdown(300.0)
+        market = "binance_derivatives/market/0 (next)"
+        # Liquidations are silent, and go over last.
+        await trio.sleep(2.0)
+        assert market in box.rows
+        for ident in set(box.exchange.connections) - elders:
+            box.exchange.faults.cut(connection=ident)
+        lost = trio.current_time()
+        row = box.rows["binance_derivatives/market/0"]
+        await box.until(lambda: row.reconnects == 1, 60)
+        assert market not in box.rows
+        await trio.sleep(60)
+        assert await box.breaches(lost + 15) == []
+
+
+async def test_a_stop_in_the_midst_leaves_nothing_behind(autojump_clock: MockClock) -> None:
+    """No row, no gap, nothing said twice."""
+    async with boxed("binance_derivatives") as box:
+        await trio.sleep(SETTLED)
+        box.exchange.faults.server_shutdown(300.0)
+        await trio.sleep(2.0)
+        assert box.together == 2
+        assert await box.breaches() == []
+        assert not [row for row in box.rows.values() if row.next]
+        assert {row.state for row in box.rows.values()} == {"stopped"}
+
+
+async def test_frames_are_counted_once_and_for_good(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counter never falls, whichever of the two is dropped; the streams count on."""
+    monkeypatch.setattr(feed_module, "LOOK_SECONDS", 0.1)
+    async with boxed("binance_spot", life=LIFE) as box:
+        await trio.sleep(SETTLED)
+        frames = records = 0
+        for _ in range(600):
+            await trio.sleep(0.1)
+            now = sum(row.frames for row in box.rows.values())
+            told = sum(row.records for row in box.collector.board.stream_rows())
+            assert (now >= frames, told >= records) == (True, True)
+            frames, records = now, told
+            if trio.current_time() % 13 < 0.1:
+                for row in list(box.rows.values()):
+                    if row.next:
+                        box.exchange.faults.cut(connection=max(box.exchange.connections))
+        assert box.count() >= 2
