@@ -340,6 +340,23 @@ async def test_connections_are_rows_of_the_contract() -> None:
         assert row["reason"] == "closed: 1006"
 
 
+async def test_a_connection_that_is_about_to_take_over_is_shown_and_not_missed() -> None:
+    """Under a name of its own; the one before says when it is due."""
+    board = working(after(98))
+    board.connections[FEED].rotation_due = after(130).monotonic
+    younger = ConnectionRow(FEED, "binance_spot", "binance", "spot", "wss://host/stream")
+    younger.next = True
+    board.connections[younger.name] = younger
+    assert judge(board, after(100)).body["status"] == "healthy"
+    async with served(board) as client:
+        rows = (await read(client, "/connections"))["connections"]
+    assert [(row["id"], row["state"]) for row in rows] == [
+        (FEED, "connected"),
+        (f"{FEED} (next)", "dialling"),
+    ]
+    assert [row["rotation_due_seconds"] for row in rows] == [30.0, None]
+
+
 async def test_status_is_the_whole_board() -> None:
     """Streams with their ages, counts and open gaps; sink, queues, memory, rates, latencies."""
     board = working(after(98))

@@ -46,6 +46,7 @@ def board() -> Board:
         board.connections[feed] = ConnectionRow(
             feed, "binance_spot", "binance", "spot", "wss://host", state, connects=2, frames=100
         )
+        board.connections[feed].rotations.update(ok=number, failed=1)
     board.connections["okx_spot/0"] = ConnectionRow(
         "okx_spot/0", "okx_spot", "okx", "spot", "wss://host"
     )
@@ -115,6 +116,8 @@ def test_the_board_is_told() -> None:
     assert value("marketprism_frames_rejected_total", rejected) == 3
     assert value("marketprism_frames_received_total", SPOT) == 300
     assert value("marketprism_websocket_reconnects_total", SPOT) == 3
+    assert value("marketprism_rotations_total", {**SPOT, "outcome": "ok"}) == 3
+    assert value("marketprism_rotations_total", {**SPOT, "outcome": "failed"}) == 3
     assert value("marketprism_resyncs_total", TRADES) == 4
     assert value("marketprism_duplicate_records_total", TRADES) == 2
     assert value("marketprism_book_audits_total", {**SPOT, "outcome": "agreed"}) == 8

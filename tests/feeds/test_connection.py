@@ -29,14 +29,19 @@ from structlog.testing import capture_logs
 from marketprism.errors import Lost, Quiet, RateLimited, Refused, Transient
 from marketprism.feeds import connection as connection_module
 from marketprism.feeds.connection import Connection
+from marketprism.feeds.freshness import Freshness
 from marketprism.feeds.venue import (
     Close,
+    Cursor,
     Fetch,
     Fetched,
     FetchFailed,
     Moment,
+    Offer,
     Park,
+    Phase,
     Reject,
+    Rotate,
     Send,
     Session,
     Step,
@@ -48,7 +53,7 @@ from marketprism.feeds.venue import (
 from marketprism.feeds.world import World
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, Record, Trade
-from marketprism.settings import Manners, ProxyConfig
+from marketprism.settings import FreshnessConfig, Manners, ProxyConfig
 from marketprism.status import ConnectionRow
 
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
@@ -131,6 +136,10 @@ class Life:
     session: Script
     row: ConnectionRow
     world: World
+    elder: Script | None = None
+    freshness: Freshness | None = None
+    changes: int = 0
+    connection: Connection | None = None
     productive: int = 0
     error: Exception | None = None
     ended: trio.Event = attrs.field(factory=trio.Event)
@@ -142,10 +151,22 @@ class Life:
     def produced(self) -> None:
         self.productive += 1
 
+    def changed(self) -> None:
+        self.changes += 1
+
     async def run(self, manners: Manners) -> None:
-        connection = Connection(self.session, self.row, manners, self.world, self.produced)
+        self.connection = Connection(
+            self.session,
+            self.row,
+            manners,
+            self.world,
+            self.produced,
+            self.freshness,
+            self.changed,
+            self.elder,
+        )
         try:
-            await connection.run()
+            await self.connection.run()
         except Exception as error:
             self.error = error
         self.ended.set()
@@ -164,13 +185,15 @@ async def connected(
     manners: Manners = CALM,
     proxy: ProxyConfig | None = None,
     capacity: int = 1000,
+    elder: Script | None = None,
+    freshness: Freshness | None = None,
 ) -> AsyncIterator[Life]:
     """A connection to a server; both end with the context, if not before."""
     script = session or Script()
     async with serving(handler) as port, a_world(proxy=proxy, capacity=capacity) as world:
         script.url = script.url or f"ws://{LOCAL}:{port}/ws?streams=x"
         row = ConnectionRow("test/0", "test", "binance", "spot", script.url)
-        life = Life(script, row, world)
+        life = Life(script, row, world, elder, freshness)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(life.run, manners)
             yield life
@@ -713,3 +736,83 @@ async def test_what_the_channel_lost_is_confessed_when_there_is_room() -> None:
         (confession,) = await put(life.world)
     assert isinstance(confession, Gap)
     assert (confession.reason, confession.lost, confession.first_missing_id) == ("overflow", 2, 4)
+
+
+# Two connections
+
+
+async def test_an_announced_end_is_told_once_and_ends_nothing() -> None:
+    """Whoever keeps the connection is told to look; records and connection go on."""
+
+    def each(frames: Sequence[bytes]) -> Turn:
+        return Turn([trade(int(number)) for number in frames], [Rotate("maintenance")])
+
+    talk = staying(frame(b"1"), frame(b"2"))
+    async with connected(websocket(talk), Script(each=each)) as life:
+        await life.until(lambda: life.world.board.channel.held == 2)
+        assert life.connection is not None
+        assert life.connection.announced == "maintenance"
+        # It stands; its end is announced.
+        assert life.changes == 2
+        assert life.connection.stands
+        assert not life.ended.is_set()
+
+
+async def test_what_a_ping_proves_is_noted_for_the_streams_it_owns() -> None:
+    """Asked at once; what was sent before the question has come. The elder's are the elder's."""
+    state, other = (StreamState(BTC, DataType.TRADE, Cursor()) for _ in range(2))
+    mine, its = (DataType.TRADE, "BTCUSDT"), (DataType.TRADE, "ETHUSDT")
+    script = Script(streams={mine: state, its: other})
+    elder = Script(streams={its: StreamState(BTC, DataType.TRADE, Cursor())})
+    async with connected(websocket(staying(frame(b"1"))), script, elder=elder) as life:
+        await life.until(lambda: life.row.state == "connected")
+        assert life.connection is not None
+        before = life.world.now().monotonic
+        life.connection.ask()
+        await life.until(lambda: state.heard_until is not None)
+        assert state.heard_until is not None
+        assert before <= state.heard_until <= life.world.now().monotonic
+        assert other.heard_until is None
+
+
+async def test_the_silence_of_what_the_elder_has_is_not_judged() -> None:
+    """It is its own connection's to judge, until it goes over."""
+    since = 1
+    stream = (DataType.TRADE, "BTCUSDT")
+    state = StreamState(BTC, DataType.TRADE, Cursor(), Phase.LIVE, last_record=since)
+    quick = FreshnessConfig(first_record=0.1, first_trade=0.1, floor=0.1, ceiling=0.2)
+    freshness = Freshness({DataType.TRADE: Offer("stream", None)}, quick)
+    elder, script = Script(streams={stream: state}), Script(streams={stream: state})
+    async with connected(
+        websocket(staying(frame(b"1"))), script, elder=elder, freshness=freshness
+    ) as life:
+        await life.until(lambda: life.row.state == "connected")
+        await trio.sleep(0.8)
+        assert not life.world.board.silences
+        elder.release(stream)
+        await life.until(lambda: life.world.board.silences)
+
+
+async def test_a_younger_that_cannot_be_had_does_not_open_the_breaker() -> None:
+    """Nor does it use up the one call that finds out whether the host is back."""
+    for failures in range(6):
+        life = await end_of_younger(failures)
+        assert isinstance(life.error, Lost)
+        breaker = life.world.hosts.breaker("websocket", life.host)
+        assert breaker.failures == failures
+        assert breaker.probing_since is None
+
+
+async def end_of_younger(failures: int) -> Life:
+    """A connection that has an elder, to a host that failed so often before."""
+    port = await free_port()
+    script = Script(f"ws://{LOCAL}:{port}/ws")
+    async with a_world() as world:
+        breaker = world.hosts.breaker("websocket", f"{LOCAL}:{port}")
+        for _ in range(failures):
+            breaker.failed(world.now().monotonic - 3600 * 10**9)
+        row = ConnectionRow("test/0", "test", "binance", "spot", script.url)
+        life = Life(script, row, world, elder=Script())
+        with trio.fail_after(PATIENCE):
+            await life.run(CALM)
+    return life

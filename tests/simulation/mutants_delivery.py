@@ -8,7 +8,7 @@ import pytest
 import trio
 from mutants import mutant
 
-from marketprism import venues
+from marketprism import feed
 from marketprism.errors import Transient
 from marketprism.feeds import connection, continuity
 from marketprism.feeds.binance import planning
@@ -148,11 +148,11 @@ def a_feed_that_ended_stays_ended(patch: pytest.MonkeyPatch) -> None:
     async def once(_name: str, attempt: Any, _policy: Any, ended: Any, *_: Any) -> None:
         try:
             await attempt(Attempt())
-        except Transient as error:
-            ended(Ended(Conclusion.REFUSED, str(error)))
+        except* Transient as group:
+            ended(Ended(Conclusion.REFUSED, str(group.exceptions[0])))
             await trio.sleep_forever()
 
-    patch.setattr(venues, "supervise", once)
+    patch.setattr(feed, "supervise", once)
 
 
 @mutant("binance_derivatives", "hole")

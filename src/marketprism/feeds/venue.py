@@ -129,16 +129,16 @@ class StreamState:
     """Why it is parked or not yet live, in words."""
     last_record: int | None = None
     """Monotonic nanoseconds of its last accepted record."""
-    heard_until: int | None = None
-    """Monotonic nanoseconds: what its connection was told before then has come. A connection that
-    stands may be dead: of one that says nothing, only an answered ping proves that it is not.
-    """
     records: int = 0
     duplicates: int = 0
     gaps: int = 0
     resyncs: int = 0
     audits: Counter[str] = attrs.field(factory=Counter)
     """Of a book: its comparisons with a fresh snapshot, by what came of them."""
+    heard_until: int | None = None
+    """Monotonic nanoseconds: what its connection was told before then has come. A connection that
+    stands may be dead: of one that says nothing, only an answered ping proves that it is not.
+    """
 
 
 class Priority(IntEnum):
