@@ -442,7 +442,8 @@ def test_ids_that_start_over_must_be_shown_by_the_stream(heard: bool) -> None:
         return
     line.answer(chain.snapshot(5))
     line.hear(*(chain.frame(n) for n in range(5, 8)))
-    assert line.consumer.gaps == line.consumer.faults == []
+    assert line.consumer.gaps == []
+    assert line.consumer.faults == []
 
 
 def test_a_quiet_book_is_not_believed_before_its_subscription_stands() -> None:
