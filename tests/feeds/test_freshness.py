@@ -77,6 +77,22 @@ def test_an_old_long_silence_is_forgotten() -> None:
     assert [step for _, step in line.watch(5)] == [Step.RENEW]
 
 
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_time_out_of_contact_or_out_of_step_is_no_rhythm(cut: bool) -> None:
+    """A book that was away for minutes is not borne minutes of silence for it."""
+    line = Line(DataType.ORDERBOOK)
+    line.watch(600, every=0.5)
+    if cut:
+        line.now += 200
+        line.freshness.connected()
+    else:
+        line.state.phase = Phase.ACKNOWLEDGED
+        line.watch(25)
+    line.watch(1, every=0.5)
+    assert line.watch(28) == []
+    assert [step for _, step in line.watch(5)] == [Step.RENEW]
+
+
 def test_a_record_ends_the_alarm() -> None:
     """The next silence begins from the first step."""
     line = Line()

@@ -42,6 +42,10 @@ class _Watch:
     longest: float = 0.0
     """Nanoseconds: the longest silence of its recent rhythm."""
     step: Step = Step.NONE
+    steady: bool = False
+    """It has been live since its last record: what lies before the next is its own silence, not a
+    time out of contact or out of step.
+    """
 
 
 class Freshness:
@@ -55,7 +59,7 @@ class Freshness:
     def connected(self) -> None:
         """A new connection: all streams are given time again; what was learned is kept."""
         for watch in self._watches.values():
-            watch.since = None
+            watch.since, watch.steady = None, False
 
     def step(self, stream: Stream) -> Step:
         """What was last done about a stream's silence; NONE while it speaks."""
@@ -75,6 +79,7 @@ class Freshness:
                 # Not asked for yet (it waits for the budget), or given up in words.
                 watch.since = None
                 continue
+            watch.steady = watch.steady and state.phase is Phase.LIVE
             self._look(watch, state, now)
             limit = self._limit(stream[0], watch)
             if limit is None or watch.since is None or now - watch.since <= limit * SECOND:
@@ -87,10 +92,11 @@ class Freshness:
         last = state.last_record
         if last is not None and last != watch.last:
             # Its first limit stands for a rhythm that is not known yet, and fades as it becomes so.
-            silent = last - watch.last if watch.last is not None and not watch.step else 0
+            own = watch.steady and not watch.step
+            silent = last - watch.last if own and watch.last is not None else 0
             watch.longest = max(float(silent), watch.longest * FORGET)
             watch.last = watch.since = last
-            watch.step = Step.NONE
+            watch.step, watch.steady = Step.NONE, True
         elif watch.since is None:
             watch.since = now
 

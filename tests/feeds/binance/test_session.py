@@ -417,6 +417,35 @@ def test_a_snapshot_older_than_what_was_published_is_asked_for_again() -> None:
     assert line.consumer.faults == []
 
 
+@pytest.mark.parametrize("heard", [False, True])
+def test_ids_that_start_over_must_be_shown_by_the_stream(heard: bool) -> None:
+    """However often a host answers with an old book: it may be a cache. With the stream's own
+    word for it the book goes on, after a gap.
+    """
+    chain, anew = Chain.made(1, 8, first=9_000), Chain.made(1, 8)
+    line = Line()
+    line.synchronise(chain)
+    line.hear(*(chain.frame(n) for n in range(5)))
+    line.cut()
+    line.connect()
+    if heard:
+        line.hear(anew.frame(0))
+    for _ in range(4):
+        line.answer(anew.snapshot(1))
+        line.wait(5)
+    assert (line.session.streams[BOOK].phase is Phase.LIVE) is heard
+    if heard:
+        line.hear(*(anew.frame(n) for n in range(1, 8)))
+        assert line.consumer.books["BTC-USDT"].last_id == anew.truths[-1].last_id
+        (gap,) = line.consumer.gaps
+        assert (gap["first_missing_id"], gap["lost"]) == (None, None)
+        return
+    line.answer(chain.snapshot(5))
+    line.hear(*(chain.frame(n) for n in range(5, 8)))
+    assert line.consumer.gaps == []
+    assert line.consumer.faults == []
+
+
 def test_a_quiet_book_is_not_believed_before_its_subscription_stands() -> None:
     """A snapshot asked for earlier may lack an update that nobody was sent."""
     line = Line()

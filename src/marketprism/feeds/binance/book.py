@@ -50,7 +50,8 @@ FIRST_RETRY, LONGEST_RETRY = SECOND // 2, 30 * SECOND
 OVERTAKEN = 10 * SECOND
 """So much later than the book, an update is no latecomer."""
 RENUMBERED_AFTER = 3
-"""So many snapshots in a row behind what was published: the exchange counts anew."""
+"""So many snapshots behind what was published, and the stream with them: the exchange counts anew.
+"""
 INVALID_SYMBOL = -1121
 
 
@@ -305,7 +306,8 @@ class BookStream:
         last_id = self.state.cursor.last_id
         if last_id is None or snapshot.lastUpdateId >= last_id:
             return None
-        self.behind += 1
+        # A host may answer with an old book for long: that numbers begin anew the stream must show.
+        self.behind += bool(self.buffer)
         if self.behind < RENUMBERED_AFTER:
             return "its snapshot is older than what was published"
         return None
