@@ -96,7 +96,9 @@ class Collector:
             if self.pages:
                 await self._serve(root)
             async with trio.open_nursery() as delivery:
-                outlet = Outlet(self.config.channel.capacity, self.board)
+                channel = self.config.channel
+                conflate_at = channel.conflate_at if channel.conflate_books else None
+                outlet = Outlet(channel.capacity, self.board, conflate_at)
                 delivery.start_soon(self._deliver, self._sink(servers), outbox)
                 async with trio.open_nursery() as filling:
                     filling.start_soon(pump, outlet.intake, outbox, self.board, self.now)
@@ -115,6 +117,7 @@ class Collector:
             gaps=sum(board.gaps.values()),
             stored=sum(board.published.values()),
             lost=sum(board.lost.values()),
+            conflated=sum(board.conflated.values()),
         )
         self.ended.set()
 

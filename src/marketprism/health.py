@@ -222,6 +222,8 @@ def _queues(board: Board) -> Check:
         )
         if (share := _share(row)) > NEARLY_FULL
     ]
+    if board.channel.conflating:
+        words.append("order books give way to the rest: their updates are withheld for now")
     if words:
         return Check(Level.DEGRADED, _few(words))
     return Check(Level.HEALTHY, "all have room")

@@ -88,6 +88,12 @@ class Metrics(Pages):
             board.lost,
         )
         yield _counter(
+            "books_conflated",
+            "Records of books that gave way to others; a snapshot stands for them, after a gap.",
+            MARKET,
+            _by_market(board.conflated),
+        )
+        yield _counter(
             "frames_rejected",
             "Frames from exchanges that could not be used.",
             ["venue", "reason"],
@@ -255,6 +261,13 @@ class Metrics(Pages):
             ["host"],
             {(row.host,): row.reachable for row in rows if row.reachable is not None},
         )
+
+
+def _by_market(counts: Mapping[tuple[str, str, str], int]) -> Mapping[tuple[str, ...], int]:
+    sums: Counter[tuple[str, ...]] = Counter()
+    for (exchange, market_type, _), count in counts.items():
+        sums[exchange, market_type] += count
+    return sums
 
 
 def _gauge(name: str, help_text: str, value: float) -> Metric:

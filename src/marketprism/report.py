@@ -84,6 +84,7 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
         "memory": {"resident_bytes": memory},
         "totals": totals
         | {
+            "conflated": board.conflated.total(),
             "gaps": board.gaps.total(),
             "rejected_frames": board.rejected.total(),
             "survived_faults": board.faults.total(),
@@ -100,7 +101,10 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
             },
         },
         "sink": _sink(board),
-        "queues": {"channel": _queue(board.channel), "outbox": _queue(board.outbox)},
+        "queues": {
+            "channel": _queue(board.channel) | {"conflating": board.channel.conflating},
+            "outbox": _queue(board.outbox),
+        },
         "venues": [
             {
                 "name": row.name,

@@ -192,6 +192,12 @@ class ChannelConfig:
 
     capacity: Count = 100_000
     """Records it holds, at most; what does not fit is lost and published as a gap."""
+    conflate_books: Flag = True
+    """Whether books give way before anything else is lost: their updates are withheld while the
+    channel is pressed, and a snapshot stands for them when it is not, after a gap.
+    """
+    conflate_at: Share = 0.5
+    """The part of the capacity above which it is pressed; at half of that it no longer is."""
 
 
 @attrs.frozen

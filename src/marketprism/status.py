@@ -183,6 +183,8 @@ class QueueRow:
     capacity: int = 0
     held_bytes: int = 0
     capacity_bytes: int = 0
+    conflating: bool = False
+    """For the channel: books give way to the rest."""
 
 
 class Tally:
@@ -244,6 +246,8 @@ class Board:
     """Messages that the sink acknowledged."""
     lost: Counter[Origin] = attrs.field(factory=Counter)
     """Records that we read and could not keep: each lies inside a published gap."""
+    conflated: Counter[Origin] = attrs.field(factory=Counter)
+    """Records of books that gave way to others: a snapshot stands for them, after a gap."""
     gaps: Counter[tuple[str, str, str, str]] = attrs.field(factory=Counter)
     """Gap records by origin of what they affect, and reason."""
     rejected: Counter[tuple[str, str]] = attrs.field(factory=Counter)
