@@ -14,6 +14,7 @@ from marketprism.feeds.venue import (
     Fetch,
     Fetched,
     FetchFailed,
+    Holding,
     Moment,
     Offer,
     Phase,
@@ -94,6 +95,12 @@ class OneSession:
 
     def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
         return Turn()
+
+    def holding(self) -> Holding:
+        return Holding()
+
+    def forgo(self, now: Moment) -> None:
+        pass
 
 
 @attrs.define(eq=False)

@@ -56,6 +56,7 @@ class Metrics(Pages):
     def collect(self) -> Iterator[Metric]:
         """All families, as of now."""
         yield _gauge("memory_usage_bytes", "Memory this process holds.", self._memory())
+        yield from self._bounds()
         yield from self._records()
         yield from self._connections()
         yield from self._streams(self._now())
@@ -68,6 +69,22 @@ class Metrics(Pages):
             "Errors that were survived in servers and libraries.",
             ["kind"],
             {(kind,): count for kind, count in self._board.faults.items()},
+        )
+
+    def _bounds(self) -> Iterator[Metric]:
+        row = self._board.memory
+        bounds = {("limit",): row.limit, ("soft",): row.soft, ("hard",): row.hard}
+        yield _gauges(
+            "memory_bound_bytes",
+            "What holds for this process's memory: the container's limit, and what we allow it.",
+            ["bound"],
+            {key: bytes_ for key, bytes_ in bounds.items() if bytes_ is not None},
+        )
+        yield _gauges(
+            "memory_shed",
+            "1 for each burden that is given up to save memory.",
+            ["burden"],
+            {(burden,): 1 for burden in row.shed},
         )
 
     def _records(self) -> Iterator[Metric]:

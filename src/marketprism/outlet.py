@@ -151,7 +151,6 @@ class Outlet:
         """Whether a session's own snapshot ends the loss of its book, though memory is short."""
         return (
             self._sparing
-            and not self._pressure.on
             and not self._full()
             and isinstance(record, OrderBookRecord)
             and record.update_type == "snapshot"

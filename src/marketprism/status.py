@@ -187,6 +187,28 @@ class QueueRow:
     """For the channel: books give way to the rest."""
 
 
+@attrs.define(eq=False)
+class MemoryRow:
+    """What the memory guard last saw. Sizes are bytes; None where nothing says how much is much."""
+
+    used: int = 0
+    """Resident."""
+    limit: int | None = None
+    """Our control group's."""
+    soft: int | None = None
+    hard: int | None = None
+    source: str = "none"
+    """Where the bounds come from: `cgroup v2`, `cgroup v1`, `configured`, `none`."""
+    shed: list[str] = attrs.field(factory=list)
+    """What was shed to save memory, and is not taken up again."""
+    holders: dict[str, dict[str, int]] = attrs.field(factory=dict)
+    """Who holds it, the largest first: sizes, which are estimates, and counts."""
+
+    @property
+    def high(self) -> bool:
+        return self.soft is not None and self.used >= self.soft
+
+
 class Tally:
     """A histogram that costs one bisection a batch, however many records are in it."""
 
@@ -240,6 +262,7 @@ class Board:
     sink: SinkRow = attrs.field(factory=SinkRow)
     channel: QueueRow = attrs.field(factory=QueueRow)
     outbox: QueueRow = attrs.field(factory=QueueRow)
+    memory: MemoryRow = attrs.field(factory=MemoryRow)
     received: Counter[Origin] = attrs.field(factory=Counter)
     """Records accepted from exchanges."""
     published: Counter[Origin] = attrs.field(factory=Counter)

@@ -34,6 +34,7 @@ from marketprism.feeds.venue import (
     Fetch,
     Fetched,
     FetchFailed,
+    Holding,
     Moment,
     Park,
     Reject,
@@ -111,6 +112,12 @@ class Script:
 
     def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
         return Turn()
+
+    def holding(self) -> Holding:
+        return Holding()
+
+    def forgo(self, now: Moment) -> None:
+        pass
 
 
 @attrs.define(eq=False)

@@ -10,7 +10,7 @@ from marketprism.feeds import dialing
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.venue import Moment, Reject
+from marketprism.feeds.venue import Moment, Reject, Session
 from marketprism.outlet import Outlet
 from marketprism.records import Gap, Record
 from marketprism.status import Board
@@ -37,6 +37,8 @@ class World:
     """How a host is reached by websocket."""
     chance: Callable[[], float] = uniform
     """Uniform in [0, 1): what waits are jittered by."""
+    sessions: set[Session] = attrs.field(factory=set)
+    """Those whose connection is being made or stands."""
 
     def publish(self, records: list[Record], read_at: int, connection: str) -> None:
         """Count records and hand them on; it never waits."""

@@ -23,6 +23,7 @@ from marketprism.feeds.venue import (
     Cursor,
     Fetched,
     FetchFailed,
+    Holding,
     Moment,
     Park,
     Phase,
@@ -138,6 +139,13 @@ class DeribitSession:
     def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
         """Nothing: there is no book here."""
         return Turn()
+
+    def holding(self) -> Holding:
+        """Nothing that counts."""
+        return Holding()
+
+    def forgo(self, now: Moment) -> None:
+        """Nothing waits for a snapshot here."""
 
     def _add(self, want: Want, cursor: Cursor) -> None:
         state = StreamState(want.instrument, want.data_type, cursor)

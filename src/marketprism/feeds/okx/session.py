@@ -26,6 +26,7 @@ from marketprism.feeds.venue import (
     Cursor,
     Fetched,
     FetchFailed,
+    Holding,
     Moment,
     Park,
     Phase,
@@ -174,6 +175,16 @@ class OkxSession:
         if (book := self._books.get(stream[1])) is not None:
             book.restate(heals, now, turn)
         return turn
+
+    def holding(self) -> Holding:
+        """Books, and what waits for their snapshots."""
+        each = [book.holding() for book in self._books.values()]
+        return Holding(*map(sum, zip(*each, strict=True))) if each else Holding()
+
+    def forgo(self, now: Moment) -> None:
+        """Every book that is out of step does."""
+        for book in self._books.values():
+            book.forgo(now)
 
     def _add(self, want: Want, cursor: Cursor) -> None:
         state = StreamState(want.instrument, want.data_type, cursor)
