@@ -240,7 +240,9 @@ def _memory(board: Board) -> Check:
         return Check(Level.DEGRADED, _few(words))
     if row.soft is None:
         return Check(Level.HEALTHY, f"{size_text(row.used)}; no limit is known or configured")
-    return Check(Level.HEALTHY, f"{size_text(row.used)}, below {size_text(row.soft)}")
+    again = f" and {size_text(row.slack)} to use again" if row.slack else ""
+    needed = size_text(row.used - row.slack)
+    return Check(Level.HEALTHY, f"{needed}{again}, below {size_text(row.soft)}")
 
 
 def _share(row: QueueRow) -> float:

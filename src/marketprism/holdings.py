@@ -6,7 +6,7 @@ The sizes beyond the payloads are estimates, measured on CPython 3.11: enough to
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from marketprism.feeds.venue import Session
+from marketprism.feeds.venue import Holding
 from marketprism.status import Board, MemoryRow
 
 MESSAGE_BYTES: Final = 330
@@ -15,17 +15,20 @@ LEVEL_BYTES: Final = 150
 """A level of a book: two strings, and its place in a dict."""
 HEARD_LEVEL_BYTES: Final = 220
 """A level of an update that waits for a snapshot: two strings in a list."""
+LARGE_RECORD_BYTES: Final = 12_000
+"""A record in the channel, at most: an update of 50 levels."""
 
 
-def holdings(board: Board, sessions: Iterable[Session], used: int) -> dict[str, dict[str, int]]:
-    """Who holds what, the largest first; `rest` is what nobody accounts for."""
+def holdings(board: Board, kept: Iterable[Holding], used: int) -> dict[str, dict[str, int]]:
+    """Who holds what, the largest first; `kept` is what sessions say, `rest` what is left of the
+    bytes used.
+    """
     books = levels = updates = heard = 0
-    for session in sessions:
-        held = session.holding()
-        books += held.books
-        levels += held.levels
-        updates += held.updates
-        heard += held.heard_levels
+    for one in kept:
+        books += one.books
+        levels += one.levels
+        updates += one.updates
+        heard += one.heard_levels
     outbox = board.outbox
     found: dict[str, dict[str, int]] = {
         "outbox": {
@@ -35,10 +38,24 @@ def holdings(board: Board, sessions: Iterable[Session], used: int) -> dict[str, 
         "books": {"bytes": levels * LEVEL_BYTES, "books": books, "levels": levels},
         "buffers": {"bytes": heard * HEARD_LEVEL_BYTES, "updates": updates},
     }
-    known = sum(each["bytes"] for each in found.values())
     # Records differ thirtyfold in size, and only counting is cheap.
-    found["rest"] = {"bytes": max(0, used - known), "channel_records": board.channel.held}
+    rest = max(0, used - held(found))
+    found["rest"] = {"bytes": rest, "channel_records": board.channel.held}
     return dict(sorted(found.items(), key=lambda item: -item[1]["bytes"]))
+
+
+def held(found: Mapping[str, Mapping[str, int]]) -> int:
+    """Bytes that holders account for."""
+    return sum(each["bytes"] for name, each in found.items() if name != "rest")
+
+
+def split(found: Mapping[str, dict[str, int]], slack: int) -> dict[str, dict[str, int]]:
+    """The same, with what is free to be used again apart from the rest."""
+    apart = dict(found)
+    rest = apart["rest"]
+    apart["rest"] = rest | {"bytes": max(0, rest["bytes"] - slack)}
+    apart["slack"] = {"bytes": slack}
+    return dict(sorted(apart.items(), key=lambda item: -item[1]["bytes"]))
 
 
 def in_words(found: Mapping[str, Mapping[str, int]]) -> str:
@@ -74,4 +91,5 @@ _NAMES: Final = {
     "books": "order books",
     "buffers": "updates that wait for a snapshot",
     "rest": "the rest of the process",
+    "slack": "what Python keeps to use again",
 }

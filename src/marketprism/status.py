@@ -193,6 +193,8 @@ class MemoryRow:
 
     used: int = 0
     """Resident."""
+    slack: int = 0
+    """The part of it that is free to be used again, about."""
     limit: int | None = None
     """Our control group's."""
     soft: int | None = None
@@ -206,7 +208,7 @@ class MemoryRow:
 
     @property
     def high(self) -> bool:
-        return self.soft is not None and self.used >= self.soft
+        return self.soft is not None and self.used - self.slack >= self.soft
 
 
 class Tally:

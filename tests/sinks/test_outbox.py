@@ -121,3 +121,26 @@ async def test_the_sink_waits_for_something_to_take_or_the_end() -> None:
                 outbox.close()
             with trio.fail_after(1):
                 await wait_all_tasks_blocked()
+
+
+async def test_spilling_early_holds_less_and_takes_what_waited_when_it_is_over(
+    nursery: trio.Nursery,
+) -> None:
+    """What is held already stays; whoever waits for room goes on once there is as much again."""
+    row = QueueRow()
+    outbox = Outbox(80, 800, row)
+    outbox.append(messages(*[10] * 20))
+    outbox.spill(True)
+    assert (row.capacity, row.capacity_bytes, row.held) == (10, 100, 20)
+    passed = trio.Event()
+
+    async def wait() -> None:
+        await outbox.room()
+        passed.set()
+
+    nursery.start_soon(wait)
+    await wait_all_tasks_blocked()
+    assert not passed.is_set()
+    outbox.spill(False)
+    await passed.wait()
+    assert (row.capacity, row.capacity_bytes) == (80, 800)
