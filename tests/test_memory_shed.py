@@ -18,7 +18,7 @@ from marketprism import simulator
 from marketprism.simulator import Exchange
 
 MIB = 2**20
-SOFT, HARD = 105 * MIB, 115 * MIB
+SOFT, HARD = 90 * MIB, 98 * MIB
 MARGIN = 25 * MIB
 """What may still come while the steps are taken, at this rate."""
 

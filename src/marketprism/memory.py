@@ -7,7 +7,8 @@ reverse. `Policy` decides, and knows no clock; `MemoryGuard` does.
 What counts is the memory that is *needed*. After a peak Python keeps most of it resident, since a
 few long-lived objects lie all over it (measured: 63 of 95 MiB of its arenas wholly free, none
 returned). That is used again before more is asked for, so it calls for nothing: else what was shed
-would stay so for ever. Only near the limit all that is resident counts, as the kernel counts it.
+would stay so for ever. Near the limit all that is resident counts, as the kernel counts it, unless
+there is next to nothing left to shed.
 
 | burden | shed | taken up |
 |---|---|---|
@@ -93,7 +94,8 @@ class Policy:
         soft, hard = self.bounds.soft, self.bounds.hard
         if hard is None or soft is None:
             return None
-        needed, urgent = used - slack, used >= self._brink(soft, hard)
+        needed = used - slack
+        urgent = needed >= soft and self._urgent(used, hard)
         if needed >= hard or urgent:
             self._calm_since = None
             return self._more(now, urgent)
@@ -118,10 +120,33 @@ class Policy:
         self.shed.append(left[0])
         return Step(left[0], shed=True)
 
-    def _brink(self, soft: int, hard: int) -> float:
+    def _urgent(self, used: int, hard: int) -> bool:
         """Half of what lies between the hard bound and the limit is gone: to wait may kill us."""
         limit = self.bounds.limit
-        return hard + (hard - soft) if limit is None else (hard + limit) / 2
+        return limit is not None and used >= (hard + limit) / 2
+
+
+@attrs.define(eq=False)
+class Slack:
+    """How much of what nobody accounts for is free to be used again, about. Pure.
+
+    It is what holders gave up since their peak, as far as the rest has grown by it. While holders
+    are at their peak the rest is what the process really needs, so its least is remembered.
+    """
+
+    _least: int | None = None
+    """Bytes that nobody accounted for, when that was least."""
+    _peak: int = 0
+    """Bytes that holders accounted for, when that was most."""
+
+    def seen(self, rest: int, accounted: int, *, calm: bool) -> int:
+        """The slack, now that holders account for so much, and nobody for the rest. In calm times
+        it is nobody's concern, and all is measured from there.
+        """
+        if calm or self._least is None:
+            self._least, self._peak = rest, accounted
+        self._least, self._peak = min(self._least, rest), max(self._peak, accounted)
+        return min(self._peak - accounted, rest - self._least)
 
 
 def give_back() -> None:
@@ -151,23 +176,25 @@ class MemoryGuard:
     used: Callable[[], int] = resident_memory
     give_back: Callable[[], None] = give_back
     _gave_back_at: int | None = None
-    _calm: int | None = None
-    """What nobody accounted for while memory was last below the soft bound."""
-    _peak: int = 0
-    """The most that was accounted for since then."""
+    _slack: Slack = attrs.field(factory=Slack)
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Look again and again, until cancelled; without bounds it is for /status only."""
+        config, bounds = self.policy.config, self.policy.bounds
+        interval = config.check_interval if bounds.soft is not None else config.relief_interval
         while True:
             self.look()
-            await trio.sleep(self.policy.config.check_interval)
+            await trio.sleep(interval)
 
     def look(self) -> None:
         """Read how much is used, and do what follows."""
         now, row, bounds = self.now(), self.board.memory, self.policy.bounds
         used = self._measured(now)
         found = holdings(self.board, (each.holding() for each in self.sessions), used)
-        slack = self._slack(used, found["rest"]["bytes"], held(found))
+        # A record in the channel may be large, and only counting is cheap.
+        calm = not self.policy.shed and used < (bounds.soft or 0)
+        kept = self._slack.seen(found["rest"]["bytes"], held(found), calm=calm)
+        slack = max(0, kept - self.board.channel.held * LARGE_RECORD_BYTES)
         step = self.policy.judge(used, now.monotonic, slack)
         if step is not None:
             self._do(step, used)
@@ -180,17 +207,6 @@ class MemoryGuard:
         row.shed, row.holders = list(self.policy.shed), split(found, slack)
         if row.high is not was_high:
             self._say(row)
-
-    def _slack(self, used: int, rest: int, accounted: int) -> int:
-        """What is free to be used again, about: as much as holders gave up since their peak, and as
-        nobody accounts for beyond what was so in calm times. Records in the channel may be large,
-        so all of them are taken to be.
-        """
-        if self._calm is None or used < (self.policy.bounds.soft or 0):
-            self._calm, self._peak = rest, accounted
-        self._peak = max(self._peak, accounted)
-        unknown = rest - self._calm - self.board.channel.held * LARGE_RECORD_BYTES
-        return max(0, min(self._peak - accounted, unknown))
 
     def _measured(self, now: Moment) -> int:
         """Bytes used; where that is much, or something is shed, once what is free is given back."""
