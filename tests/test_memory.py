@@ -8,6 +8,7 @@ import pytest
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
+from okx_line import OkxChain, OkxLine
 
 from marketprism.cgroup import Limit
 from marketprism.feeds.venue import Holding, Moment, Session
@@ -250,6 +251,41 @@ def test_memory_that_stays_resident_after_a_peak_keeps_nothing_shed() -> None:
     guard.look()
     assert row.slack == 0
     assert row.high
+
+
+def test_a_dip_while_something_is_shed_does_not_make_what_is_free_look_needed() -> None:
+    """Else memory that stays resident right at the soft bound would keep books from being told."""
+    room = Room()
+    guard = room.guard()
+    row, outbox = room.board.memory, room.board.outbox
+    guard.look()
+    for seconds, used, held in ((1, 210, 160), (2, 99, 0), (3, 105, 0), (4, 99, 0), (5, 105, 0)):
+        room.time, room.used, outbox.held_bytes = seconds, used * MIB, held * MIB
+        guard.look()
+        assert row.shed == ["books"]
+    assert (row.slack, row.high) == (55 * MIB, False)
+    room.time = 12
+    guard.look()
+    assert row.shed == []
+
+
+def test_what_waits_for_a_snapshot_is_dropped_for_as_long_as_buffers_are_shed() -> None:
+    """At each look, of every session that is connected."""
+    chain = OkxChain.made(1, 9)
+    line = OkxLine()
+    room = Room(used=250 * MIB, sessions=[line.session])
+    guard = room.guard()
+    guard.look()
+    line.hear(chain.frame(0), chain.frame(1))
+    room.time = 1
+    guard.look()
+    assert room.board.memory.holders["buffers"]["updates"] == 2
+    for seconds, frame in ((2, 2), (3, 3)):
+        line.hear(chain.frame(frame))
+        room.time = seconds
+        guard.look()
+        assert line.session.holding().updates == 0
+    assert room.board.memory.shed == ["books", "buffers"]
 
 
 def test_free_memory_is_given_back_only_while_memory_is_much() -> None:
