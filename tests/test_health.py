@@ -17,7 +17,7 @@ from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.report import Rates
 from marketprism.serving import serve
-from marketprism.status import Board, ConnectionRow, HostRow, StreamRow, VenueRow
+from marketprism.status import Board, ConnectionRow, HostRow, MemoryRow, StreamRow, VenueRow
 
 SECOND = 1_000_000_000
 START = 1_000 * SECOND
@@ -172,6 +172,26 @@ def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
             "degraded",
             "the channel is 90% full",
         ),
+        (
+            lambda b: vars_of(b.channel, conflating=True),
+            "queues",
+            "degraded",
+            "order books give way to the rest: their updates are withheld for now",
+        ),
+        (
+            lambda b: vars_of(
+                b.memory, used=2**30, soft=2**29, holders={"outbox": {"bytes": 2**29}}
+            ),
+            "memory",
+            "degraded",
+            "memory is high: 1024 MiB, above 512 MiB; the outbox about 512 MiB",
+        ),
+        (
+            lambda b: vars_of(b.memory, used=5, soft=6, shed=["books", "buffers"]),
+            "memory",
+            "degraded",
+            "given up to save memory: books, buffers",
+        ),
     ],
 )
 def test_a_known_failure_counts_at_once(
@@ -243,6 +263,19 @@ def test_rare_data_may_be_silent_while_connected() -> None:
     assert judge(board, after(100_000)).body["status"] == "healthy"
     drop(board)
     assert judge(board, after(100_000)).status_code == 503
+
+
+def test_memory_that_is_kept_to_be_used_again_is_not_high() -> None:
+    """It is resident, and said apart."""
+    board = working(after(100))
+    assert judge(board, after(100)).body["checks"]["memory"]["detail"] == (
+        "0 MiB; no limit is known or configured"
+    )
+    vars_of(board.memory, used=130 * 2**20, slack=70 * 2**20, soft=100 * 2**20)
+    assert judge(board, after(100)).body["checks"]["memory"] == {
+        "status": "healthy",
+        "detail": "60 MiB and 70 MiB to use again, below 100 MiB",
+    }
 
 
 def test_many_troubles_are_counted_not_listed() -> None:
@@ -364,17 +397,30 @@ async def test_status_is_the_whole_board() -> None:
     board.received["binance", "spot", "trade"] = 700
     board.processing.add(0.0002, 9)
     board.transit_of("binance").add(math.inf)
+    board.conflated["binance", "spot", "orderbook"] = 4
+    board.memory = MemoryRow(0, 0, 2**30, 700 * 2**20, None, "configured", ["books"])
+    board.memory.holders = {"rest": {"bytes": 123_456}}
     async with served(board) as client:
         page = await read(client, "/status")
         again = await read(client, "/status")
-    assert page["status"] == "healthy"
+    assert page["status"] == "degraded"
     assert page["started_at"] == "2025-11-24T16:00:00.000Z"
-    assert page["memory"] == {"resident_bytes": 123_456}
+    assert page["memory"] == {
+        "rss_bytes": 123_456,
+        "limit_bytes": 2**30,
+        "soft_bytes": 700 * 2**20,
+        "hard_bytes": None,
+        "source": "configured",
+        "shed": ["books"],
+        "holders": {"rest": {"bytes": 123_456}},
+    }
     (stream,) = page["streams"]
     assert stream["last_record_age_seconds"] == 2
     assert stream["records"] == 7
     assert stream["open_gap"] == {"since": "2025-11-24T16:00:00.000Z", "reason": "sequence"}
     assert page["totals"]["received"] == 700
+    assert page["totals"]["conflated"] == 4
+    assert page["queues"]["channel"]["conflating"] is False
     assert page["records_per_second"]["since_start"]["received"] == 7
     assert page["records_per_second"]["recent"]["received"] is None
     assert again["totals"] == page["totals"]

@@ -39,6 +39,8 @@ def board() -> Board:
     board.sink.connected, board.sink.connects, board.sink.in_flight = True, 2, 5
     board.sink.state = SinkState.STREAM_FULL
     board.outbox.held, board.channel.held = 6, 7
+    board.conflated["binance", "spot", "orderbook"] = 8
+    board.memory.limit, board.memory.soft, board.memory.shed = 1000, 700, ["books"]
     board.hosts["api.binance.com"] = HostRow("api.binance.com", True, used_weight=20)
     board.hosts["new"] = HostRow("new")
     for number, state in enumerate(("connected", "connected", "waiting")):
@@ -131,6 +133,10 @@ def test_the_board_is_told() -> None:
     assert value("marketprism_sink_in_flight_messages") == 5
     assert value("marketprism_outbox_messages") == 6
     assert value("marketprism_channel_records") == 7
+    assert value("marketprism_books_conflated_total", SPOT) == 8
+    assert value("marketprism_memory_bound_bytes", {"bound": "limit"}) == 1000
+    assert value("marketprism_memory_bound_bytes", {"bound": "hard"}) is None
+    assert value("marketprism_memory_shed", {"burden": "books"}) == 1
     assert value("marketprism_rest_weight_used", {"host": "api.binance.com"}) == 20
     assert value("marketprism_host_reachable", {"host": "api.binance.com"}) == 1
     assert value("marketprism_host_reachable", {"host": "new"}) is None

@@ -93,12 +93,14 @@ async def test_a_book_is_withheld_until_a_snapshot_heals_it() -> None:
 
 
 async def test_a_lost_snapshot_that_is_told_once_more_is_no_gap() -> None:
-    """It is published as it would have been; one at another id says that something was between."""
-    for again, gaps in ((3, 0), (4, 1)):
+    """It is published as it would have been; what was lost besides it says that something was
+    between.
+    """
+    for lost, gaps in (([], 0), ([book(4)], 1)):
         outlet = Outlet(2, Board())
-        periodic, moved = book(3, "snapshot"), book(again, "snapshot")
+        periodic, moved = book(3, "snapshot"), book(4 if lost else 3, "snapshot")
         periodic.heals = 7
-        outlet.put([book(2), book(3), periodic], 0, FEED)
+        outlet.put([book(2), book(3), periodic, *lost], 0, FEED)
         await taken(outlet, 1)
 
         def restate(_stream: object, heals: int, told: OrderBookRecord = moved) -> list[Record]:

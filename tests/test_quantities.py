@@ -28,6 +28,22 @@ def test_sizes_are_read_as_written(written: object, size: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "read"),
+    [(0.7, 0.7), (1, 1), (1.0, 1), (2, 2), ("1GiB", 2**30), ("700MiB", 700 * 2**20)],
+)
+def test_a_share_or_a_size_is_known_by_its_look(written: object, read: float) -> None:
+    """Numbers up to one are shares; whole numbers beyond, and text, are bytes."""
+    assert quantities.share_or_size(written) == read
+
+
+@pytest.mark.parametrize("wrong", [0, 0.0, -0.5, 1.5, 700.25, "70%", "0.7 of it", True, None])
+def test_what_is_neither_share_nor_size_is_refused(wrong: object) -> None:
+    """In words that name both."""
+    with pytest.raises(ValueError, match=r"a share.* or a size"):
+        quantities.share_or_size(wrong)
+
+
+@pytest.mark.parametrize(
     "wrong", [math.nan, math.inf, -1, 10**400, True, None, "", "5 parsecs", "-5s", "1e3", "५s", []]
 )
 def test_no_quantity_is_read_out_of_nonsense(wrong: object) -> None:

@@ -14,6 +14,7 @@ from marketprism.feeds.venue import (
     Fetch,
     Fetched,
     FetchFailed,
+    Holding,
     Moment,
     Offer,
     Phase,
@@ -104,6 +105,12 @@ class OneSession:
 
     def inherit(self, now: Moment) -> Turn:
         raise NotImplementedError
+
+    def holding(self) -> Holding:
+        return Holding()
+
+    def forgo(self, now: Moment) -> None:
+        pass
 
 
 @attrs.define(eq=False)

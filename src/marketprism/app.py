@@ -3,6 +3,7 @@
     root       embedded nats-server, health, metrics          told to stop last
     └─ delivery    channel → outbox → sink                    ends when all it was given is stored
        └─ feeds        one task a venue, one a connection     cancelled first; closes the channel
+                       the memory guard
 
 Nesting is the order: what is inside dies first, and what it leaves behind is taken care of by
 those outside. A stop cancels the feeds only; the rest ends because there is no more to do, within
@@ -22,6 +23,7 @@ import structlog
 import trio
 from prometheus_client import CollectorRegistry
 
+from marketprism.cgroup import Limit, memory_limit
 from marketprism.delivery import pump
 from marketprism.feeds import VENUES, dialing
 from marketprism.feeds.hosts import Hosts
@@ -30,6 +32,7 @@ from marketprism.feeds.rest import Rest
 from marketprism.feeds.venue import Moment
 from marketprism.feeds.world import World
 from marketprism.health import Health
+from marketprism.memory import Bounds, MemoryGuard, Policy
 from marketprism.metrics import Metrics
 from marketprism.outlet import Outlet
 from marketprism.restart import Positions
@@ -68,6 +71,8 @@ class Collector:
     """How the exchanges are reached, by websocket and over REST; None: over the network."""
     sink: Callable[[Board], Sink] | None = None
     """Makes the sink; None: the configured one."""
+    limit: Callable[[], Limit] = memory_limit
+    """How much memory there is for us."""
     pages: bool = True
     """Whether health and metrics are served."""
     board: Board = attrs.field(factory=Board)
@@ -101,12 +106,14 @@ class Collector:
             if self.pages:
                 await self._serve(root)
             async with trio.open_nursery() as delivery:
-                outlet = Outlet(self.config.channel.capacity, self.board)
+                channel = self.config.channel
+                conflate_at = channel.conflate_at if channel.conflate_books else None
+                outlet = Outlet(channel.capacity, self.board, conflate_at)
                 delivery.start_soon(self._deliver, self._sink(servers, positions), outbox)
                 async with trio.open_nursery() as filling:
                     filling.start_soon(pump, outlet.intake, outbox, self.board, self.now, positions)
                     async with outlet:
-                        await self._feed(outlet, positions, root.cancel_scope)
+                        await self._feed(outlet, outbox, positions, root.cancel_scope)
                 if outbox.drained:
                     # The sink may be waiting for a server, and has nothing to wait for.
                     delivery.cancel_scope.cancel()
@@ -121,6 +128,7 @@ class Collector:
             stored=sum(board.published.values()),
             duplicates=board.sink.duplicates,
             lost=sum(board.lost.values()),
+            conflated=sum(board.conflated.values()),
         )
         self.ended.set()
 
@@ -130,7 +138,11 @@ class Collector:
         return self.board.channel.held + self.board.outbox.held
 
     async def _feed(
-        self, outlet: Outlet, positions: Positions | None, grace: trio.CancelScope
+        self,
+        outlet: Outlet,
+        outbox: Outbox,
+        positions: Positions | None,
+        grace: trio.CancelScope,
     ) -> None:
         """Everything that faces the exchanges, until the stop."""
         hosts, proxies = (
@@ -145,6 +157,7 @@ class Collector:
             )
             async with trio.open_nursery() as feeds:
                 feeds.start_soon(self._stop, feeds.cancel_scope, grace)
+                feeds.start_soon(self._guard, outlet, outbox, world)
                 for name, settings in self.config.exchanges.items():
                     venue = VENUES[name](settings)
                     policy = self.config.supervision
@@ -153,6 +166,21 @@ class Collector:
                 self.started.set()
         now = self.now()
         outlet.close(now.wall, now.monotonic)
+
+    async def _guard(self, outlet: Outlet, outbox: Outbox, world: World) -> None:
+        """Keep an eye on the memory for as long as there is something to shed."""
+        bounds = Bounds.of(self.config.memory, self.limit())
+        policy = Policy(bounds, self.config.memory)
+        guard = MemoryGuard(policy, self.board, outlet, outbox, world.sessions, self.now)
+        log.info("memory.bounded", **attrs.asdict(bounds))
+
+        async def attempt(_life: Attempt) -> None:
+            await guard.run()
+
+        def ended(end: Ended) -> None:
+            log.error("memory.unguarded", reason=end.reason)
+
+        await supervise("memory", attempt, self.config.supervision, ended, self.chance)
 
     async def _stop(self, feeds: trio.CancelScope, grace: trio.CancelScope) -> None:
         await self.stopping.wait()

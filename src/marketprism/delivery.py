@@ -6,7 +6,8 @@ import structlog
 
 from marketprism.feeds.venue import Moment
 from marketprism.instruments import Instrument
-from marketprism.outlet import Intake, Loss
+from marketprism.loss import Loss
+from marketprism.outlet import Intake
 from marketprism.records import DataType, Gap, Record
 from marketprism.restart import Positions
 from marketprism.sinks.outbox import Outbox

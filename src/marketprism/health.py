@@ -14,6 +14,7 @@ import msgspec
 from marketprism.errors import SinkState
 from marketprism.feeds.hosts import TRY
 from marketprism.feeds.venue import Moment, Phase
+from marketprism.holdings import high_words, size_text
 from marketprism.records import DataType
 from marketprism.redaction import redact
 from marketprism.report import Rates, age, connections, resident_memory, status
@@ -87,6 +88,7 @@ def judge(board: Board, now: Moment) -> Verdict:
         "data": _data(board, now, uptime),
         "hosts": _hosts(board, now),
         "queues": _queues(board),
+        "memory": _memory(board),
     }
     worst = max(check.level for check in checks.values())
     body = {
@@ -227,9 +229,25 @@ def _queues(board: Board) -> Check:
         )
         if (share := _share(row)) > NEARLY_FULL
     ]
+    if board.channel.conflating:
+        words.append("order books give way to the rest: their updates are withheld for now")
     if words:
         return Check(Level.DEGRADED, _few(words))
     return Check(Level.HEALTHY, "all have room")
+
+
+def _memory(board: Board) -> Check:
+    row = board.memory
+    words = [high_words(row)] if row.high else []
+    if row.shed:
+        words.append(f"given up to save memory: {', '.join(row.shed)}")
+    if words:
+        return Check(Level.DEGRADED, _few(words))
+    if row.soft is None:
+        return Check(Level.HEALTHY, f"{size_text(row.used)}; no limit is known or configured")
+    again = f" and {size_text(row.slack)} to use again" if row.slack else ""
+    needed = size_text(row.used - row.slack)
+    return Check(Level.HEALTHY, f"{needed}{again}, below {size_text(row.soft)}")
 
 
 def _share(row: QueueRow) -> float:

@@ -57,6 +57,7 @@ class Metrics(Pages):
     def collect(self) -> Iterator[Metric]:
         """All families, as of now."""
         yield _gauge("memory_usage_bytes", "Memory this process holds.", self._memory())
+        yield from self._bounds()
         yield from self._records()
         yield from self._connections()
         yield from self._streams(self._now())
@@ -69,6 +70,22 @@ class Metrics(Pages):
             "Errors that were survived in servers and libraries.",
             ["kind"],
             {(kind,): count for kind, count in self._board.faults.items()},
+        )
+
+    def _bounds(self) -> Iterator[Metric]:
+        row = self._board.memory
+        bounds = {("limit",): row.limit, ("soft",): row.soft, ("hard",): row.hard}
+        yield _gauges(
+            "memory_bound_bytes",
+            "What holds for this process's memory: the container's limit, and what we allow it.",
+            ["bound"],
+            {key: bytes_ for key, bytes_ in bounds.items() if bytes_ is not None},
+        )
+        yield _gauges(
+            "memory_shed",
+            "1 for each burden that is given up to save memory.",
+            ["burden"],
+            {(burden,): 1 for burden in row.shed},
         )
 
     def _records(self) -> Iterator[Metric]:
@@ -87,6 +104,12 @@ class Metrics(Pages):
             "Records that were read and could not be kept; each lies in a published gap.",
             ORIGIN,
             board.lost,
+        )
+        yield _counter(
+            "books_conflated",
+            "Records of books that gave way to others; a snapshot stands for them, after a gap.",
+            MARKET,
+            _by_market(board.conflated),
         )
         yield _counter(
             "frames_rejected",
@@ -280,6 +303,13 @@ class Metrics(Pages):
             ["host"],
             {(row.host,): row.reachable for row in rows if row.reachable is not None},
         )
+
+
+def _by_market(counts: Mapping[tuple[str, str, str], int]) -> Mapping[tuple[str, ...], int]:
+    sums: Counter[tuple[str, ...]] = Counter()
+    for (exchange, market_type, _), count in counts.items():
+        sums[exchange, market_type] += count
+    return sums
 
 
 def _gauge(name: str, help_text: str, value: float) -> Metric:

@@ -3,6 +3,9 @@
 The near side never waits: a reader that waited would stop answering the exchange's pings. What
 does not fit is lost, counted, and confessed as a gap as soon as there is room again. After a loss
 a book's updates no longer chain, so they are held back until a snapshot heals it.
+
+Books give way first. While the channel is pressed, or memory is short, they are conflated: their
+updates are withheld, so that the rest keeps the room, and a snapshot stands for them later.
 """
 
 from collections.abc import Callable
@@ -13,7 +16,9 @@ import trio
 
 from marketprism.feeds.venue import Stream
 from marketprism.instruments import Instrument
-from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
+from marketprism.loss import Loss
+from marketprism.pressure import Pressure
+from marketprism.records import DataType, Gap, OrderBookRecord, Record
 from marketprism.status import Board
 
 MILLISECOND = 1_000_000
@@ -30,81 +35,13 @@ class Batch:
     """Monotonic nanoseconds: when their frames were read."""
 
 
-@attrs.define(eq=False)
-class Loss:
-    """What was lost of one stream since the channel overflowed."""
-
-    instrument: Instrument
-    affected: DataType
-    started_at: int
-    connection: str
-    first_id: int | None = None
-    last_id: int | None = None
-    count: int = 0
-    countable: bool = True
-    """It is known how many; a gap that was lost with the rest may not have known."""
-    retold: OrderBookRecord | None = None
-    """The first snapshot that was lost."""
-    broken: bool = False
-    """What was lost is more than snapshots."""
-
-    def add(self, record: Record) -> None:
-        """One more is lost; a snapshot only tells again what is known, a gap what was missing."""
-        if isinstance(record, OrderBookRecord) and record.update_type == "snapshot":
-            self.retold = self.retold or record
-            return
-        self.broken = True
-        if isinstance(record, Gap):
-            self.countable = self.countable and record.lost is not None
-            self.count += record.lost or 0
-            self._enclose(record.first_missing_id, record.last_missing_id)
-            return
-        self.count += 1
-        if isinstance(record, Trade):
-            number = int(record.trade_id) if record.trade_id.isdecimal() else None
-            self._widen(number, number)
-        elif isinstance(record, OrderBookRecord):
-            first = record.first_update_id
-            self._widen(record.last_update_id if first is None else first, record.last_update_id)
-
-    def retold_by(self, snapshot: OrderBookRecord) -> OrderBookRecord | None:
-        """The snapshot that was lost, where it is all that was, and this one says the same."""
-        lost = None if self.broken else self.retold
-        same = lost is not None and lost.last_update_id == snapshot.last_update_id
-        return lost if same else None
-
-    def _widen(self, first: int | None, last: int | None) -> None:
-        self.first_id = first if self.first_id is None else self.first_id
-        self.last_id = self.last_id if last is None else last
-
-    def _enclose(self, first: int | None, last: int | None) -> None:
-        """A gap may be lost after what follows it: it is not withheld, as records are."""
-        if first is not None and last is not None:
-            self.first_id = first if self.first_id is None else min(self.first_id, first)
-            self.last_id = last if self.last_id is None else max(self.last_id, last)
-
-    def gap(self, wall: int) -> Gap:
-        """The confession."""
-        ended = max(wall, self.started_at)
-        return Gap(
-            self.instrument,
-            ended,
-            wall,
-            affected=self.affected,
-            reason="overflow",
-            started_at=self.started_at,
-            ended_at=ended,
-            first_missing_id=self.first_id,
-            last_missing_id=self.last_id,
-            lost=self.count if self.countable else None,
-            connection=self.connection,
-        )
-
-
 class Outlet:
     """The near side: called by whoever reads from an exchange, between two reads."""
 
-    def __init__(self, capacity: int, board: Board) -> None:
+    def __init__(self, capacity: int, board: Board, conflate_at: float | None = None) -> None:
+        """Books are conflated above the share `conflate_at` of the capacity; None: never."""
+        self._pressure = Pressure.over(capacity, conflate_at)
+        self._sparing = False
         self._send, receive = trio.open_memory_channel[Batch](float("inf"))
         self._board = board
         self._losses: dict[tuple[str, Stream], Loss] = {}
@@ -131,8 +68,8 @@ class Outlet:
 
     def put(self, records: list[Record], read_at: int, connection: str) -> None:
         """Hand records on, all of a batch in order, or lose what does not fit."""
-        if self._losses:
-            records = [r for r in records if not self._withheld(r, connection)]
+        if self._conflating(len(records)) or self._losses:
+            records = self._sifted(records, connection)
         room = self._board.channel.capacity - self._board.channel.held
         if len(records) > room:
             for record in records[room:]:
@@ -140,6 +77,15 @@ class Outlet:
             records = records[:room]
         if records:
             self._pass(records, read_at)
+
+    def spare(self, sparing: bool) -> None:
+        """Conflate books though there is room, since memory is short; or no longer.
+
+        Meanwhile each snapshot that a session publishes by itself still passes, after a gap: a book
+        is then told as in mode `snapshot`.
+        """
+        self._sparing = sparing
+        self._conflating(0)
 
     def confess(
         self,
@@ -159,31 +105,71 @@ class Outlet:
             if loss.affected is not DataType.ORDERBOOK:
                 del self._losses[key]
                 self._pass([self._told(loss, wall)], read_at)
-            elif snapshot := restate(key[1], loss.started_at):
+            elif self._conflating(0):
+                continue
+            elif snapshot := restate(key[1], loss.started_at if loss.hole else loss.heals):
                 last = snapshot[-1]
                 assert isinstance(last, OrderBookRecord)
                 del self._losses[key]
-                if (lost := loss.retold_by(last)) is not None:
-                    # Nothing is missing.
-                    last.heals = lost.heals
-                    self._pass(list(snapshot), read_at)
-                    continue
-                loss.last_id = max(loss.last_id or 0, last.last_update_id)
-                self._pass([self._told(loss, wall), *snapshot], read_at)
+                self._pass([*self._healed(loss, last, wall), *snapshot], read_at)
 
     def close(self, wall: int, read_at: int) -> None:
         """Confess every loss that is left, healed or not, room or not: the last thing put."""
-        left = [self._told(loss, wall) for loss in self._losses.values()]
+        left = [self._told(loss, wall) for loss in self._losses.values() if loss.hole]
         self._losses.clear()
         if left:
             self._pass(list(left), read_at)
+
+    def _conflating(self, more: int) -> bool:
+        """Whether books give way now, when so many records are to come."""
+        channel, pressure = self._board.channel, self._pressure
+        was = pressure.on
+        if pressure.at(channel.held + more) is not was:
+            event = "channel.eased" if was else "channel.pressed"
+            (log.info if was else log.warning)(event, held=channel.held, capacity=channel.capacity)
+        channel.conflating = pressure.on or self._sparing
+        return channel.conflating
+
+    def _sifted(self, records: list[Record], connection: str) -> list[Record]:
+        """What is left of records when those that fall into a loss are part of it."""
+        kept: list[Record] = []
+        for record in records:
+            if self._stands_for_all(record):
+                assert isinstance(record, OrderBookRecord)
+                if loss := self._losses.pop((connection, _stream(record)), None):
+                    record.heals = loss.started_at if loss.hole else record.heals or loss.heals
+                    kept += self._healed(loss, record, record.collected_at)
+                kept.append(record)
+            elif not self._withheld(record, connection):
+                if self._board.channel.conflating and _is_update(record):
+                    self._lose(record, connection)
+                else:
+                    kept.append(record)
+        return kept
+
+    def _stands_for_all(self, record: Record) -> bool:
+        """Whether a session's own snapshot ends the loss of its book, though memory is short."""
+        return (
+            self._sparing
+            and not self._full()
+            and isinstance(record, OrderBookRecord)
+            and record.update_type == "snapshot"
+        )
+
+    def _healed(self, loss: Loss, snapshot: OrderBookRecord, wall: int) -> list[Gap]:
+        """The gap before a snapshot; none where only snapshots were lost."""
+        if not loss.hole:
+            return []
+        loss.last_id = max(loss.last_id or 0, snapshot.last_update_id)
+        return [self._told(loss, wall)]
 
     def _told(self, loss: Loss, wall: int) -> Gap:
         """The confession, counted and in the log."""
         gap, instrument = loss.gap(wall), loss.instrument
         exchange, market_type = instrument.exchange, instrument.market_type
         self._board.gaps[exchange, market_type, str(gap.affected), gap.reason] += 1
-        log.warning(
+        # Books that are told as snapshots only have a gap each few seconds: that is said once.
+        (log.debug if self._sparing and loss.conflated else log.warning)(
             "stream.gap",
             connection=loss.connection,
             symbol=instrument.symbol,
@@ -213,8 +199,7 @@ class Outlet:
         loss = self._losses.get((connection, _stream(record)))
         if loss is None or isinstance(record, Gap):
             return False
-        loss.add(record)
-        self._count(record)
+        self._add(record, loss)
         return True
 
     def _lose(self, record: Record, connection: str) -> None:
@@ -226,14 +211,17 @@ class Outlet:
             affected = stream[0]
             latest = self._last_started.get((record.instrument, affected), -MILLISECOND)
             started = max(began, latest + MILLISECOND)
-            loss = self._losses[key] = Loss(record.instrument, affected, started, connection)
-        loss.add(record)
-        self._count(record)
+            gives_way = self._board.channel.conflating and isinstance(record, OrderBookRecord)
+            loss = Loss(record.instrument, affected, started, connection, gives_way)
+            self._losses[key] = loss
+        self._add(record, loss)
 
-    def _count(self, record: Record) -> None:
-        instrument = record.instrument
+    def _add(self, record: Record, loss: Loss) -> None:
+        loss.add(record)
+        instrument, board = record.instrument, self._board
         origin = (instrument.exchange, instrument.market_type, str(record.data_type))
-        self._board.lost[origin] += 1
+        gave_way = loss.conflated and isinstance(record, OrderBookRecord)
+        (board.conflated if gave_way else board.lost)[origin] += 1
 
     def _pass(self, records: list[Record], read_at: int) -> None:
         for record in records:
@@ -244,6 +232,8 @@ class Outlet:
 
     def _taken(self, batch: Batch) -> None:
         self._board.channel.held -= len(batch.records)
+        if self._pressure.on:
+            self._conflating(0)
 
 
 @attrs.frozen
@@ -268,3 +258,7 @@ class Intake:
 def _stream(record: Record) -> Stream:
     affected = record.affected if isinstance(record, Gap) else DataType(record.data_type)
     return affected, record.instrument.native_id
+
+
+def _is_update(record: Record) -> bool:
+    return isinstance(record, OrderBookRecord) and record.update_type == "update"

@@ -4,7 +4,7 @@ in a ValueError what it must be. The messages fit behind a key: `nats.ack_timeou
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
@@ -138,6 +138,21 @@ def size(value: object) -> int:
     if not isinstance(number, int) or not 1 <= number <= LARGEST:
         raise ValueError('must be a size: whole bytes, or text such as "512KiB", "1MB", "2GiB"')
     return number
+
+
+def share_or_size(value: object) -> float:
+    """A part of a whole as for `share`, at most 1; or bytes as for `size`, more than 1."""
+    number = _number(value)
+    if number is not None and (number <= 1 or isinstance(number, float)):
+        read: Callable[[object], float] = share
+    else:
+        read = size
+    try:
+        return float(read(value))
+    except ValueError:
+        raise ValueError(
+            'must be a share, above 0 and at most 1, or a size such as "700MiB"'
+        ) from None
 
 
 def _address(value: object, schemes: tuple[str, ...], *, root: bool) -> str:

@@ -12,7 +12,7 @@ import psutil
 
 from marketprism.feeds.venue import Moment
 from marketprism.redaction import HIDDEN, redact
-from marketprism.status import Board, ConnectionRow, QueueRow, StreamRow, Tally
+from marketprism.status import Board, ConnectionRow, MemoryRow, QueueRow, StreamRow, Tally
 from marketprism.wire import time_text
 
 SECOND = 1_000_000_000
@@ -81,9 +81,10 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
     average = {name: round(total / uptime, 3) if uptime else 0 for name, total in totals.items()}
     return {
         "started_at": wall_text(board.started, now),
-        "memory": {"resident_bytes": memory},
+        "memory": _memory(board.memory, memory),
         "totals": totals
         | {
+            "conflated": board.conflated.total(),
             "gaps": board.gaps.total(),
             "rejected_frames": board.rejected.total(),
             "survived_faults": board.faults.total(),
@@ -100,7 +101,10 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
             },
         },
         "sink": _sink(board),
-        "queues": {"channel": _queue(board.channel), "outbox": _queue(board.outbox)},
+        "queues": {
+            "channel": _queue(board.channel) | {"conflating": board.channel.conflating},
+            "outbox": _queue(board.outbox),
+        },
         "venues": [
             {
                 "name": row.name,
@@ -212,6 +216,18 @@ def _sink(board: Board) -> dict[str, Any]:
         "acknowledged": row.acknowledged,
         "duplicates": row.duplicates,
         "oversize": row.oversize,
+    }
+
+
+def _memory(row: MemoryRow, resident: int) -> dict[str, Any]:
+    return {
+        "rss_bytes": resident,
+        "limit_bytes": row.limit,
+        "soft_bytes": row.soft,
+        "hard_bytes": row.hard,
+        "source": row.source,
+        "shed": row.shed,
+        "holders": row.holders,
     }
 
 

@@ -27,10 +27,13 @@ Share = Annotated[float, quantities.share]
 Duration = Annotated[float, quantities.duration]
 DurationOrNever = Annotated[float, quantities.duration_or_never]
 Size = Annotated[int, quantities.size]
+ShareOrSize = Annotated[float, quantities.share_or_size]
 HttpUrl = Annotated[str, quantities.http_url]
 WebsocketUrl = Annotated[str, quantities.websocket_url]
 NatsUrl = Annotated[str, quantities.nats_url]
 ProxyUrl = Annotated[str, quantities.proxy_url]
+Burden = Literal["books", "buffers", "spool"]
+"""What can be shed where memory is short."""
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
@@ -204,6 +207,12 @@ class ChannelConfig:
 
     capacity: Count = 100_000
     """Records it holds, at most; what does not fit is lost and published as a gap."""
+    conflate_books: Flag = True
+    """Whether books give way before anything else is lost: their updates are withheld while the
+    channel is pressed, and a snapshot stands for them when it is not, after a gap.
+    """
+    conflate_at: Share = 0.5
+    """The part of the capacity above which it is pressed; at half of that it no longer is."""
 
 
 @attrs.frozen
@@ -213,6 +222,32 @@ class OutboxConfig:
     max_messages: Count = 500_000
     max_bytes: Size = 256 * 2**20
     """Bytes of payload, at most."""
+
+
+@attrs.frozen
+class MemoryConfig:
+    """The memory guard. Shares are of the limit of our control group, which is a container's; where
+    it has none, they mean nothing, and sizes can be given.
+    """
+
+    soft: ShareOrSize = 0.7
+    """Resident memory above which health is degraded, and says what holds it."""
+    hard: ShareOrSize = 0.85
+    """Resident memory above which burdens are shed."""
+    check_interval: Duration = 0.5
+    """Time between two looks."""
+    step_interval: Duration = 2.0
+    """Time between two burdens that are shed, and between two attempts to give memory back."""
+    relief_interval: Duration = 10.0
+    """Time below `soft` after which each is taken up again, the last one first."""
+    shed_order: tuple[Burden, ...] = ("books", "buffers", "spool")
+    """What is shed, in turn: the updates of books, what waits for their snapshots, and what the
+    outbox holds in memory.
+    """
+
+    def __attrs_post_init__(self) -> None:
+        if (self.soft > 1) is (self.hard > 1) and self.soft > self.hard:
+            raise ValueError("soft must not be above hard")
 
 
 @attrs.frozen
@@ -377,6 +412,7 @@ class Config:
     nats: NatsConfig = NatsConfig()
     channel: ChannelConfig = ChannelConfig()
     outbox: OutboxConfig = OutboxConfig()
+    memory: MemoryConfig = MemoryConfig()
     supervision: SupervisionConfig = SupervisionConfig()
     http: HttpConfig = HttpConfig()
     metrics: MetricsConfig = MetricsConfig()

@@ -205,6 +205,32 @@ class QueueRow:
     capacity: int = 0
     held_bytes: int = 0
     capacity_bytes: int = 0
+    conflating: bool = False
+    """For the channel: books give way to the rest."""
+
+
+@attrs.define(eq=False)
+class MemoryRow:
+    """What the memory guard last saw. Sizes are bytes; None where nothing says how much is much."""
+
+    used: int = 0
+    """Resident."""
+    slack: int = 0
+    """The part of it that is free to be used again, about."""
+    limit: int | None = None
+    """Our control group's."""
+    soft: int | None = None
+    hard: int | None = None
+    source: str = "none"
+    """Where the bounds come from: `cgroup v2`, `cgroup v1`, `configured`, `none`."""
+    shed: list[str] = attrs.field(factory=list)
+    """What was shed to save memory, and is not taken up again."""
+    holders: dict[str, dict[str, int]] = attrs.field(factory=dict)
+    """Who holds it, the largest first: sizes, which are estimates, and counts."""
+
+    @property
+    def high(self) -> bool:
+        return self.soft is not None and self.used - self.slack >= self.soft
 
 
 class Tally:
@@ -260,12 +286,15 @@ class Board:
     sink: SinkRow = attrs.field(factory=SinkRow)
     channel: QueueRow = attrs.field(factory=QueueRow)
     outbox: QueueRow = attrs.field(factory=QueueRow)
+    memory: MemoryRow = attrs.field(factory=MemoryRow)
     received: Counter[Origin] = attrs.field(factory=Counter)
     """Records accepted from exchanges."""
     published: Counter[Origin] = attrs.field(factory=Counter)
     """Messages that the sink acknowledged."""
     lost: Counter[Origin] = attrs.field(factory=Counter)
     """Records that we read and could not keep: each lies inside a published gap."""
+    conflated: Counter[Origin] = attrs.field(factory=Counter)
+    """Records of books that gave way to others: a snapshot stands for them, after a gap."""
     gaps: Counter[tuple[str, str, str, str]] = attrs.field(factory=Counter)
     """Gap records by origin of what they affect, and reason."""
     rejected: Counter[tuple[str, str]] = attrs.field(factory=Counter)

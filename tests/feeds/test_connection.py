@@ -36,6 +36,7 @@ from marketprism.feeds.venue import (
     Fetch,
     Fetched,
     FetchFailed,
+    Holding,
     Moment,
     Offer,
     Park,
@@ -127,6 +128,12 @@ class Script:
     def inherit(self, now: Moment) -> Turn:
         self.told.append("inherit")
         return Turn([trade(98)])
+
+    def holding(self) -> Holding:
+        return Holding()
+
+    def forgo(self, now: Moment) -> None:
+        pass
 
 
 @attrs.define(eq=False)

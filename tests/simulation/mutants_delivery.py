@@ -13,7 +13,8 @@ from marketprism.errors import Transient
 from marketprism.feeds import connection, continuity
 from marketprism.feeds.binance import planning
 from marketprism.feeds.venue import Cursor
-from marketprism.outlet import Loss, Outlet
+from marketprism.loss import Loss
+from marketprism.outlet import Outlet
 from marketprism.records import Gap
 from marketprism.sinks import publishing
 from marketprism.sinks.outbox import Outbox

@@ -18,6 +18,7 @@ from universe import EPOCH, Plan, configured, pinned, quiet
 from web import Net
 
 from marketprism.app import Collector
+from marketprism.cgroup import Limit
 from marketprism.feeds.venue import Moment
 from marketprism.records import DataType
 from marketprism.settings import Config
@@ -143,6 +144,7 @@ async def _week(seed: int, days: float, errors: list[str]) -> Week:
             dial=net.dial,
             transport=net,
             sink=lambda board: BrokerSink(broker, board),
+            limit=lambda: Limit(None, "none"),
             pages=False,
         )
         nursery.start_soon(collector.run)

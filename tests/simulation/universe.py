@@ -21,6 +21,7 @@ from truth import Truthful
 from web import Net
 
 from marketprism.app import Collector
+from marketprism.cgroup import Limit
 from marketprism.config import DEFAULTS, load
 from marketprism.feeds import OFFERS
 from marketprism.feeds.venue import Moment
@@ -207,6 +208,7 @@ async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
             dial=net.dial,
             transport=net,
             sink=lambda board: BrokerSink(broker, board),
+            limit=lambda: Limit(None, "none"),
             pages=False,
         )
         nursery.start_soon(collector.run)

@@ -213,3 +213,26 @@ def test_another_message_takes_the_place_of_one_that_is_out() -> None:
     assert (row.held, row.held_bytes) == (2, 107)
     outbox.rewind()
     assert [(n, len(message.payload)) for n, message in outbox.take(9)] == [(0, 100), (1, 7)]
+
+
+async def test_spilling_early_holds_less_and_takes_what_waited_when_it_is_over(
+    nursery: trio.Nursery,
+) -> None:
+    """What is held already stays; whoever waits for room goes on once there is as much again."""
+    row = QueueRow()
+    outbox = Outbox(80, 800, row)
+    outbox.append(messages(*[10] * 20))
+    outbox.spill(True)
+    assert (row.capacity, row.capacity_bytes, row.held) == (10, 100, 20)
+    passed = trio.Event()
+
+    async def wait() -> None:
+        await outbox.room()
+        passed.set()
+
+    nursery.start_soon(wait)
+    await wait_all_tasks_blocked()
+    assert not passed.is_set()
+    outbox.spill(False)
+    await passed.wait()
+    assert (row.capacity, row.capacity_bytes) == (80, 800)

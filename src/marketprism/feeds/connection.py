@@ -106,6 +106,7 @@ class Connection:
     async def run(self) -> None:
         """Connect and stay connected; ends by raising only: Lost, Quiet, RateLimited, Refused."""
         await self._admitted()
+        self._world.sessions.add(self._session)
         try:
             with translated(self._host):
                 await self._attempt()
@@ -116,6 +117,7 @@ class Connection:
             self._world.hosts.refused(self._host, self._reason(error))
             raise
         finally:
+            self._world.sessions.discard(self._session)
             self._row.connected_since = None
 
     async def _admitted(self) -> None:

@@ -247,6 +247,18 @@ class FetchFailed:
     body: bytes = b""
 
 
+class Holding(NamedTuple):
+    """What a session keeps in memory."""
+
+    books: int = 0
+    levels: int = 0
+    """Of all books."""
+    updates: int = 0
+    """Those that wait for a snapshot."""
+    heard_levels: int = 0
+    """In those updates, about."""
+
+
 class Session(Protocol):
     """What one connection remembers: born at dial, with the cursors it is handed."""
 
@@ -277,6 +289,14 @@ class Session(Protocol):
     def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
         """A snapshot of a book from what is known here, after the channel lost updates of it in
         the gap that started at `heals`; nothing when the book is not synchronised.
+        """
+
+    def holding(self) -> Holding:
+        """How much it keeps in memory."""
+
+    def forgo(self, now: Moment) -> None:
+        """Memory is short: drop the updates that wait for a snapshot. Their books ask for one
+        anew, once this was not said for a while.
         """
 
     def adopt(self, elder: "Session") -> None:

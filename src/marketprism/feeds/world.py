@@ -10,7 +10,7 @@ from marketprism.feeds import dialing
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.venue import Cursor, Moment, Reject, Want
+from marketprism.feeds.venue import Cursor, Moment, Reject, Session, Want
 from marketprism.outlet import Outlet
 from marketprism.records import Gap, Record
 from marketprism.restart import Positions
@@ -56,6 +56,8 @@ class World:
     """How a host is reached by websocket."""
     chance: Callable[[], float] = uniform
     """Uniform in [0, 1): what waits are jittered by."""
+    sessions: set[Session] = attrs.field(factory=set)
+    """Those whose connection is being made or stands."""
     rotations: Turns = attrs.field(factory=Turns)
     """Planned ones take place one after the other."""
     positions: Positions | None = None

@@ -8,6 +8,9 @@ from trio.lowlevel import ParkingLot, checkpoint
 from marketprism.status import QueueRow
 from marketprism.wire import Message
 
+SPILLED_SHARE = 1 / 8
+"""The part of its capacity that is used where memory is short."""
+
 Numbered = tuple[int, Message]
 """A message and its sequence number: ascending, never used twice in one outbox."""
 
@@ -25,7 +28,8 @@ class Outbox:
 
     def __init__(self, max_messages: int, max_bytes: int, row: QueueRow) -> None:
         self._row = row
-        row.capacity, row.capacity_bytes = max_messages, max_bytes
+        self._most = max_messages, max_bytes
+        row.capacity, row.capacity_bytes = self._most
         row.held = row.held_bytes = 0
         self._next = 0
         self._closed = False
@@ -62,6 +66,14 @@ class Outbox:
         self._next = sequence
         if self._waiting:
             self._filled.unpark_all()
+
+    def spill(self, early: bool) -> None:
+        """Hold less in memory, since it is short, or as much as before. What is held stays."""
+        share = SPILLED_SHARE if early else 1
+        row = self._row
+        row.capacity, row.capacity_bytes = (max(1, int(most * share)) for most in self._most)
+        if not self.full:
+            self._freed.unpark_all()
 
     async def room(self) -> None:
         """Return when it is not full."""

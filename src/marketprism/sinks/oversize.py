@@ -4,7 +4,8 @@ import attrs
 import structlog
 
 from marketprism.instruments import Instrument
-from marketprism.outlet import MILLISECOND, Loss
+from marketprism.loss import Loss
+from marketprism.outlet import MILLISECOND
 from marketprism.records import DataType, OrderBookRecord
 from marketprism.status import Board
 from marketprism.wire import Message, decode, encode

@@ -17,6 +17,7 @@ from marketprism.feeds.venue import (
     Fetch,
     Fetched,
     FetchFailed,
+    Holding,
     Moment,
     Park,
     Phase,
@@ -657,3 +658,43 @@ def test_a_mutated_frame_gives_nothing_worse_than_a_reject(
         line.hear(change(chain.frame(number % 4)), change(trade(number)))
     line.answer(mutate[0](chain.snapshot(4)))
     assert all(isinstance(step, Fetch | Reject) for turn in line.turns[1:] for step in turn.steps)
+
+
+@given(st.integers(0, 99), st.integers(0, 40), st.integers(0, 40), st.booleans())
+def test_a_book_that_forgoes_its_buffer_asks_anew_and_is_right(
+    seed: int, heard: int, after: int, first: bool
+) -> None:
+    """What waited is dropped, the answer under way with it; once that was not said for a while
+    a new snapshot joins what came since, and what was missed lies in a gap.
+    """
+    chain = Chain.made(seed, 100)
+    line = Line()
+    start = 0
+    if not first:
+        line.synchronise(chain)
+        line.hear(chain.frame(0))
+        line.cut()
+        line.connect()
+        start = 5
+    line.hear(*(chain.frame(n) for n in range(start, start + heard)))
+    line.session.forgo(line.now)
+    assert line.session.holding() == Holding()
+    middle = start + heard
+    if heard:
+        late = line.answer(chain.snapshot(start))
+        assert late.records == [], "its updates are gone"
+    for number in range(middle, middle + after):
+        line.hear(chain.frame(number))
+    if after:
+        assert line.session.holding().updates == after
+    if heard:
+        asked = len(line.fetches)
+        line.wait(5)
+        assert len(line.fetches) == asked + 1
+    line.synchronise(chain, middle + after)
+    held = line.session.holding()
+    assert (held.books, held.updates) == (1, 0)
+    book = line.consumer.books["BTC-USDT"]
+    assert held.levels == len(book.bids) + len(book.asks)
+    assert line.consumer.faults == []
+    assert book.last_id == chain.truths[middle + after].last_id

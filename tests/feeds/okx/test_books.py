@@ -16,6 +16,7 @@ from marketprism.feeds.venue import (
     Cursor,
     Fetch,
     FetchFailed,
+    Holding,
     Park,
     Phase,
     Reject,
@@ -620,3 +621,42 @@ def test_the_venue_is_named_as_configured() -> None:
     assert json.loads(json.dumps([fetch.url for fetch in venue.metadata])) == [
         "http://rest.test/api/v5/public/instruments?instType=SPOT"
     ]
+
+
+@given(st.integers(0, 99), st.integers(1, 20), st.integers(0, 20), st.booleans())
+def test_a_book_that_forgoes_its_backlog_asks_anew_and_is_right(
+    seed: int, heard: int, after: int, pushed: bool
+) -> None:
+    """What waited is dropped; a snapshot on the wire still is the book, a fetched one joins what
+    came since, and an answer that was under way joins nothing.
+    """
+    chain = OkxChain.made(seed, 50)
+    line = OkxLine()
+    line.hear(*(chain.frame(n) for n in range(heard)))
+    line.wait(5.25)
+    assert len(line.fetches) == 1
+    assert line.session.holding().updates == heard
+    line.session.forgo(line.now)
+    assert line.session.holding() == Holding()
+    assert line.answer(chain.body(0)).records == []
+    if pushed:
+        line.hear(chain.snapshot(heard))
+    line.hear(*(chain.frame(n) for n in range(heard, heard + after)))
+    if not pushed:
+        line.wait(5)
+        assert len(line.fetches) == 2
+        line.answer(chain.body(heard))
+    assert true(line, chain, heard + after)
+    assert line.session.holding().books == 1
+
+
+def test_a_book_that_is_renewed_soon_forgoes_without_a_fetch() -> None:
+    """Its new subscription brings a snapshot of its own."""
+    chain = OkxChain.made(1, 12)
+    line = subscribed(chain)
+    line.hear(chain.frame(3), chain.frame(4))
+    line.session.forgo(line.now)
+    line.snapshots = lambda _: chain.snapshot(7)
+    line.synchronise()
+    assert line.fetches == []
+    assert true(line, chain, 7)

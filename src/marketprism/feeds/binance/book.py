@@ -30,6 +30,7 @@ from marketprism.feeds.venue import (
     Fetch,
     Fetched,
     FetchFailed,
+    Holding,
     Moment,
     Park,
     Phase,
@@ -47,6 +48,8 @@ SECOND = 1_000_000_000
 MAX_BUFFERED = 3_000
 """Updates that wait for a snapshot: five minutes of a book at its full pace."""
 FIRST_RETRY, LONGEST_RETRY = SECOND // 2, 30 * SECOND
+FORGONE = 5 * SECOND
+"""From dropping what waited for a snapshot to asking for one anew."""
 OVERTAKEN = 10 * SECOND
 """So much later than the book, an update is no latecomer."""
 RENUMBERED_AFTER = 3
@@ -252,6 +255,23 @@ class BookStream:
         for.
         """
         return end is not None and len(shown) < min(self.options.depth, self.source.limit // 2)
+
+    def holding(self) -> Holding:
+        """How much is kept; of the updates that wait, the last stands for all."""
+        if (book := self.book) is not None:
+            return Holding(1, len(book.bids) + len(book.asks))
+        if not (waiting := len(self.buffer)):
+            return Holding()
+        last = self.buffer[-1].update
+        return Holding(0, 0, waiting, waiting * (len(last.b) + len(last.a)))
+
+    def forgo(self, now: Moment) -> None:
+        """Drop what waits for a snapshot, and the answer that would have joined it."""
+        if self.buffer and self.state.phase is not Phase.PARKED:
+            self.attempt += 1
+            self.retry_at = now.monotonic + FORGONE
+            self.state.detail = "waits for memory"
+        self.buffer = []
 
     def _ask(self, priority: Priority, before: Send | None = None, settle: float = 0.0) -> Fetch:
         self.attempt += 1

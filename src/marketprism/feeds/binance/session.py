@@ -25,6 +25,7 @@ from marketprism.feeds.venue import (
     Cursor,
     Fetched,
     FetchFailed,
+    Holding,
     Moment,
     Park,
     Phase,
@@ -146,6 +147,16 @@ class BinanceSession:
         if (book := self._streams.books.get(stream[1])) is not None:
             book.restate(heals, now, turn)
         return turn
+
+    def holding(self) -> Holding:
+        """Books, and what waits for their snapshots."""
+        each = [book.holding() for book in self._streams.books.values()]
+        return Holding(*map(sum, zip(*each, strict=True))) if each else Holding()
+
+    def forgo(self, now: Moment) -> None:
+        """Every book that is out of step does."""
+        for book in self._streams.books.values():
+            book.forgo(now)
 
     def adopt(self, elder: Session) -> None:
         """Take over from the session of a connection that is to end, stream by stream."""

@@ -25,6 +25,7 @@ from marketprism.feeds.venue import (
     Cursor,
     Fetched,
     FetchFailed,
+    Holding,
     Moment,
     Park,
     Phase,
@@ -149,6 +150,13 @@ class DeribitSession:
     def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
         """Nothing: there is no book here."""
         return Turn()
+
+    def holding(self) -> Holding:
+        """Nothing that counts."""
+        return Holding()
+
+    def forgo(self, now: Moment) -> None:
+        """Nothing waits for a snapshot here."""
 
     def adopt(self, elder: Session) -> None:
         """Take over from the session of a connection that is to end, index by index."""

@@ -33,6 +33,7 @@ from marketprism.feeds.venue import (
     Fetch,
     Fetched,
     FetchFailed,
+    Holding,
     Moment,
     Park,
     Phase,
@@ -55,6 +56,8 @@ what drops out is told as removed, what moves up as new. So all that is told is 
 a fetched snapshot ends before the book may.
 """
 FIRST_RETRY, LONGEST_RETRY = SECOND // 2, 30 * SECOND
+FORGONE: Final = 5 * SECOND
+"""From dropping what waited for a snapshot to asking for one."""
 STEADY_AFTER: Final = 60 * SECOND
 """In step for so long, the next loss is a new one, not a retry that failed."""
 CLOCKS_APART: Final = 5 * SECOND
@@ -216,6 +219,26 @@ class BookStream:
             self.state.cursor.snapshot_id = book.last_id
         self.state.records += 1
         self._accepted(book.last_id, book.event_time, now.wall, now)
+
+    def holding(self) -> Holding:
+        """How much is kept; of the updates that wait, the last stands for all."""
+        levels = 0 if self.book is None else len(self.book.bids) + len(self.book.asks)
+        held = Holding(int(self.book is not None), levels)
+        if not (updates := self.backlog.updates):
+            return held
+        width = len(updates[-1].bids) + len(updates[-1].asks)
+        return held._replace(updates=len(updates), heard_levels=len(updates) * width)
+
+    def forgo(self, now: Moment) -> None:
+        """Drop what waits for a snapshot, and the answer that would have joined it. One on the
+        wire is still welcome: it needs nothing of what came before.
+        """
+        if self.backlog.updates and self.state.phase is not Phase.PARKED:
+            self.attempt += 1
+            self.state.detail = "waits for memory"
+            if self.resubscribe_at is None:
+                self.fetch_at = now.monotonic + FORGONE
+        self.backlog = Backlog()
 
     def _replace(self, snapshot: Book, event_time: int, now: Moment, turn: Turn) -> None:
         """A snapshot on the wire, asked for or not: it is the book."""
