@@ -126,7 +126,7 @@ class Connection:
             words = f"{self._host} failed {breaker.failures} times in a row and is left alone"
             raise Lost(words, retry_after=spared / SECOND)
         dials = hosts.dials(self._host, self._manners)
-        while wait := dials.wait(1, now().monotonic):  # noqa: ASYNC110 (it tells how long)
+        while wait := dials.wait(1, now().monotonic):
             if self.elder is not None and wait > self._manners.connect_timeout * SECOND:
                 # Others may take their turn meanwhile.
                 raise Lost(f"{self._host} may not be dialled yet", retry_after=wait / SECOND)
