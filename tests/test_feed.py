@@ -27,6 +27,8 @@ from marketprism.status import ConnectionRow
 LIFE = 20.0
 SETTLED = 10.0
 """Seconds by which all is live."""
+OLD = 70.0
+"""Seconds after which a connection's announced end is no news of its birth."""
 
 
 @attrs.define(eq=False)
@@ -159,7 +161,7 @@ async def test_rotations_take_place_one_after_the_other(autojump_clock: MockCloc
 async def test_an_announced_end_waits_for_nobody_s_turn(autojump_clock: MockClock) -> None:
     """Both routes of the perpetuals at once."""
     async with boxed("binance_derivatives") as box:
-        await trio.sleep(SETTLED)
+        await trio.sleep(OLD)
         box.exchange.faults.server_shutdown(30.0)
         await trio.sleep(1.0)
         assert box.together == 2
@@ -255,12 +257,35 @@ async def test_a_younger_that_hears_nothing_is_given_up(autojump_clock: MockCloc
         assert await box.breaches() == []
 
 
+async def test_announcements_to_every_new_connection_are_not_chased(
+    autojump_clock: MockClock,
+) -> None:
+    """A server that goes down may tell so to whoever comes: the next comes later and later."""
+    async with boxed("binance_spot") as box:
+        await trio.sleep(OLD)
+
+        async def announce() -> None:
+            known: set[int] = set()
+            while True:
+                if set(box.exchange.connections) - known:
+                    box.exchange.faults.server_shutdown(3000.0)
+                known = set(box.exchange.connections)
+                await trio.sleep(0.2)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(announce)
+            await trio.sleep(300)
+            nursery.cancel_scope.cancel()
+        assert 4 <= len(box.net.dialled["binance_spot"]) <= 60
+        assert await box.breaches() == []
+
+
 async def test_an_elder_that_ends_before_the_other_stands_is_an_ordinary_loss(
     autojump_clock: MockClock,
 ) -> None:
     """It was announced, and nobody was there in time."""
     async with boxed("binance_spot") as box:
-        await trio.sleep(SETTLED)
+        await trio.sleep(OLD)
         box.exchange.faults.refuse(6.0)
         box.exchange.faults.server_shutdown(3.0)
         await box.until(lambda: box.rows["binance_spot/0"].reconnects == 1, 60)
@@ -277,7 +302,7 @@ async def test_an_elder_that_ends_before_the_other_stands_is_an_ordinary_loss(
 async def test_an_elder_that_dies_meanwhile_is_inherited_from(autojump_clock: MockClock) -> None:
     """What it still had goes over at once; a gap at most, and no reconnect."""
     async with boxed("binance_derivatives") as box:
-        await trio.sleep(SETTLED)
+        await trio.sleep(OLD)
         elders = dict(box.exchange.connections)
         box.exchange.faults.server_shutdown(300.0)
         for elder in elders:
@@ -300,7 +325,7 @@ async def test_a_younger_that_dies_with_some_of_the_streams_is_an_ordinary_loss(
 ) -> None:
     """What it had and what the elder still had is told as gaps, and comes back."""
     async with boxed("binance_derivatives") as box:
-        await trio.sleep(SETTLED)
+        await trio.sleep(OLD)
         elders = set(box.exchange.connections)
         box.exchange.faults.server_shutdown(300.0)
         market = "binance_derivatives/market/0 (next)"
@@ -320,7 +345,7 @@ async def test_a_younger_that_dies_with_some_of_the_streams_is_an_ordinary_loss(
 async def test_a_stop_in_the_midst_leaves_nothing_behind(autojump_clock: MockClock) -> None:
     """No row, no gap, nothing said twice."""
     async with boxed("binance_derivatives") as box:
-        await trio.sleep(SETTLED)
+        await trio.sleep(OLD)
         box.exchange.faults.server_shutdown(300.0)
         await trio.sleep(2.0)
         assert box.together == 2

@@ -167,7 +167,9 @@ class Feed:
         """Seconds until another is to take over."""
         now, row, life = self._world.now().monotonic, line.row, self._venue.manners.connection_life
         if line.connection.announced and not line.hurried:
-            line.due, line.hurried = now, True
+            # Every new connection may be told the same for a while: not as fast as we can dial.
+            pause = self._backoff.wait(self._world.chance()) if self._is_young(line) else 0.0
+            line.due, line.hurried = now + round(pause * SECOND), True
         elif line.due is None and life and row.connected_since is not None:
             share = 1 - STAGGER * self._world.chance()
             line.due = row.connected_since + round(life * share * SECOND)
@@ -198,6 +200,8 @@ class Feed:
         if failure is not None:
             self._failed(elder, failure)
             return elder
+        if not self._is_young(elder):
+            self._backoff.reset()
         elder.scope.cancel()
         self._promote(younger)
         log.info(
@@ -270,9 +274,14 @@ class Feed:
         row.rotations["ok"] += 1
         self._row = self._world.board.connections[self._shard.id] = row
         younger.connection.elder = None
-        self._backoff.reset()
 
     # What both have in common
+
+    def _is_young(self, line: Line) -> bool:
+        """Whether it has not stood for long enough to be called a success."""
+        since = line.row.connected_since
+        stood = 0 if since is None else self._world.now().monotonic - since
+        return stood < self._policy.backoff.reset_after * SECOND
 
     def _attach(self, stream: Stream, line: Line) -> None:
         row = self._world.board.streams[self._venue.name, stream]
