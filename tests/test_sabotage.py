@@ -113,7 +113,6 @@ class Saboteur:
             while self._line() < place:  # noqa: ASYNC110 (the player tells no event)
                 await trio.sleep(0.002)
             kind = self._chance.choice(self._kinds)
-            print(place, kind)
             self._do(kind)
             self.done.append((place, kind))
 
@@ -225,13 +224,10 @@ def _numbered(gap: dict[str, Any]) -> dict[str, Any]:
 async def played(rig: Rig) -> list[dict[str, Any]]:
     """All that is in the stream when the recording has ended and everything has healed."""
     await rig.exchange.finished.wait()
-    try:
-        await rig.settled()
-    except trio.TooSlowError:
-        for row in rig.collector.board.streams.values():
-            print(row.instrument.native_id, row.data_type, row.state, row.live and row.live.detail)
-        print(rig.collector.board.hosts, rig.collector.board.connections)
-        raise
+    await rig.settled()
+    # What was left out of a stream that then fell silent, only another look can show.
+    rig.exchange.faults.cut()
+    await rig.until(lambda: not rig.exchange.connections)
     await rig.drained()
     await rig.settled()
     await rig.stop()
@@ -277,19 +273,6 @@ async def test_a_sabotaged_recording_ends_in_true_books_and_tells_what_is_missin
         first = next(f["last_update_id"] for f in books if f["data_type"] == "orderbook")
         numbers = [number for number in updates_of(path, native) if number > first]
         told, covered, missing = unexplained(books, numbers, "last_update_id")
-        if missing:
-            for f in books:
-                if f["data_type"] == "gap":
-                    print(
-                        {k: f[k] for k in ("reason", "first_missing_id", "last_missing_id", "lost")}
-                    )
-                else:
-                    print(
-                        f["update_type"],
-                        f["first_update_id"],
-                        f["last_update_id"],
-                        f["prev_update_id"],
-                    )
         assert missing == [], (symbol, saboteur.done)
         assert told + covered == len(numbers)
 

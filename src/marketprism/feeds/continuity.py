@@ -68,6 +68,14 @@ def listening(state: StreamState, now: Moment, connection: str) -> Gap | None:
     return gap
 
 
+def awaited(state: StreamState, now: Moment) -> None:
+    """A subscription is confirmed: out of sight from here on is a gap, though nothing has been told
+    of the stream yet.
+    """
+    if state.cursor.received is None:
+        state.cursor.received = now.wall
+
+
 def _accepted(state: StreamState, gap: Gap | None, event_time: int | None, now: Moment) -> None:
     if gap is not None:
         state.gaps += 1

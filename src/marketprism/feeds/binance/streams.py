@@ -151,6 +151,8 @@ class Streams:
         """From here on this connection hears all of a stream: for one that may be silent for
         hours, its gap ends.
         """
+        if stream[0] is DataType.TRADE:
+            continuity.awaited(self.states[stream], now)
         if stream[0] is not DataType.LIQUIDATION:
             return
         gap = continuity.listening(self.states[stream], now, self._name)

@@ -158,6 +158,8 @@ class Streams:
             state.phase, state.detail = Phase.ACKNOWLEDGED, None
         if stream[0] is DataType.ORDERBOOK:
             self.books[stream[1]].subscribed(now)
+        elif stream[0] is DataType.TRADE:
+            continuity.awaited(state, now)
         elif stream[0] is DataType.LIQUIDATION:
             gap = continuity.listening(state, now, self._name)
             if gap is not None:
