@@ -431,7 +431,7 @@ async def test_status_is_the_whole_board() -> None:
         "p99": 0.00025,
     }
     assert page["sink"]["connected"] is True
-    assert set(page["queues"]) == {"channel", "outbox"}
+    assert set(page["queues"]) == {"channel", "outbox", "spool"}
     assert [row["name"] for row in page["venues"]] == ["binance_spot"]
     assert [row["host"] for row in page["hosts"]] == ["api.binance.com"]
 

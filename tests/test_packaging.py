@@ -9,7 +9,15 @@ import pytest
 import yaml
 
 from marketprism import config
-from marketprism.config import Config, LogFile, Manners, NatsConfig, VenueConfig
+from marketprism.config import (
+    Config,
+    LogFile,
+    Manners,
+    NatsConfig,
+    OutboxConfig,
+    SpoolConfig,
+    VenueConfig,
+)
 from marketprism.errors import ConfigError
 from marketprism.feeds import OFFERS
 from marketprism.structuring import structure
@@ -70,7 +78,14 @@ def test_packaged_main_file_loads(tmp_path: Path) -> None:
     """It runs as it is, and says nothing but the defaults."""
     loaded = config.load(path=None, environ={}, directory=tmp_path, venues=OFFERS)
     assert set(loaded.exchanges) == set(OFFERS)
-    assert loaded == Config(exchanges=loaded.exchanges, nats=loaded.nats, log_file=loaded.log_file)
+    assert loaded == Config(
+        exchanges=loaded.exchanges,
+        nats=loaded.nats,
+        outbox=loaded.outbox,
+        log_file=loaded.log_file,
+    )
+    spool = SpoolConfig(path=tmp_path / "data/spool")
+    assert loaded.outbox == OutboxConfig(spool=spool)
     assert loaded.nats == NatsConfig(embedded=loaded.nats.embedded)
 
 

@@ -39,9 +39,11 @@ from marketprism.restart import Positions
 from marketprism.serving import serve
 from marketprism.settings import Config
 from marketprism.sinks import Sink
+from marketprism.sinks.disk import Worker
 from marketprism.sinks.embedded import EmbeddedServer
 from marketprism.sinks.nats import NatsSink
 from marketprism.sinks.outbox import Outbox
+from marketprism.sinks.spool import Spool
 from marketprism.sinks.stdout import StdoutSink
 from marketprism.status import Board
 from marketprism.supervise import Attempt, Conclusion, Ended, supervise, uniform
@@ -73,6 +75,9 @@ class Collector:
     """Makes the sink; None: the configured one."""
     limit: Callable[[], Limit] = memory_limit
     """How much memory there is for us."""
+    worker: Worker | None = None
+    """Where what blocks on the spool's disk runs; None: in a thread, and no spool for a sink from
+    outside."""
     pages: bool = True
     """Whether health and metrics are served."""
     board: Board = attrs.field(factory=Board)
@@ -92,16 +97,16 @@ class Collector:
         """Collect until stopped; `undelivered` tells what the grace was too short for.
 
         Raises:
-            StartFailed: a port is taken, or the embedded server cannot be had.
+            StartFailed: a port is taken, the spool is another process's, or the embedded server
+                cannot be had.
         """
-        outbox = Outbox(
-            self.config.outbox.max_messages, self.config.outbox.max_bytes, self.board.outbox
-        )
+        outbox = self._outbox()
         positions = None
         if self.sink is None and self.config.sink == "nats":
             patience = self.config.nats.restart_lookup
             positions = Positions(patience, self.now, self.board, outbox.recovered)
         async with trio.open_nursery() as root:
+            await outbox.open()
             servers = await self._nats(root)
             if self.pages:
                 await self._serve(root)
@@ -109,14 +114,22 @@ class Collector:
                 channel = self.config.channel
                 conflate_at = channel.conflate_at if channel.conflate_books else None
                 outlet = Outlet(channel.capacity, self.board, conflate_at)
-                delivery.start_soon(self._deliver, self._sink(servers, positions), outbox)
+                sink = self._sink(servers, positions)
+                delivery.start_soon(self._deliver, sink, outbox, delivery)
+                delivery.start_soon(outbox.run)
                 async with trio.open_nursery() as filling:
                     filling.start_soon(pump, outlet.intake, outbox, self.board, self.now, positions)
                     async with outlet:
                         await self._feed(outlet, outbox, positions, root.cancel_scope)
-                if outbox.drained:
+                if outbox.drained or (outbox.safe and not self.board.sink.connected):
                     # The sink may be waiting for a server, and has nothing to wait for.
                     delivery.cancel_scope.cancel()
+                elif outbox.safe:
+                    # The other half of the grace is for the disk.
+                    half = self.config.shutdown_grace / 2
+                    delivery.cancel_scope.deadline = root.cancel_scope.deadline - half
+            if spooled := await outbox.store():
+                log.warning("collector.spooled", messages=spooled, path=self.board.spool.path)
             root.cancel_scope.cancel()
         if self.undelivered:
             log.error("collector.undelivered", messages=self.undelivered)
@@ -188,23 +201,46 @@ class Collector:
         grace.deadline = trio.current_time() + self.config.shutdown_grace
         feeds.cancel()
 
-    async def _deliver(self, sink: Sink, outbox: Outbox) -> None:
-        """Keep the sink working until the outbox is closed and empty."""
+    async def _deliver(self, sink: Sink, outbox: Outbox, delivery: trio.Nursery) -> None:
+        """Keep the sink working until the outbox is closed and empty, or on disk when the sink is
+        lost then.
+        """
         row = self.board.sink
 
         async def attempt(_life: Attempt) -> None:
             await sink.run(outbox)
+            delivery.cancel_scope.cancel()
 
         def ended(end: Ended) -> None:
             if row.reason != end.reason:
                 level = log.error if end.conclusion is Conclusion.REFUSED else log.warning
                 level("sink.lost", reason=end.reason, held=self.board.outbox.held)
             row.reason = end.reason
+            if outbox.closed and outbox.safe:
+                delivery.cancel_scope.cancel()
 
         policy = self.config.supervision
         backoff = attrs.evolve(policy.backoff, cap=max(policy.backoff.first, SINK_RETRY_CAP))
         hurried = attrs.evolve(policy, backoff=backoff, refused_retry=SINK_RETRY_CAP)
         await supervise("sink", attempt, hurried, ended, self.chance)
+
+    def _outbox(self) -> Outbox:
+        """With a spool for NATS; what is only printed is not kept for later."""
+        config = self.config.outbox
+        spool = None
+        ours = self.sink is None or self.worker is not None
+        if config.spool.enabled and self.config.sink == "nats" and ours:
+            limits = (config.spool.max_bytes, config.spool.min_free)
+            spool = Spool(config.spool.path, *limits)
+        return Outbox(
+            config.max_messages,
+            config.max_bytes,
+            self.board.outbox,
+            board=self.board,
+            spool=spool,
+            now=self.now,
+            worker=self.worker,
+        )
 
     def _sink(self, servers: Sequence[str], positions: Positions | None) -> Sink:
         if self.sink is not None:

@@ -30,6 +30,7 @@ from marketprism.settings import (
     OrderbookOptions,
     OutboxConfig,
     ProxyConfig,
+    SpoolConfig,
     StreamConfig,
     SupervisionConfig,
     TlsConfig,
@@ -59,6 +60,7 @@ __all__ = [
     "OrderbookOptions",
     "OutboxConfig",
     "ProxyConfig",
+    "SpoolConfig",
     "StreamConfig",
     "SupervisionConfig",
     "TradeOptions",
@@ -103,7 +105,7 @@ _VARIABLES: Mapping[str, Key] = {
 }
 _LISTS = {("nats", "servers"), ("proxy", "no_proxy")}
 
-Section = TypeVar("Section", NatsConfig, TlsConfig)
+Section = TypeVar("Section", NatsConfig, TlsConfig, SpoolConfig, LogFile)
 
 _SYMBOL = re.compile(r"\*|[^\s-]+-[^\s-]+")
 _CURRENCY = re.compile(r"[^\s-]+")
@@ -319,6 +321,11 @@ def _placed(config: Config, directory: Path) -> Config:
         nats,
         embedded=embedded,
         tls=_within(directory, nats.tls, "ca_file", "cert_file", "key_file"),
+    )
+    spool = _within(directory, config.outbox.spool, "path")
+    log_file = _within(directory, config.log_file, "path")
+    config = attrs.evolve(
+        config, outbox=attrs.evolve(config.outbox, spool=spool), log_file=log_file
     )
     return attrs.evolve(config, nats=_within(directory, nats, *secrets))
 

@@ -5,16 +5,14 @@ from collections.abc import Callable
 import structlog
 
 from marketprism.feeds.venue import Moment
-from marketprism.instruments import Instrument
 from marketprism.loss import Loss
 from marketprism.outlet import Intake
 from marketprism.records import DataType, Gap, Record
 from marketprism.restart import Positions
+from marketprism.sinks.losses import GapStarts
 from marketprism.sinks.outbox import Outbox
 from marketprism.status import Board
 from marketprism.wire import MAX_PAYLOAD_BYTES, Message, encode
-
-MILLISECOND = 1_000_000
 
 log = structlog.get_logger()
 
@@ -31,9 +29,8 @@ async def pump(
     While the outbox is full this waits, the channel fills, and its near side confesses what no
     longer fits.
     """
-    started: dict[tuple[Instrument, DataType], int] = {}
     async for batch in intake:
-        messages = [_message(record, board, started) for record in batch.records]
+        messages = [_message(record, board, outbox.starts) for record in batch.records]
         board.processing.add((now().monotonic - batch.read_at) / 1e9, len(messages))
         if positions is not None and positions.late:
             messages = positions.admitted(batch.records, messages)
@@ -42,13 +39,14 @@ async def pump(
     outbox.close()
 
 
-def _message(
-    record: Record, board: Board, started: dict[tuple[Instrument, DataType], int]
-) -> Message:
+def _message(record: Record, board: Board, starts: GapStarts) -> Message:
     """The record's message; that of a gap in its place when it is too large for the sink.
 
-    `started` keeps when the latest such gap of each stream began: ids are made of it, so it grows.
+    All gaps of a stream that a feed, the channel or this function tells pass here: no two of them
+    begin in one millisecond.
     """
+    if isinstance(record, Gap):
+        _distinguish(record, starts)
     message = encode(record)
     if len(message.payload) <= MAX_PAYLOAD_BYTES:
         return message
@@ -58,9 +56,15 @@ def _message(
     board.lost[origin] += 1
     board.gaps[*origin, "overflow"] += 1
     log.warning("record.oversize", subject=message.subject, bytes=len(message.payload))
-    stream = (instrument, data_type)
-    began = started[stream] = max(record.collected_at, started.get(stream, 0) + MILLISECOND)
+    began = starts.later((instrument, data_type), record.collected_at)
     loss = Loss(instrument, data_type, began, "outbox")
     loss.add(record)
     gap: Gap = loss.gap(record.collected_at)
     return encode(gap)
+
+
+def _distinguish(gap: Gap, starts: GapStarts) -> None:
+    started = starts.later((gap.instrument, gap.affected), gap.started_at)
+    if started != gap.started_at:
+        gap.started_at = started
+        gap.ended_at = gap.timestamp = max(gap.ended_at, started)

@@ -95,6 +95,18 @@ class SinkLost(Transient):
         self.state = state
 
 
+class SpoolLost(Transient):
+    """The spool's disk will not have it now; what is on it may be there when it works again."""
+
+
+class SpoolFull(Transient):
+    """The spool may not grow: the oldest must go first."""
+
+
+class SpoolDamaged(MarketPrismError):
+    """What is in the spool's file cannot be believed; it is of no more use."""
+
+
 class Refused(MarketPrismError):
     """The host will not have us: our configuration or our place is wrong, not the moment."""
 

@@ -4,7 +4,7 @@
 """
 
 import importlib.metadata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from typing import Any
 
@@ -19,7 +19,7 @@ from marketprism.records import DataType
 from marketprism.redaction import redact
 from marketprism.report import Rates, age, connections, resident_memory, status
 from marketprism.serving import Answer, Pages
-from marketprism.status import Board, QueueRow, StreamRow
+from marketprism.status import Board, QueueRow, SpoolRow, StreamRow
 from marketprism.supervise import BreakerState
 
 SECOND = 1_000_000_000
@@ -87,7 +87,7 @@ def judge(board: Board, now: Moment) -> Verdict:
         "streams": _streams(board, now, young),
         "data": _data(board, now, uptime),
         "hosts": _hosts(board, now),
-        "queues": _queues(board),
+        "queues": _queues(board, now),
         "memory": _memory(board),
     }
     worst = max(check.level for check in checks.values())
@@ -220,7 +220,7 @@ def _hosts(board: Board, now: Moment) -> Check:
     return Check(Level.HEALTHY, "all that were called can be reached")
 
 
-def _queues(board: Board) -> Check:
+def _queues(board: Board, now: Moment) -> Check:
     words = [
         f"the {name} is {share:.0%} full: {meaning}"
         for name, row, meaning in (
@@ -231,6 +231,7 @@ def _queues(board: Board) -> Check:
     ]
     if board.channel.conflating:
         words.append("order books give way to the rest: their updates are withheld for now")
+    words += _spool(board.spool, now)
     if words:
         return Check(Level.DEGRADED, _few(words))
     return Check(Level.HEALTHY, "all have room")
@@ -248,6 +249,18 @@ def _memory(board: Board) -> Check:
     again = f" and {size_text(row.slack)} to use again" if row.slack else ""
     needed = size_text(row.used - row.slack)
     return Check(Level.HEALTHY, f"{needed}{again}, below {size_text(row.soft)}")
+
+
+def _spool(row: SpoolRow, now: Moment) -> Iterator[str]:
+    if row.state in ("spooling", "full"):
+        seconds = age(row.since, now) or 0.0
+        yield f"spooling: {row.held:,} messages on disk, the sink behind for {seconds:.0f} s"
+    if row.state == "full":
+        yield f"the spool is full and the oldest are lost, {row.dropped:,} so far: {row.reason}"
+    if row.state == "failed":
+        yield f"the spool cannot be used: {row.reason}"
+    if row.set_aside is not None:
+        yield f"a spool could not be used and was set aside: {row.set_aside}"
 
 
 def _share(row: QueueRow) -> float:

@@ -253,11 +253,27 @@ class Metrics(Pages):
             "Bytes of payload the outbox can hold.",
             board.outbox.capacity_bytes,
         )
+        yield from self._spool()
         yield _gauge(
             "channel_records", "Records between the feeds and the outbox.", board.channel.held
         )
         yield _gauge(
             "channel_capacity_records", "Records the channel can hold.", board.channel.capacity
+        )
+
+    def _spool(self) -> Iterator[Metric]:
+        row = self._board.spool
+        yield _gauge("spool_messages", "Messages that are on disk and not in memory.", row.held)
+        yield _gauge("spool_bytes", "Bytes that the spool's file uses.", row.file_bytes)
+        yield _gauge("spool_capacity_bytes", "Bytes that its file may use.", row.capacity_bytes)
+        yield _gauge(
+            "spool_failed", "1 while the spool's disk cannot be used.", row.state == "failed"
+        )
+        yield _counter(
+            "outbox_dropped_messages",
+            "Messages that neither memory nor disk could keep; each lies in a published gap.",
+            (),
+            {(): row.dropped},
         )
 
     def _breakers(self, now: Moment) -> Iterator[Metric]:

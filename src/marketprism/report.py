@@ -12,7 +12,15 @@ import psutil
 
 from marketprism.feeds.venue import Moment
 from marketprism.redaction import HIDDEN, redact
-from marketprism.status import Board, ConnectionRow, MemoryRow, QueueRow, StreamRow, Tally
+from marketprism.status import (
+    Board,
+    ConnectionRow,
+    MemoryRow,
+    QueueRow,
+    SpoolRow,
+    StreamRow,
+    Tally,
+)
 from marketprism.wire import time_text
 
 SECOND = 1_000_000_000
@@ -104,6 +112,7 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
         "queues": {
             "channel": _queue(board.channel) | {"conflating": board.channel.conflating},
             "outbox": _queue(board.outbox),
+            "spool": _spool(board.spool, now),
         },
         "venues": [
             {
@@ -213,6 +222,7 @@ def _sink(board: Board) -> dict[str, Any]:
         "reason": _clean(row.reason),
         "reconnects": max(0, row.connects - 1),
         "in_flight": row.in_flight,
+        "spooled": board.spool.held,
         "acknowledged": row.acknowledged,
         "duplicates": row.duplicates,
         "oversize": row.oversize,
@@ -237,6 +247,21 @@ def _queue(row: QueueRow) -> dict[str, int]:
         "capacity": row.capacity,
         "held_bytes": row.held_bytes,
         "capacity_bytes": row.capacity_bytes,
+    }
+
+
+def _spool(row: SpoolRow, now: Moment) -> dict[str, Any]:
+    return {
+        "state": row.state,
+        "reason": _clean(row.reason),
+        "path": row.path,
+        "held": row.held,
+        "held_bytes": row.held_bytes,
+        "file_bytes": row.file_bytes,
+        "capacity_bytes": row.capacity_bytes,
+        "since_seconds": age(row.since, now),
+        "dropped": row.dropped,
+        "set_aside": _clean(row.set_aside),
     }
 
 

@@ -216,12 +216,28 @@ class ChannelConfig:
 
 
 @attrs.frozen
+class SpoolConfig:
+    """Where messages wait on disk when there are too many of them for memory, or at a stop."""
+
+    enabled: Flag = True
+    """Without it what memory does not hold is lost, and so is what is held at a stop."""
+    path: FilePath = Path("data/spool")
+    """Its directory, from the working directory; one process at a time."""
+    max_bytes: Size = 2 * 2**30
+    """Size of its file, at most; then the oldest messages go, each inside a published gap."""
+    min_free: Size = 512 * 2**20
+    """What it leaves of the disk, whatever it may hold itself."""
+
+
+@attrs.frozen
 class OutboxConfig:
-    """What is held in memory until the sink has acknowledged it."""
+    """What is held until the sink has acknowledged it."""
 
     max_messages: Count = 500_000
+    """In memory, at most."""
     max_bytes: Size = 256 * 2**20
-    """Bytes of payload, at most."""
+    """Bytes of payload in memory, at most."""
+    spool: SpoolConfig = SpoolConfig()
 
 
 @attrs.frozen

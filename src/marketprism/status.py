@@ -233,6 +233,30 @@ class MemoryRow:
         return self.soft is not None and self.used - self.slack >= self.soft
 
 
+@attrs.define(eq=False)
+class SpoolRow:
+    """What of the outbox is on disk."""
+
+    state: str = "off"
+    """`off`, `idle` (usable, and nothing on it), `spooling`, `full` (the oldest go), `failed`."""
+    reason: str | None = None
+    """Why it failed, or is full, in words."""
+    path: str = ""
+    held: int = 0
+    """Messages that are on disk and not in memory."""
+    held_bytes: int = 0
+    """Of their payload."""
+    file_bytes: int = 0
+    """What its file uses, the log of changes beside it not counted."""
+    capacity_bytes: int = 0
+    since: int | None = None
+    """Monotonic nanoseconds: since when messages go to disk."""
+    dropped: int = 0
+    """Messages that had to go since the start; each lies inside a gap."""
+    set_aside: str | None = None
+    """A file that could not be used, and where it is now."""
+
+
 class Tally:
     """A histogram that costs one bisection a batch, however many records are in it."""
 
@@ -287,6 +311,7 @@ class Board:
     channel: QueueRow = attrs.field(factory=QueueRow)
     outbox: QueueRow = attrs.field(factory=QueueRow)
     memory: MemoryRow = attrs.field(factory=MemoryRow)
+    spool: SpoolRow = attrs.field(factory=SpoolRow)
     received: Counter[Origin] = attrs.field(factory=Counter)
     """Records accepted from exchanges."""
     published: Counter[Origin] = attrs.field(factory=Counter)

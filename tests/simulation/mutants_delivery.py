@@ -41,7 +41,7 @@ def what_was_not_acknowledged_is_dropped(patch: pytest.MonkeyPatch) -> None:
     """A new connection goes on with what was never sent."""
 
     def rewind(outbox: Outbox) -> None:
-        for sequence in list(outbox._taken):
+        for sequence in list(outbox.taken):
             outbox.acknowledge(sequence)
 
     patch.setattr(Outbox, "rewind", rewind)
@@ -58,8 +58,9 @@ def what_was_not_acknowledged_goes_to_the_end(patch: pytest.MonkeyPatch) -> None
     """It is sent again behind what came after it."""
 
     def rewind(outbox: Outbox) -> None:
-        outbox._waiting.extend(outbox._taken.values())
-        outbox._taken.clear()
+        outbox.waiting.extend(outbox.taken.items())
+        outbox.taken.clear()
+        outbox._order.clear()
 
     patch.setattr(Outbox, "rewind", rewind)
 

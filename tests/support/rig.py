@@ -22,6 +22,8 @@ from marketprism.settings import (
     MetricsConfig,
     NatsConfig,
     OrderbookOptions,
+    OutboxConfig,
+    SpoolConfig,
     SupervisionConfig,
     TradeOptions,
     VenueConfig,
@@ -102,6 +104,7 @@ def configured(
     kind: str = "aggregated",
     data_types: Collection[DataType] = tuple(DataType),
     limits: Mapping[str, Any] | None = None,
+    outbox: OutboxConfig | None = None,
 ) -> Config:
     """A configuration of one venue on loopback, on free ports."""
     settings = VenueConfig(
@@ -116,6 +119,7 @@ def configured(
     return Config(
         {venue: settings},
         nats=NatsConfig((server.url,)),
+        outbox=outbox or OutboxConfig(spool=SpoolConfig(enabled=False)),
         http=HttpConfig(port=0),
         metrics=MetricsConfig(port=0),
         supervision=SupervisionConfig(BackoffConfig(first=0.2, cap=1.0)),

@@ -234,7 +234,7 @@ class Publishing:
 
         def instead_of(message: Message) -> Message | None:
             if message.data_type != Gap.data_type:
-                return self.oversize.instead_of(message)
+                return self.oversize.instead_of(message, outbox.starts)
             words = f"{self.target} does not even take {len(message.payload)} bytes in a message"
             self.fail(SinkRefused(words, SinkState.STREAM_UNUSABLE))
             return message

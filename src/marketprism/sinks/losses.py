@@ -1,0 +1,325 @@
+"""What the outbox had to let go of each stream, and the gap that says so.
+
+The oldest go first, so a loss is a stretch of the log. It is told where it ends: before the next
+message of its stream. The updates of a book do not chain after it, so they are part of it until a
+snapshot comes.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+
+import attrs
+import msgspec
+import structlog
+
+from marketprism.feeds.venue import Moment
+from marketprism.instruments import Instrument
+from marketprism.loss import Loss
+from marketprism.records import DataType, Gap, OrderBookRecord, Record
+from marketprism.sinks.blocks import Numbered
+from marketprism.sinks.identity import Stream, affected, identity
+from marketprism.status import Board
+from marketprism.wire import Message, encode, subject
+
+MILLISECOND = 1_000_000
+_REMEMBERED = 1000
+
+log = structlog.get_logger()
+
+
+class GapStarts:
+    """The milliseconds in which the gaps of each stream began: their message ids are made of them,
+    whoever made the gap, so no two may share one.
+    """
+
+    def __init__(self) -> None:
+        self._used: dict[Stream, dict[int, None]] = {}
+
+    def later(self, stream: Stream, at: int) -> int:
+        """The first free time from `at` on, in nanoseconds; now it is taken."""
+        return self._free(stream, at, 1)
+
+    def earlier(self, stream: Stream, at: int) -> int:
+        """The last free time up to `at`; now it is taken."""
+        return self._free(stream, at, -1)
+
+    def _free(self, stream: Stream, at: int, step: int) -> int:
+        used = self._used.setdefault(stream, {})
+        millisecond = at // MILLISECOND
+        while millisecond in used:
+            millisecond += step
+            at = millisecond * MILLISECOND
+        used[millisecond] = None
+        if len(used) > _REMEMBERED:
+            del used[next(iter(used))]
+        return at
+
+
+@attrs.define(eq=False)
+class Dropped(Loss):
+    """What was dropped of one stream: all its messages from number `since` up to `upto`."""
+
+    since: int = 0
+    upto: int = 0
+    end: int = 0
+    """The number of the message that ended it; 0 while it is open."""
+    stored: bool = False
+    """Its gap is in the stream already: a former process told it."""
+
+    def known_as(self, named: str, msg_id: str) -> bool:
+        """This is the subject and the id of its gap."""
+        gap = encode(self.gap(self.started_at))
+        return (gap.subject, gap.msg_id) == (named, msg_id)
+
+    def holds(self, number: int, message: Message) -> bool:
+        """This message is one of them."""
+        if not self.since <= number <= self.upto or message.instrument != self.instrument:
+            return False
+        record = identity(message) if message.data_type == Gap.data_type else None
+        return affected(message, record) is self.affected
+
+    def follow(self, before: "Dropped") -> None:
+        """Nothing lay between that one and this: they are one loss."""
+        self.since, self.started_at = before.since, before.started_at
+        self.count += before.count
+        self.countable = self.countable and before.countable
+        self.stored = before.stored
+        if self.first_id is None or before.first_id is not None:
+            self.first_id = before.first_id
+        if self.last_id is None:
+            self.last_id = before.last_id
+
+
+class Losses:
+    """All of them: those that are open, and those that ended not long ago."""
+
+    def __init__(self, board: Board, now: Callable[[], Moment]) -> None:
+        self.starts = GapStarts()
+        self.changed = False
+        """Something is different from what was saved last."""
+        self._board = board
+        self._now = now
+        self._open: dict[Stream, list[Dropped]] = {}
+        """More than one where there is between them what may have been delivered already."""
+        self._told: dict[int, Dropped] = {}
+        """By the number of what ended them, as long as a part of them may be on disk."""
+
+    def __bool__(self) -> bool:
+        """Something is open."""
+        return bool(self._open)
+
+    def drop(self, number: int, message: Message, handed: int) -> None:
+        """This one goes; all up to `handed` stay."""
+        record = identity(message)
+        stream = (message.instrument, affected(message, record))
+        losses = self._open.setdefault(stream, [])
+        if not losses or losses[-1].upto <= handed:
+            began = record.started_at if isinstance(record, Gap) else record.collected_at
+            losses.append(self._begun(stream, number, began))
+        self._add(losses[-1], number, message, record)
+
+    def drop_unread(self, stream: Stream, count: int, since: int, upto: int, began: int) -> None:
+        """So many messages of a stream cannot be read any more; the first was no older than
+        `began`.
+        """
+        loss = self._begun(stream, since, began)
+        loss.count, loss.upto = count, upto
+        self._open.setdefault(stream, []).append(loss)
+        self._board.lost[_origin(*stream)] += count
+        self._board.spool.dropped += count
+
+    def drop_gaps(self, instrument: Instrument, count: int) -> None:
+        """So many gaps of an instrument's streams are lost unread: what is missing of those cannot
+        be counted.
+        """
+        for (other, _), losses in self._open.items():
+            losses[-1].countable = losses[-1].countable and other != instrument
+        self._board.lost[_origin(instrument, Gap.data_type)] += count
+        self._board.spool.dropped += count
+
+    def _begun(self, stream: Stream, number: int, began: int) -> Dropped:
+        self.changed = True
+        started = self.starts.earlier(stream, began)
+        return Dropped(*stream, started, "outbox", since=number)
+
+    def _add(self, loss: Dropped, number: int, message: Message, record: Record) -> None:
+        loss.add(record)
+        loss.upto = number
+        self.changed = True
+        self._board.lost[_origin(message.instrument, message.data_type)] += 1
+        self._board.spool.dropped += 1
+
+    def gated(self, batch: Sequence[Numbered]) -> list[Numbered]:
+        """What of a batch may go, in order: without what is part of an open loss, and with the
+        gap of each loss that ends in it, under the number before that of what ends it.
+        """
+        passed: list[Numbered] = []
+        for number, message in batch:
+            gap = message.data_type == Gap.data_type
+            record = identity(message) if gap else None
+            stream = (message.instrument, affected(message, record))
+            loss = self._current(stream, number)
+            if loss is None:
+                passed.append((number, message))
+            elif number > loss.upto:
+                record = record or identity(message)
+                if gap or _is_update(record):
+                    self._add(loss, number, message, record)
+                    continue
+                if not loss.stored:
+                    passed.append((number - 1, self._tell(loss, record.collected_at, record)))
+                self._end(stream, number)
+                passed.append((number, _healing(message, record, loss)))
+        return passed
+
+    def rest(self, number: Callable[[], int], *, closed: bool) -> list[Numbered]:
+        """The gaps of losses that nothing waits behind; of books only when nothing will come."""
+        told = []
+        for stream in list(self._open):
+            loss = self._current(stream, 1 << 62)
+            assert loss is not None
+            if loss.stored:
+                self._end(stream, number())
+            elif closed or stream[1] is not DataType.ORDERBOOK:
+                given = number()
+                told.append((given, self._tell(loss, self._now().wall, None)))
+                self._end(stream, given)
+        return told
+
+    def tellable(self, *, closed: bool) -> bool:
+        """Whether `rest` has something to say."""
+        return any(
+            closed or losses[0].stored or stream[1] is not DataType.ORDERBOOK
+            for stream, losses in self._open.items()
+        )
+
+    def forget(self, below: int) -> None:
+        """Nothing below this number is on disk any more."""
+        for number in [each for each in self._told if each < below]:
+            del self._told[number]
+            self.changed = True
+
+    def settle(self, named: str, msg_id: str, waiting: Iterable[Numbered]) -> int:
+        """The last of this subject that is stored: perhaps the gap of a loss that stands open.
+        Then it is told; the number under which it was, 0 where it is none of ours.
+        """
+        for losses in self._open.values():
+            for place, loss in enumerate(losses):
+                if loss.known_as(named, msg_id):
+                    for earlier in losses[: place + 1]:
+                        earlier.stored = True
+                    ends = (n - 1 for n, each in waiting if _ends(loss, losses, n, each))
+                    return next(ends, loss.upto)
+        told = (loss.end - 1 for loss in self._told.values() if loss.known_as(named, msg_id))
+        return max(told, default=0)
+
+    @property
+    def subjects(self) -> set[str]:
+        """Of the gaps of those that are open."""
+        return {subject(Gap.data_type, instrument) for instrument, _ in self._open}
+
+    def passed(self, number: int, message: Message) -> Dropped | None:
+        """This one was stored by a former process, and so was the gap of the loss that it ended."""
+        if message.data_type == Gap.data_type:
+            return None
+        stream = (message.instrument, DataType(message.data_type))
+        loss = self._current(stream, number)
+        if loss is None or number <= loss.upto:
+            return None
+        self._end(stream, number)
+        return loss
+
+    def ids(self, number: int, message: Message) -> set[str]:
+        """The ids under which a message that waits may have been published."""
+        ids = {message.msg_id}
+        if self._open and message.data_type == DataType.ORDERBOOK:
+            for loss in self._open.get((message.instrument, DataType.ORDERBOOK), ()):
+                if loss.upto < number:
+                    ids.add(_healing(message, identity(message), loss).msg_id)
+        return ids
+
+    def _current(self, stream: Stream, number: int) -> Dropped | None:
+        """The loss that a message with this number lies in, or may end."""
+        losses = self._open.get(stream, ())
+        while len(losses) > 1 and losses[1].since <= number:
+            losses[1].follow(losses.pop(0))
+        return losses[0] if losses and losses[0].since <= number else None
+
+    def _end(self, stream: Stream, number: int) -> None:
+        self.changed = True
+        loss = self._told[number] = self._open[stream].pop(0)
+        loss.end = number
+        if not self._open[stream]:
+            del self._open[stream]
+
+    def _tell(self, loss: Dropped, ended: int, last: Record | None) -> Message:
+        if isinstance(last, OrderBookRecord):
+            loss.last_id = max(loss.last_id or 0, last.last_update_id)
+        gap = loss.gap(ended)
+        self._board.gaps[*_origin(loss.instrument, loss.affected), gap.reason] += 1
+        log.warning(
+            "stream.gap",
+            connection=loss.connection,
+            symbol=loss.instrument.symbol,
+            data_type=str(loss.affected),
+            reason=gap.reason,
+            lost=gap.lost,
+        )
+        return encode(gap)
+
+    def saved(self) -> list[tuple[str, bytes]]:
+        """All of them as they are kept in the spool. Those that ended are needed after a crash, as
+        long as something of them is there: their gap may have to be told again, under the same id.
+        """
+        entries = []
+        for loss in chain(*self._open.values(), self._told.values()):
+            fields = attrs.asdict(loss, recurse=False)
+            instrument = fields.pop("instrument")
+            names = [instrument.exchange, instrument.market_type]
+            names += [instrument.symbol, instrument.native_id]
+            key = "\n".join([*names, str(loss.affected), str(loss.since)])
+            entries.append((key, msgspec.json.encode(fields | {"names": names})))
+        return entries
+
+    def restore(self, saved: Sequence[tuple[str, bytes]], lowest: float) -> int:
+        """Take over what a former process left, of whose messages `lowest` is the first; the
+        highest number that it dropped.
+        """
+        found = []
+        for _, body in saved:
+            fields = msgspec.json.decode(body)
+            instrument, affects = Instrument(*fields.pop("names")), DataType(fields.pop("affected"))
+            found.append(Dropped(instrument, affects, **fields))
+        for loss in sorted(found, key=lambda loss: loss.since):
+            stream = (loss.instrument, loss.affected)
+            self.starts.earlier(stream, loss.started_at)
+            if 0 < loss.end < lowest:
+                continue
+            loss.end = 0
+            self._open.setdefault(stream, []).append(loss)
+        return max((loss.upto for loss in found), default=0)
+
+
+def _is_update(record: Record) -> bool:
+    return isinstance(record, OrderBookRecord) and record.update_type == "update"
+
+
+def _ends(loss: Dropped, losses: Sequence[Dropped], number: int, message: Message) -> bool:
+    """Whether this message of any stream is the one that ends one of a stream's losses."""
+    if number <= loss.upto or message.data_type != loss.affected:
+        return False
+    if message.instrument != loss.instrument or any(each.holds(number, message) for each in losses):
+        return False
+    return not _is_update(identity(message))
+
+
+def _healing(message: Message, record: Record, loss: Dropped) -> Message:
+    """A snapshot's id names the gap that it heals: one told before is another message."""
+    if not isinstance(record, OrderBookRecord):
+        return message
+    identity, _, _ = message.msg_id.rpartition(":")
+    return attrs.evolve(message, msg_id=f"{identity}:{loss.started_at // MILLISECOND}")
+
+
+def _origin(instrument: Instrument, data_type: str) -> tuple[str, str, str]:
+    return instrument.exchange, instrument.market_type, str(data_type)

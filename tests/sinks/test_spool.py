@@ -1,0 +1,182 @@
+"""The spool's file: what is written is read, in order, and whatever is wrong with it is said."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from market_log import Feed
+
+from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
+from marketprism.sinks.blocks import Block, Numbered, cut
+from marketprism.sinks.spool import NAME, Spool
+
+NOW = "20260101T000000Z"
+LARGE = 10**8
+
+
+def numbered(count: int, first: int = 2) -> list[Numbered]:
+    """Messages of a market, with the numbers that an outbox would give them."""
+    feed = Feed()
+    return [(first + 2 * place, feed.trade()) for place in range(count)]
+
+
+def opened(directory: Path, max_bytes: int = LARGE) -> Spool:
+    """A spool that is open."""
+    spool = Spool(directory, max_bytes, 0)
+    spool.open(NOW)
+    return spool
+
+
+def all_of(spool: Spool) -> list[Numbered]:
+    """What is in it."""
+    return [each for block in spool.blocks() for each in block.messages()]
+
+
+def filled(spool: Spool, batch: list[Numbered], written: int) -> int:
+    """Write until no more goes in; how many are written then."""
+    try:
+        while True:
+            spool.write(batch[written : written + 100], 0)
+            written += 100
+    except SpoolFull:
+        return written
+
+
+def test_what_is_written_is_read_in_order_by_the_next_process(tmp_path: Path) -> None:
+    """Messages, how far they were handed out, and what was dropped."""
+    batch = numbered(2500)
+    spool = opened(tmp_path)
+    spool.write(batch[:1500], 2)
+    spool.write(batch[1500:], 0, [("a stream", b"{}")])
+    spool.mark(40)
+    spool.close()
+    spool = opened(tmp_path)
+    assert all_of(spool) == batch
+    assert (spool.handed(), spool.losses()) == (40, [("a stream", b"{}")])
+    assert spool.read(0, 10, LARGE)[0] == batch[0]
+    spool.close()
+
+
+def test_a_killed_process_leaves_what_it_committed(tmp_path: Path) -> None:
+    """Its log of changes is not in the file yet."""
+    batch = numbered(10)
+    spool = opened(tmp_path / "old")
+    spool.write(batch, 0)
+    copy = tmp_path / "new"
+    copy.mkdir()
+    for file in (tmp_path / "old").iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    spool.close()
+    spool = opened(copy)
+    assert all_of(spool) == batch
+    spool.close()
+
+
+def test_only_blocks_of_which_nothing_is_held_are_deleted(tmp_path: Path) -> None:
+    """Those below the floor, and those between what was handed out and what was not dropped."""
+    batch = numbered(100)
+    spool = opened(tmp_path)
+    for at in range(0, 100, 10):
+        spool.write(batch[at : at + 10], 0)
+    assert spool.trim(batch[15][0], batch[25][0], batch[55][0], []) == batch[10][0]
+    assert all_of(spool) == batch[10:30] + batch[50:]
+    spool.clear()
+    assert all_of(spool) == []
+    assert spool.path.stat().st_size < 200_000
+    spool.close()
+
+
+def test_it_never_uses_more_than_it_may(tmp_path: Path) -> None:
+    """It says so before it writes; what is deleted makes room."""
+    spool = opened(tmp_path, 1_000_000)
+    batch = numbered(20_000)
+    written = filled(spool, batch, 0)
+    assert all_of(spool) == batch[:written]
+    for _ in range(5):
+        spool.trim(batch[written - 1000][0], 0, 0, [])
+        written = filled(spool, batch, written)
+    spool.close()
+    assert 500_000 < spool.path.stat().st_size <= 1_000_000
+
+
+def test_it_leaves_others_their_part_of_the_disk(tmp_path: Path) -> None:
+    """A file system that is nearly full is not filled by us."""
+    spool = Spool(tmp_path, LARGE, 10**18)
+    spool.open(NOW)
+    with pytest.raises(SpoolFull, match="bytes left"):
+        spool.write(numbered(100), 0)
+    spool.close()
+
+
+def test_two_processes_do_not_share_one(tmp_path: Path) -> None:
+    """The second is told in a line which it is, and touches nothing."""
+    first = opened(tmp_path)
+    first.write(numbered(3), 0)
+    with pytest.raises(StartFailed, match=f"{tmp_path / NAME} is another process's"):
+        opened(tmp_path)
+    assert len(all_of(first)) == 3
+    first.close()
+    opened(tmp_path).close()
+
+
+def test_a_place_that_cannot_be_is_the_disks_failure(tmp_path: Path) -> None:
+    """A file where the directory should be."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SpoolLost, match="file/spool"):
+        opened(tmp_path / "file/spool")
+    with pytest.raises(SpoolLost, match="not open"):
+        Spool(tmp_path / "file/spool", LARGE, 0).mark(2)
+
+
+@pytest.mark.parametrize("damage", ["garbled", "truncated", "not ours", "a later version"])
+def test_a_damaged_file_is_set_aside_and_read_as_far_as_it_can_be(
+    damage: str, tmp_path: Path
+) -> None:
+    """What is kept is a beginning of it, to the byte; the rest stays where it can be looked at."""
+    batch = numbered(20_000)
+    spool = opened(tmp_path)
+    for at in range(0, len(batch), 1000):
+        spool.write(batch[at : at + 1000], 2)
+    spool.close()
+    content = bytearray(spool.path.read_bytes())
+    if damage == "garbled":
+        content[len(content) // 2] ^= 1
+    elif damage == "truncated":
+        del content[len(content) * 3 // 4 :]
+    elif damage == "not ours":
+        content = bytearray(b"something else" * 1000)
+    else:
+        connection = sqlite3.connect(spool.path)
+        connection.execute("PRAGMA user_version = 99")
+        connection.close()
+        content = bytearray(spool.path.read_bytes())
+    spool.path.write_bytes(content)
+    spool = opened(tmp_path)
+    kept = all_of(spool)
+    assert kept == batch[: len(kept)]
+    if damage == "garbled":
+        assert 5_000 < len(kept) < 15_000
+    aside = spool.path.with_name(f"{NAME}.damaged-{NOW}")
+    assert spool.set_aside is not None
+    assert spool.set_aside.startswith(f"{aside}: ")
+    assert aside.read_bytes() == content
+    spool.write(numbered(1, 50_000), 0)
+    spool.close()
+
+
+def test_a_block_that_was_changed_is_not_believed() -> None:
+    """A flipped bit in a price would be believed by anybody."""
+    (block,) = cut(numbered(3))
+    assert [message for _, message in block.messages()] == [m for _, m in numbered(3)]
+    changed = Block(block.first, block.last, block.checksum, block.body.replace(b"50000", b"60000"))
+    with pytest.raises(SpoolDamaged):
+        changed.messages()
+
+
+def test_a_message_larger_than_a_block_has_one_of_its_own() -> None:
+    """Order and completeness do not depend on sizes."""
+    batch = numbered(10)
+    batch[4][1].payload = b"x" * 5000
+    blocks = list(cut(batch, most_bytes=3000))
+    assert [each for block in blocks for each in block.messages()] == batch
+    assert [(block.first, block.last) for block in blocks if block.first == block.last == 10]
