@@ -9,7 +9,7 @@ from marketprism.loss import Loss
 from marketprism.outlet import Intake
 from marketprism.records import DataType, Gap, Record
 from marketprism.restart import Positions
-from marketprism.sinks.losses import GapStarts
+from marketprism.sinks.gap_starts import GapStarts
 from marketprism.sinks.outbox import Outbox
 from marketprism.status import Board
 from marketprism.wire import MAX_PAYLOAD_BYTES, Message, encode

@@ -203,13 +203,14 @@ class Backlog:
         last = self.losses.settle(subject, msg_id, self.waiting)
         early = [n for n, each in self._early.items() if _is(each, subject, msg_id)]
         last = max(last, *early, 0)
+        healing = self.losses.healing(subject, self.waiting) if self.losses else {}
         passed: list[Numbered] = []
         found = 0
         for number, message in self.waiting:
             if end is not None and number > end:
                 break
             passed.append((number, message))
-            if message.subject == subject and msg_id in self.losses.ids(number, message):
+            if _is(message, subject, msg_id) or msg_id in healing.get(number, ()):
                 # Of two with one id the first was stored, and the second refused for it: what lies
                 # between them came after the last that is stored.
                 found = found or number

@@ -10,6 +10,16 @@ Stream = tuple[Instrument, DataType]
 """What a gap speaks of."""
 
 
+def identifying(instrument: Instrument) -> tuple[str, str, str, str]:
+    """What makes two instruments the same."""
+    return (
+        instrument.exchange,
+        instrument.market_type,
+        instrument.symbol,
+        instrument.native_id,
+    )
+
+
 class _Told(msgspec.Struct):
     """What a payload says of which record it is."""
 

@@ -17,42 +17,12 @@ from marketprism.instruments import Instrument
 from marketprism.loss import Loss
 from marketprism.records import DataType, Gap, OrderBookRecord, Record
 from marketprism.sinks.blocks import Numbered
-from marketprism.sinks.identity import Stream, affected, identity
+from marketprism.sinks.gap_starts import MILLISECOND, GapStarts
+from marketprism.sinks.identity import Stream, affected, identifying, identity
 from marketprism.status import Board
 from marketprism.wire import Message, encode, subject
 
-MILLISECOND = 1_000_000
-_REMEMBERED = 1000
-
 log = structlog.get_logger()
-
-
-class GapStarts:
-    """The milliseconds in which the gaps of each stream began: their message ids are made of them,
-    whoever made the gap, so no two may share one.
-    """
-
-    def __init__(self) -> None:
-        self._used: dict[Stream, dict[int, None]] = {}
-
-    def later(self, stream: Stream, at: int) -> int:
-        """The first free time from `at` on, in nanoseconds; now it is taken."""
-        return self._free(stream, at, 1)
-
-    def earlier(self, stream: Stream, at: int) -> int:
-        """The last free time up to `at`; now it is taken."""
-        return self._free(stream, at, -1)
-
-    def _free(self, stream: Stream, at: int, step: int) -> int:
-        used = self._used.setdefault(stream, {})
-        millisecond = at // MILLISECOND
-        while millisecond in used:
-            millisecond += step
-            at = millisecond * MILLISECOND
-        used[millisecond] = None
-        if len(used) > _REMEMBERED:
-            del used[next(iter(used))]
-        return at
 
 
 @attrs.define(eq=False)
@@ -219,23 +189,32 @@ class Losses:
         return {subject(Gap.data_type, instrument) for instrument, _ in self._open}
 
     def passed(self, number: int, message: Message) -> Dropped | None:
-        """This one was stored by a former process, and so was the gap of the loss that it ended."""
+        """This one was stored, and so was the gap of the loss that it ended; or it was a part of
+        that loss, as all that lay between.
+        """
         if message.data_type == Gap.data_type:
             return None
         stream = (message.instrument, DataType(message.data_type))
         loss = self._current(stream, number)
-        if loss is None or number <= loss.upto:
+        if loss is None or number <= loss.upto or _is_update(identity(message)):
             return None
+        loss.upto = number - 1
         self._end(stream, number)
         return loss
 
-    def ids(self, number: int, message: Message) -> set[str]:
-        """The ids under which a message that waits may have been published."""
-        ids = {message.msg_id}
-        if self._open and message.data_type == DataType.ORDERBOOK:
-            for loss in self._open.get((message.instrument, DataType.ORDERBOOK), ()):
-                if loss.upto < number:
-                    ids.add(_healing(message, identity(message), loss).msg_id)
+    def healing(self, named: str, waiting: Iterable[Numbered]) -> dict[int, set[str]]:
+        """The snapshots of a subject that end a loss, by number, and the ids that they get or got
+        by that.
+        """
+        ids: dict[int, set[str]] = {}
+        for (instrument, affects), losses in self._open.items():
+            if affects is DataType.ORDERBOOK and subject(affects, instrument) == named:
+                for loss in losses:
+                    for number, message in waiting:
+                        if _ends(loss, losses, number, message):
+                            healing = _healing(message, identity(message), loss)
+                            ids.setdefault(number, set()).add(healing.msg_id)
+                            break
         return ids
 
     def _current(self, stream: Stream, number: int) -> Dropped | None:
@@ -271,14 +250,12 @@ class Losses:
         """All of them as they are kept in the spool. Those that ended are needed after a crash, as
         long as something of them is there: their gap may have to be told again, under the same id.
         """
-        entries = []
+        entries = [(_STARTS, self.starts.saved())]
         for loss in chain(*self._open.values(), self._told.values()):
             fields = attrs.asdict(loss, recurse=False)
-            instrument = fields.pop("instrument")
-            names = [instrument.exchange, instrument.market_type]
-            names += [instrument.symbol, instrument.native_id]
+            names = fields["instrument"] = identifying(fields["instrument"])
             key = "\n".join([*names, str(loss.affected), str(loss.since)])
-            entries.append((key, msgspec.json.encode(fields | {"names": names})))
+            entries.append((key, msgspec.json.encode(fields)))
         return entries
 
     def restore(self, saved: Sequence[tuple[str, bytes]], lowest: float) -> int:
@@ -286,18 +263,22 @@ class Losses:
         highest number that it dropped.
         """
         found = []
-        for _, body in saved:
+        for key, body in saved:
+            if key == _STARTS:
+                self.starts.restore(body)
+                continue
             fields = msgspec.json.decode(body)
-            instrument, affects = Instrument(*fields.pop("names")), DataType(fields.pop("affected"))
-            found.append(Dropped(instrument, affects, **fields))
+            instrument = Instrument(*fields.pop("instrument"))
+            found.append(Dropped(instrument, DataType(fields.pop("affected")), **fields))
         for loss in sorted(found, key=lambda loss: loss.since):
-            stream = (loss.instrument, loss.affected)
-            self.starts.earlier(stream, loss.started_at)
             if 0 < loss.end < lowest:
                 continue
             loss.end = 0
-            self._open.setdefault(stream, []).append(loss)
+            self._open.setdefault((loss.instrument, loss.affected), []).append(loss)
         return max((loss.upto for loss in found), default=0)
+
+
+_STARTS = "starts"
 
 
 def _is_update(record: Record) -> bool:

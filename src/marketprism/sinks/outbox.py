@@ -9,7 +9,8 @@ from marketprism.feeds.venue import Moment
 from marketprism.sinks.backlog import Backlog
 from marketprism.sinks.blocks import Numbered
 from marketprism.sinks.disk import Disk, Worker
-from marketprism.sinks.losses import GapStarts, Losses
+from marketprism.sinks.gap_starts import GapStarts
+from marketprism.sinks.losses import Losses
 from marketprism.sinks.spool import Spool
 from marketprism.sinks.spooling import Spooling
 from marketprism.status import Board, QueueRow

@@ -5,7 +5,7 @@ import structlog
 
 from marketprism.loss import Loss
 from marketprism.records import DataType, OrderBookRecord
-from marketprism.sinks.losses import GapStarts
+from marketprism.sinks.gap_starts import GapStarts
 from marketprism.status import Board
 from marketprism.wire import Message, decode, encode
 

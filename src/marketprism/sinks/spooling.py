@@ -98,7 +98,7 @@ class Spooling:
             for _, message in messages:
                 self.recovered[message.subject] = message
                 if message.data_type == Gap.data_type:
-                    outbox.losses.starts.earlier(*gap_start(message))
+                    outbox.losses.starts.note(*gap_start(message))
             if block.first <= outbox.handed:
                 self._loaded = block.last
                 outbox.waiting.extend(messages)
