@@ -52,12 +52,13 @@ def _install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """The tests, four at a time: most of them wait. What follows `--` goes to pytest.
 
-    The simulation has a session of its own: its universes take minutes, and no interpreter's luck
-    in them says anything of another's.
+    Those of whole processes and servers (marked `system`) run on the oldest Python alone: their
+    time is that of the faults in them. The simulation has a session of its own.
     """
     _install(session, "test")
     session.install("-e", ".")
-    session.run("pytest", "-n", "4", "--ignore=tests/simulation", *session.posargs)
+    chosen = () if session.python == PYTHONS[0] else ("-m", "not system")
+    session.run("pytest", "-n", "4", "--ignore=tests/simulation", *chosen, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -96,3 +97,36 @@ def simulation(session: nox.Session) -> None:
     # One test may have many universes: it does not hang.
     spread = ("-n", "auto", "--dist", "worksteal", "-o", "faulthandler_timeout=0")
     session.run("pytest", *spread, "tests/simulation", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def faults(session: nox.Session) -> None:
+    """The long forms of what befalls NATS and the process: 100,000 messages and three SIGKILLs,
+    half a minute's SIGSTOP, 40 s of outage, fifty SIGTERMs, twenty SIGKILLs of the collector.
+    """
+    _install(session, "test")
+    session.install("-e", ".")
+    chosen = session.posargs or (
+        "tests/sinks/test_nats_faults.py",
+        "tests/sinks/test_settling.py",
+        "tests/sinks/test_spooling.py",
+        "tests/test_endings.py",
+        "tests/test_exchange_faults.py",
+        "tests/test_killed.py",
+        "tests/test_sabotage.py",
+        "tests/test_sink_troubles.py",
+        "tests/test_spooled.py",
+    )
+    patient = ("-s", "-o", "faulthandler_timeout=0")
+    session.run("pytest", *patient, *chosen, env={"MARKETPRISM_LONG": "1"})
+
+
+@nox.session(python=PYTHONS[0])
+def soak(session: nox.Session) -> None:
+    """Half an hour at 2,000 messages a second with a fault a minute; `-- 7200` for two hours."""
+    _install(session, "test")
+    session.install("-e", ".")
+    seconds = session.posargs[0] if session.posargs else "1800"
+    lasting = {"MARKETPRISM_SOAK_SECONDS": seconds}
+    patient = ("-s", "-o", "faulthandler_timeout=0")
+    session.run("pytest", *patient, "tests/test_soak.py", env=lasting)

@@ -18,6 +18,8 @@ from marketprism.simulator import Exchange
 from marketprism.simulator.events import Message, Update
 from marketprism.simulator.source import Live
 
+pytestmark = pytest.mark.system
+
 VENUES = {
     "binance_spot": "BTCUSDT",
     "binance_derivatives": "BTCUSDT",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from marketprism import config
@@ -282,6 +282,7 @@ TREES = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 @given(tree=st.dictionaries(KEYS, TREES))
 def test_any_mapping_is_loaded_or_refused_in_words(
     tmp_path_factory: pytest.TempPathFactory, tree: object

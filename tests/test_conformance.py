@@ -22,6 +22,8 @@ from marketprism.feeds.venue import (
 from marketprism.records import DataType, Record
 from marketprism.wire import encode
 
+pytestmark = pytest.mark.system
+
 EVERY = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 COMMON = {"data_type", "exchange", "market_type", "symbol", "instrument_id", "collected_at"}
 PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")

@@ -1,7 +1,6 @@
 """SIGKILL of the whole collector, again and again: what the stream holds afterwards (R8)."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 import trio
 from consumer import Consumer
+from forms import form
 from nats_server import Server, free_port
 from rig import Rig, configured
 
@@ -20,15 +21,20 @@ from marketprism import simulator
 from marketprism.app import Collector
 from marketprism.feeds import OFFERS
 
-KILLS = int(os.environ.get("MARKETPRISM_KILLS", "3"))
+pytestmark = pytest.mark.system
+
+KILLS = form(3, 20)
 """So often it is killed."""
 LIFE = 600
 """Messages that are stored between two kills."""
 WINDOW = 0.5
 """Seconds for which the server remembers ids: less than a restart takes."""
 SYMBOLS = {"deribit_derivatives": ["BTC"]}
-PROVEN = {"orderbook", "trade", "volatility_index", "lsr_top_position", "lsr_all_account"}
-"""What may be proven continuous over a restart, by ids, by rows, or by what is filled in."""
+PROVEN = {"orderbook", "trade", "volatility_index", "lsr_top_position", "lsr_all_account"} | {
+    "funding_rate"
+}
+"""What may be proven continuous over a restart: by ids, by rows, by what is filled in, or because
+the exchange tells the last one again as its latest."""
 STEPS = {"volatility_index": 2.1, "lsr_top_position": 300.0, "lsr_all_account": 300.0}
 """Seconds from record to record, at most, where nothing is missing."""
 

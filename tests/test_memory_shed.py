@@ -10,12 +10,15 @@ from typing import Any
 
 import attrs
 import httpx
+import pytest
 import trio
 from consumer import Consumer
 from nats_server import Server, free_port
 
 from marketprism import simulator
 from marketprism.simulator import Exchange
+
+pytestmark = pytest.mark.system
 
 MIB = 2**20
 SOFT, HARD = 90 * MIB, 98 * MIB

@@ -14,6 +14,8 @@ from rig import running
 from marketprism.records import DataType
 from marketprism.simulator import player
 
+pytestmark = pytest.mark.system
+
 BOOKS_AND_TRADES = (DataType.ORDERBOOK, DataType.TRADE)
 
 

@@ -14,6 +14,8 @@ from marketprism import simulator
 from marketprism.records import DataType
 from marketprism.status import ConnectionRow, StreamRow
 
+pytestmark = pytest.mark.system
+
 SYMBOLS = {
     "binance_spot": ("BTC-USDT", "ETH-USDT"),
     "binance_derivatives": ("BTC-USDT", "ETH-USDT"),

@@ -17,6 +17,8 @@ from rig import Rig, running
 from marketprism.records import DataType
 from marketprism.simulator import Exchange, player
 
+pytestmark = pytest.mark.system
+
 FAULTS = 20
 PLAYED_IN = 8.0
 """Seconds: recordings are hurried to it, but not so that faults outpace every recovery."""

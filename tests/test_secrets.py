@@ -19,6 +19,8 @@ from nats_accounts import Identity, Organisation, creds_text, secret_file
 from nats_server import Server, free_port
 from peers import LOCAL, serving, until_blank
 
+pytestmark = pytest.mark.system
+
 CANARY = "canary-5f1d/9@x"
 SEED = Identity.user().seed
 JWT = re.search(r"eyJ\S+", Organisation().creds())

@@ -20,6 +20,8 @@ from marketprism.errors import SinkState
 from marketprism.simulator import Market, player, record
 from marketprism.wire import SUBJECTS
 
+pytestmark = pytest.mark.system
+
 SYMBOLS = ("BTC-USDT", "ETH-USDT")
 WATCHED = 4.0
 """Seconds for which a trouble lasts, and attempts are counted."""

@@ -16,6 +16,8 @@ from service import Service, configuration
 from marketprism import simulator
 from marketprism.simulator import Exchange, serve
 
+pytestmark = pytest.mark.system
+
 SECONDS = float(os.environ.get("MARKETPRISM_SOAK_SECONDS", "20"))
 """Half an hour in `nox -s soak`."""
 FAULT_EVERY = max(SECONDS / 30, 2.0)

@@ -10,10 +10,13 @@ from typing import Any
 
 import attrs
 import httpx
+import pytest
 import trio
 from nats_server import Server, free_port
 
 from marketprism import simulator
+
+pytestmark = pytest.mark.system
 
 
 @attrs.define(eq=False)

@@ -68,54 +68,6 @@ async def test_an_attempt_goes_on_until_the_outbox_is_closed(
     assert numbers(await server.stored()) == list(range(20))
 
 
-async def test_two_kills_of_the_server_lose_double_and_reorder_nothing(
-    server: Any, delivery: Any, make_message: Callable[..., Message]
-) -> None:
-    """SIGKILL in mid-stream, twice: the stream holds every message once, in order."""
-    total, kills = 5000, [1200, 3100]
-    sink = NatsSink(delivery.config, [server.url], delivery.board)
-    with trio.fail_after(25):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(delivery.keep_running, sink)
-            for n in range(0, total, 50):
-                delivery.outbox.append([make_message(i) for i in range(n, n + 50)])
-                if kills and delivery.board.sink.acknowledged > kills[0]:
-                    kills.pop(0)
-                    server.kill()
-                    await trio.sleep(0.3)
-                    await trio.to_thread.run_sync(server.start)
-                await trio.sleep(0.005)
-            delivery.outbox.close()
-    assert not kills
-    assert numbers(await server.stored()) == list(range(total))
-    row = delivery.board.sink
-    assert row.acknowledged == total
-    assert row.connects == 3
-    assert not delivery.board.faults
-
-
-async def test_a_stopped_server_is_noticed_and_nothing_is_lost(
-    server: Any, delivery: Any, make_message: Callable[..., Message], until: Any
-) -> None:
-    """SIGSTOP: given up within three seconds; all is there once it goes on."""
-    sink = NatsSink(delivery.config, [server.url], delivery.board)
-    with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(delivery.keep_running, sink)
-            delivery.outbox.append([make_message(n) for n in range(500)])
-            await until(lambda: delivery.board.sink.acknowledged == 500)
-            server.signal(signal.SIGSTOP)
-            stopped = trio.current_time()
-            delivery.outbox.append([make_message(n) for n in range(500, 2000)])
-            await until(lambda: delivery.failures)
-            assert 1.9 < delivery.failed_at[0] - stopped < 3
-            assert str(delivery.failures[0]) == f"{server.url} acknowledged nothing for 2 s"
-            await trio.sleep(1)
-            server.signal(signal.SIGCONT)
-            delivery.outbox.close()
-    assert numbers(await server.stored()) == list(range(2000))
-
-
 async def test_a_server_that_comes_later_gets_everything(
     absent_server: Any, delivery: Any, make_message: Callable[..., Message], until: Any
 ) -> None:

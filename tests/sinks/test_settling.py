@@ -1,11 +1,11 @@
 """Exactly once beyond the duplicate window, against a real server."""
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
 import trio
+from forms import form
 from nats.aio.msg import Msg
 from relay import Relay, relaying
 from trio.testing import MockClock
@@ -22,8 +22,10 @@ from marketprism.sinks.settling import settle
 from marketprism.status import Board
 from marketprism.wire import Message
 
-OUTAGE = float(os.environ.get("MARKETPRISM_OUTAGE", "3"))
-"""Seconds without a server; a third of it is remembered by the server."""
+pytestmark = pytest.mark.system
+
+OUTAGE, REMEMBERED = form(3.0, 40.0), form(1.0, 10.0)
+"""Seconds without a server, and those for which the server remembers ids."""
 SYMBOLS = 5
 
 
@@ -55,7 +57,7 @@ async def outage(server: Any, delivery: Any, relay: Relay, until: Any) -> list[i
     """Stored but never acknowledged; away for longer than ids are remembered; back. What is in
     the stream then.
     """
-    window = StreamConfig(duplicate_window=OUTAGE / 3)
+    window = StreamConfig(duplicate_window=REMEMBERED)
     delivery.config = NatsConfig(stream=window, ack_timeout=OUTAGE / 6, window=1000)
     row, over = delivery.board.sink, trio.Event()
     with trio.fail_after(OUTAGE + 30):

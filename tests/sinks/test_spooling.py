@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import attrs
+import pytest
 import trio
 import trio.lowlevel
 from market_log import Broker, Feed, Found
@@ -21,6 +22,8 @@ from marketprism.sinks.nats import NatsSink
 from marketprism.sinks.spool import NAME, Spool
 from marketprism.status import Board
 from marketprism.wire import Message
+
+pytestmark = pytest.mark.system
 
 Until = Callable[..., Awaitable[None]]
 

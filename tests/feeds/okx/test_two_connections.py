@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 import attrs
+import pytest
 from consumer import Consumer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,8 @@ from marketprism.simulator.okx import OkxDerivatives as Exchange
 from marketprism.simulator.okx_instruments import listing
 from marketprism.simulator.skin import Options
 from marketprism.wire import encode
+
+pytestmark = pytest.mark.system
 
 MILLISECOND = 1_000_000
 ETH = attrs.evolve(SWAP, symbol="ETH-USDT", native_id="ETH-USDT-SWAP", base="ETH")
