@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from marketprism.delivery import pump
 from marketprism.instruments import Instrument
 from marketprism.outlet import Outlet
-from marketprism.records import OrderBookRecord, Record, Trade
+from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.sinks.outbox import Outbox
 from marketprism.status import Board
 from marketprism.wire import MAX_PAYLOAD_BYTES, Message, encode
@@ -137,3 +137,18 @@ async def test_two_that_are_too_large_are_two_gaps_to_jetstream_as_well() -> Non
     messages = await delivered([one, other], Board())
     assert [message.data_type for message in messages] == ["gap", "gap"]
     assert len({message.msg_id for message in messages}) == 2
+
+
+async def test_no_two_gaps_of_a_stream_share_an_id_whoever_tells_them() -> None:
+    """A feed's that began as an oversize record was read; and what the outbox would tell itself."""
+    board = Board()
+    outbox = Outbox(1000, 2**30, board.outbox)
+    at = 2 * 1_000_000
+    gap = Gap(BTC, at, at, DataType.TRADE, "disconnect", at, at, None, None, None, FEED)
+    async with pumping(outbox, board) as outlet:
+        outlet.put([trade(2, MAX_PAYLOAD_BYTES), gap], 0, FEED)
+    one, other = taken(outbox)
+    assert (one.data_type, other.data_type) == ("gap", "gap")
+    assert one.msg_id != other.msg_id
+    free = outbox.starts.earlier((BTC, DataType.TRADE), at)
+    assert f"gap:binance:spot:BTC-USDT:trade:{free // 1_000_000}" not in (one.msg_id, other.msg_id)

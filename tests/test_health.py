@@ -167,6 +167,30 @@ def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
         ),
         (lambda b: vars_of(b.outbox, held=81, capacity=100), "queues", "degraded", "81% full"),
         (
+            lambda b: vars_of(b.spool, state="spooling", held=12345, since=b.started),
+            "queues",
+            "degraded",
+            "spooling: 12,345 messages on disk, the sink behind for",
+        ),
+        (
+            lambda b: vars_of(b.spool, state="full", dropped=7, reason="no room"),
+            "queues",
+            "degraded",
+            "the oldest are lost, 7 so far: no room",
+        ),
+        (
+            lambda b: vars_of(b.spool, state="failed", reason="read-only"),
+            "queues",
+            "degraded",
+            "the spool cannot be used: read-only",
+        ),
+        (
+            lambda b: vars_of(b.spool, state="idle", set_aside="file.damaged: not a database"),
+            "queues",
+            "degraded",
+            "was set aside: file.damaged: not a database",
+        ),
+        (
             lambda b: vars_of(b.channel, held_bytes=9, capacity_bytes=10),
             "queues",
             "degraded",
@@ -431,6 +455,7 @@ async def test_status_is_the_whole_board() -> None:
         "p99": 0.00025,
     }
     assert page["sink"]["connected"] is True
+    assert page["sink"]["spooled"] == page["queues"]["spool"]["held"] == 0
     assert set(page["queues"]) == {"channel", "outbox", "spool"}
     assert [row["name"] for row in page["venues"]] == ["binance_spot"]
     assert [row["host"] for row in page["hosts"]] == ["api.binance.com"]

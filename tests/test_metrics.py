@@ -41,6 +41,7 @@ def board() -> Board:
     board.outbox.held, board.channel.held = 6, 7
     board.conflated["binance", "spot", "orderbook"] = 8
     board.memory.limit, board.memory.soft, board.memory.shed = 1000, 700, ["books"]
+    board.spool.held, board.spool.file_bytes, board.spool.dropped = 8, 9, 10
     board.hosts["api.binance.com"] = HostRow("api.binance.com", True, used_weight=20)
     board.hosts["new"] = HostRow("new")
     for number, state in enumerate(("connected", "connected", "waiting")):
@@ -137,6 +138,10 @@ def test_the_board_is_told() -> None:
     assert value("marketprism_memory_bound_bytes", {"bound": "limit"}) == 1000
     assert value("marketprism_memory_bound_bytes", {"bound": "hard"}) is None
     assert value("marketprism_memory_shed", {"burden": "books"}) == 1
+    assert value("marketprism_spool_messages") == 8
+    assert value("marketprism_spool_bytes") == 9
+    assert value("marketprism_spool_failed") == 0
+    assert value("marketprism_outbox_dropped_messages_total") == 10
     assert value("marketprism_rest_weight_used", {"host": "api.binance.com"}) == 20
     assert value("marketprism_host_reachable", {"host": "api.binance.com"}) == 1
     assert value("marketprism_host_reachable", {"host": "new"}) is None

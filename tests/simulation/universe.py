@@ -3,10 +3,12 @@
 import gc
 import hashlib
 import random
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import attrs
 import mishaps  # noqa: F401 (they register themselves)
@@ -31,9 +33,12 @@ from marketprism.settings import (
     Config,
     OrderbookOptions,
     OutboxConfig,
+    SpoolConfig,
     TradeOptions,
 )
 from marketprism.simulator.skin import Rates
+
+T = TypeVar("T")
 
 VENUES = (
     "binance_spot",
@@ -89,6 +94,8 @@ class Plan:
     """Seconds between two moments at which exchanges speak: what is due comes together."""
     life: float
     """Seconds after which another connection takes over; 0: never."""
+    spool: int = 0
+    """Bytes that may go to disk; 0: memory is all there is."""
 
     @classmethod
     def of(cls, seed: int) -> "Plan":
@@ -138,6 +145,8 @@ class Outcome:
     stored: int
     done: list[tuple[float, str, str]]
     stream: list[Stored]
+    dropped: int
+    """Messages that the outbox had to let go."""
 
 
 def configured(plan: Plan) -> Config:
@@ -167,7 +176,7 @@ def configured(plan: Plan) -> Config:
         nats=attrs.evolve(config.nats, stream=stream),
         supervision=supervision,
         channel=ChannelConfig(plan.channel),
-        outbox=OutboxConfig(plan.outbox),
+        outbox=OutboxConfig(plan.outbox, spool=SpoolConfig(enabled=False)),
     )
 
 
@@ -176,8 +185,17 @@ def lived(of: int | Plan) -> Outcome:
     plan = Plan.of(of) if isinstance(of, int) else of
     config = configured(plan)
     clock = MockClock(autojump_threshold=0)
-    with pinned(plan.seed), quiet() as errors:
+    with pinned(plan.seed), quiet() as errors, tempfile.TemporaryDirectory() as place:
+        if plan.spool:
+            spool = SpoolConfig(path=Path(place), max_bytes=plan.spool, min_free=1)
+            config = attrs.evolve(config, outbox=attrs.evolve(config.outbox, spool=spool))
         return trio.run(_live, plan, config, errors, clock=clock)
+
+
+async def at_once(function: Callable[..., T], *arguments: Any) -> T:
+    """Where a disk is used: the real one, but in no thread, which would have its own time."""
+    await trio.lowlevel.checkpoint()
+    return function(*arguments)
 
 
 async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
@@ -209,6 +227,7 @@ async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
             transport=net,
             sink=lambda board: BrokerSink(broker, board),
             limit=lambda: Limit(None, "none"),
+            worker=at_once,
             pages=False,
         )
         nursery.start_soon(collector.run)
@@ -238,6 +257,7 @@ async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
         len(broker.stream),
         chaos.done,
         broker.stream,
+        collector.board.spool.dropped,
     )
 
 

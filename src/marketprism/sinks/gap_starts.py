@@ -1,7 +1,5 @@
 """When the gaps of each stream began: their message ids are made of it."""
 
-from itertools import islice
-
 import msgspec
 
 from marketprism.instruments import Instrument
@@ -10,7 +8,6 @@ from marketprism.sinks.identity import Stream, identifying
 
 MILLISECOND = 1_000_000
 _REMEMBERED = 1000
-_SAVED = 50
 
 
 class GapStarts:
@@ -45,10 +42,10 @@ class GapStarts:
         return at
 
     def saved(self) -> bytes:
-        """The latest of each stream, for a process to come."""
+        """All of them, for a process to come."""
         return msgspec.json.encode(
             [
-                (identifying(instrument), affects, list(islice(reversed(used), _SAVED)))
+                (identifying(instrument), affects, list(used))
                 for (instrument, affects), used in self._used.items()
             ]
         )
@@ -57,4 +54,4 @@ class GapStarts:
         """Those that a former process knew."""
         for names, affects, milliseconds in msgspec.json.decode(saved):
             used = self._used.setdefault((Instrument(*names), DataType(affects)), {})
-            used.update(dict.fromkeys(reversed(milliseconds)))
+            used.update(dict.fromkeys(milliseconds))

@@ -1,0 +1,84 @@
+"""Universes in which memory is small, the broker is away often, and the disk is small as well."""
+
+from collections.abc import Sequence
+
+import attrs
+import pytest
+from test_simulation import failed
+from universe import Outcome, Plan, lived
+
+from marketprism.records import Record
+from marketprism.sinks import losses
+from marketprism.sinks.blocks import Numbered
+from marketprism.sinks.losses import Losses
+
+FAULTS = ("broker_killed", "broker_killed", "broker_stalled", "broker_full", "acks_lost", "cut")
+
+
+def spooled(seed: int, spool: int) -> Outcome:
+    """The seed's universe, with so many bytes of disk."""
+    plan = Plan.of(seed)
+    return lived(
+        attrs.evolve(
+            plan,
+            kinds=tuple(dict.fromkeys(FAULTS)),
+            mean_gap=4.0,
+            channel=100_000,
+            outbox=60,
+            # What the outbox dropped of a book is healed by its next snapshot.
+            snapshot_interval=10.0,
+            spool=spool,
+        )
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_goes_by_the_disk_is_stored_as_what_does_not(seed: int) -> None:
+    """Nothing is lost, doubled, reordered or wrong, and with room enough nothing is dropped."""
+    outcome = spooled(seed, 10**9)
+    assert not outcome.breaches, failed(outcome)
+    assert outcome.dropped == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_no_disk_could_hold_lies_in_a_gap_and_books_chain(seed: int) -> None:
+    """The judge knows what the exchanges said: each message that went is told, and no more."""
+    outcome = spooled(seed, 250_000)
+    assert not outcome.breaches, failed(outcome)
+
+
+def test_something_is_dropped_in_these_universes() -> None:
+    """Else they would say nothing; and the same seed drops the same."""
+    outcomes = [spooled(seed, 250_000) for seed in (0, 0, 5)]
+    assert min(outcome.dropped for outcome in outcomes) > 100
+    assert outcomes[0].trace == outcomes[1].trace
+
+
+def no_gap(_losses: Losses, batch: Sequence[Numbered]) -> list[Numbered]:
+    """A mutant: what was dropped is nobody's business."""
+    return list(batch)
+
+
+def not_withheld(_record: Record) -> bool:
+    """A mutant: the updates of a book go on behind what was dropped."""
+    return False
+
+
+def forgotten(*_: object) -> None:
+    """A mutant: nobody remembers what was dropped."""
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "mutant"),
+    [
+        (Losses, "gated", no_gap),
+        (losses, "_is_update", not_withheld),
+        (Losses, "drop", forgotten),
+    ],
+)
+def test_each_mutant_of_the_dropping_is_caught(
+    owner: object, name: str, mutant: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the judge would be none."""
+    monkeypatch.setattr(owner, name, mutant)
+    assert any(spooled(seed, 250_000).breaches for seed in (0, 5, 1, 2))
