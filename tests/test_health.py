@@ -456,6 +456,7 @@ async def test_status_is_the_whole_board() -> None:
     }
     assert page["sink"]["connected"] is True
     assert page["sink"]["spooled"] == page["queues"]["spool"]["held"] == 0
+    assert page["tasks"] > 1
     assert set(page["queues"]) == {"channel", "outbox", "spool"}
     assert [row["name"] for row in page["venues"]] == ["binance_spot"]
     assert [row["host"] for row in page["hosts"]] == ["api.binance.com"]

@@ -206,16 +206,18 @@ class Collector:
         lost then.
         """
         row = self.board.sink
+        said: tuple[int, str] | None = None
 
         async def attempt(_life: Attempt) -> None:
             await sink.run(outbox)
             delivery.cancel_scope.cancel()
 
         def ended(end: Ended) -> None:
-            if row.reason != end.reason:
+            nonlocal said
+            if said != (row.connects, end.reason):
                 level = log.error if end.conclusion is Conclusion.REFUSED else log.warning
                 level("sink.lost", reason=end.reason, held=self.board.outbox.held)
-            row.reason = end.reason
+            said, row.reason = (row.connects, end.reason), end.reason
             if outbox.closed and outbox.safe:
                 delivery.cancel_scope.cancel()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import msgspec
+import trio
 
 from marketprism.errors import SinkState
 from marketprism.feeds.hosts import TRY
@@ -313,7 +314,10 @@ class Health(Pages):
             moment = now()
             head = judge(board, moment).body
             del head["checks"]
-            return Answer(msgspec.json.encode(head | status(board, moment, rates, memory())))
+            tasks = {"tasks": trio.lowlevel.current_statistics().tasks_living}
+            return Answer(
+                msgspec.json.encode(head | tasks | status(board, moment, rates, memory()))
+            )
 
         def links() -> Answer:
             return Answer(msgspec.json.encode({"connections": connections(board, now())}))
