@@ -298,3 +298,18 @@ async def test_taking_in_vain_and_settling_is_as_in_memory(tmp_path: Path) -> No
             await trio.sleep(0.002)
     found = Found.of(broker.stored)
     assert (found.faults, len(broker.stored)) == ([], 5000)
+
+
+async def test_a_stop_at_the_very_moment_it_begins_to_spool_loses_nothing(tmp_path: Path) -> None:
+    """Whatever the disk was about to do when it was told to stop, the end writes all there is."""
+    messages = trades(900)
+    for checkpoints in range(12):
+        place = tmp_path / str(checkpoints)
+        life = Life(place)
+        async with life.running() as outbox:
+            outbox.append(messages)
+            for _ in range(checkpoints):
+                await trio.lowlevel.checkpoint()
+        assert (life.board.outbox.held, life.board.spool.held) == (0, 900)
+        async with Life(place).running() as outbox:
+            assert await emptied(outbox) == messages

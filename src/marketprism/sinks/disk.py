@@ -72,13 +72,20 @@ class Disk:
         if self.spool.is_open:
             return
         try:
-            await self._do(self.spool.open, self._stamp())
-            if await self._do(self.spool.lowest) is None:
-                return
-            await self.put_aside("late", "it was found too late")
-            await self._do(self.spool.open, self._stamp())
+            if not await self._do(self._open_or_late):
+                self._row.set_aside = self.spool.set_aside
+                log.error("spool.late", aside=self.spool.set_aside)
         except (StartFailed, SpoolDamaged) as failure:
             raise SpoolLost(str(failure)) from failure
+
+    def _open_or_late(self) -> bool:
+        """Open it; whether it was empty."""
+        self.spool.open(self._stamp())
+        if self.spool.lowest() is None:
+            return True
+        self.spool.put_aside("late", self._stamp(), "it was found too late")
+        self.spool.open(self._stamp())
+        return False
 
     async def put_aside(self, kind: str, why: str) -> None:
         """Give the file up under another name."""
