@@ -1,13 +1,14 @@
 """The supervision tree, and the order of life and death. The file to read first.
 
-    root       embedded nats-server, health, metrics          told to stop last
-    └─ delivery    channel → outbox → sink                    ends when all it was given is stored
-       └─ feeds        one task a venue, one a connection     cancelled first; closes the channel
-                       the memory guard
+    root       embedded nats-server, health, metrics        told to stop last
+    └─ delivery    the sink; the outbox: memory ⇄ disk      ends when all is stored or on disk
+       └─ filling      the pump: channel → outbox           ends when the channel is closed
+          └─ feeds         a task a venue, a feed a shard,  cancelled first; closes the channel
+                           a task a poll, the memory guard
 
 Nesting is the order: what is inside dies first, and what it leaves behind is taken care of by
 those outside. A stop cancels the feeds only; the rest ends because there is no more to do, within
-the grace period.
+the grace period. What the sink cannot take by then, or at once where it is away, goes to disk.
 """
 
 import signal

@@ -1,4 +1,4 @@
-"""What the channel could not carry of one stream, until it is confessed as a gap. Pure."""
+"""What could not be carried or kept of one stream, until it is confessed as a gap. Pure."""
 
 import attrs
 

@@ -187,7 +187,10 @@ class Gap(Record):
     affected: DataType
     reason: GapReason
     started_at: int
-    """From when on records may be missing: the last accepted one's `collected_at`."""
+    """From when on records may be missing: when its connection was last alive, at the last accepted
+    one's `collected_at` or later; of a book that was wrong, when it was last known to be right; of
+    what we could not keep, the first one's `collected_at`. Moved where two gaps would share it.
+    """
     ended_at: int
     first_missing_id: int | None
     last_missing_id: int | None

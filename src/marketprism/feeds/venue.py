@@ -36,8 +36,8 @@ class OpenGap:
 
     reason: GapReason
     started_at: int
-    """Wall nanoseconds: when the last record before it was read; for a book that was found to be
-    wrong, when it was last known to be right.
+    """Wall nanoseconds: when the last record before it was read, or its connection was last alive;
+    for a book that was found to be wrong, when it was last known to be right.
     """
 
 
