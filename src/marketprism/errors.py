@@ -57,7 +57,8 @@ class RateLimited(Transient):
 
 
 class SinkState(StrEnum):
-    """How it stands with the sink. In none but `connected` are messages taken; none loses any."""
+    """How it stands with the sink. In none but `connected` are messages taken;
+    what is not taken waits in the outbox."""
 
     CONNECTING = "connecting"
     """Nothing has failed yet."""
