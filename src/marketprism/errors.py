@@ -58,7 +58,8 @@ class RateLimited(Transient):
 
 class SinkState(StrEnum):
     """How it stands with the sink. In none but `connected` are messages taken;
-    what is not taken waits in the outbox."""
+    what is not taken waits in the outbox.
+    """
 
     CONNECTING = "connecting"
     """Nothing has failed yet."""
