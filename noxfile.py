@@ -52,12 +52,12 @@ def _install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """The tests, four at a time: most of them wait. What follows `--` goes to pytest.
 
-    Those of whole processes and servers (marked `system`) run on the oldest Python alone: their
-    time is that of the faults in them. The simulation has a session of its own.
+    Those marked `once` are long and run on the oldest Python alone: their time is that of the
+    faults in them. The simulation has a session of its own.
     """
     _install(session, "test")
     session.install("-e", ".")
-    chosen = () if session.python == PYTHONS[0] else ("-m", "not system")
+    chosen = () if session.python == PYTHONS[0] else ("-m", "not once")
     session.run("pytest", "-n", "4", "--ignore=tests/simulation", *chosen, *session.posargs)
 
 

@@ -18,7 +18,7 @@ from marketprism.simulator import Exchange
 from marketprism.simulator.events import Message, Update
 from marketprism.simulator.source import Live
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 VENUES = {
     "binance_spot": "BTCUSDT",

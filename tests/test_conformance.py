@@ -22,7 +22,7 @@ from marketprism.feeds.venue import (
 from marketprism.records import DataType, Record
 from marketprism.wire import encode
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 EVERY = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 COMMON = {"data_type", "exchange", "market_type", "symbol", "instrument_id", "collected_at"}

@@ -13,7 +13,7 @@ from service import Service, configuration
 
 from marketprism import simulator
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 TIMES = form(2, 50)
 

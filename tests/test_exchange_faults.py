@@ -23,7 +23,7 @@ from marketprism.feeds import connection
 from marketprism.settings import BackoffConfig, BreakerConfig, FreshnessConfig
 from marketprism.simulator import Address, Exchange
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 SYMBOLS = ("BTC-USDT", "ETH-USDT")
 LIMITS = {"silence_timeout": 3, "connect_timeout": 2, "max_message_bytes": 2**20}

@@ -24,6 +24,8 @@ from marketprism.feeds.venue import Moment
 from marketprism.simulator.skin import Rates
 from marketprism.status import ConnectionRow
 
+pytestmark = pytest.mark.once
+
 LIFE = 20.0
 SETTLED = 10.0
 """Seconds by which all is live."""

@@ -21,7 +21,7 @@ from marketprism import simulator
 from marketprism.app import Collector
 from marketprism.feeds import OFFERS
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 KILLS = form(3, 20)
 """So often it is killed."""

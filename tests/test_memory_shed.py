@@ -18,7 +18,7 @@ from nats_server import Server, free_port
 from marketprism import simulator
 from marketprism.simulator import Exchange
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 MIB = 2**20
 SOFT, HARD = 90 * MIB, 98 * MIB

@@ -17,6 +17,8 @@ from marketprism.feeds import OFFERS
 from marketprism.feeds.venue import Close, Fetch, Reject, Send
 from marketprism.wire import encode
 
+pytestmark = pytest.mark.once
+
 FRAMES = int(os.environ.get("MARKETPRISM_MUTATIONS", "3000"))
 LIFE = 100
 """Frames that one session gets; then a fresh one, so that all states are met."""

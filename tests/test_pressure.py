@@ -15,6 +15,8 @@ from marketprism.pressure import Pressure
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.status import Board
 
+pytestmark = pytest.mark.once
+
 MILLISECOND = 1_000_000
 FEED = "binance_spot/0"
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")

@@ -14,7 +14,7 @@ from rig import running
 from marketprism.records import DataType
 from marketprism.simulator import player
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 BOOKS_AND_TRADES = (DataType.ORDERBOOK, DataType.TRADE)
 

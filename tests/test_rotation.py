@@ -14,7 +14,7 @@ from marketprism import simulator
 from marketprism.records import DataType
 from marketprism.status import ConnectionRow, StreamRow
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 SYMBOLS = {
     "binance_spot": ("BTC-USDT", "ETH-USDT"),

@@ -17,7 +17,7 @@ from rig import Rig, running
 from marketprism.records import DataType
 from marketprism.simulator import Exchange, player
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 FAULTS = 20
 PLAYED_IN = 8.0

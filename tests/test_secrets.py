@@ -19,7 +19,7 @@ from nats_accounts import Identity, Organisation, creds_text, secret_file
 from nats_server import Server, free_port
 from peers import LOCAL, serving, until_blank
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 CANARY = "canary-5f1d/9@x"
 SEED = Identity.user().seed

@@ -20,7 +20,7 @@ from marketprism.errors import SinkState
 from marketprism.simulator import Market, player, record
 from marketprism.wire import SUBJECTS
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 SYMBOLS = ("BTC-USDT", "ETH-USDT")
 WATCHED = 4.0

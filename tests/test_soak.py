@@ -16,9 +16,9 @@ from service import Service, configuration
 from marketprism import simulator
 from marketprism.simulator import Exchange, serve
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
-SECONDS = float(os.environ.get("MARKETPRISM_SOAK_SECONDS", "20"))
+SECONDS = float(os.environ.get("MARKETPRISM_SOAK_SECONDS", "12"))
 """Half an hour in `nox -s soak`."""
 FAULT_EVERY = max(SECONDS / 30, 2.0)
 """Seconds; a minute in half an hour."""

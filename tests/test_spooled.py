@@ -16,7 +16,7 @@ from nats_server import Server, free_port
 
 from marketprism import simulator
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 
 @attrs.define(eq=False)

@@ -11,6 +11,8 @@ from pit import Pit
 from marketprism.records import DataType
 from marketprism.settings import OrderbookOptions
 
+pytestmark = pytest.mark.once
+
 VENUES = pytest.mark.parametrize("venue", ID_STEP)
 LAGS = st.tuples(st.floats(0.0, 0.6), st.floats(0.0, 1.0), st.floats(0.0, 2.0))
 OUTCOMES = {

@@ -12,6 +12,8 @@ from marketprism.simulator.events import Aggregate, Event, Snapshot, Trade, Upda
 from marketprism.simulator.listings import listing
 from marketprism.simulator.market import Market
 
+pytestmark = pytest.mark.once
+
 SYMBOL = "BTCUSDT"
 START = 1_700_000_000_050
 

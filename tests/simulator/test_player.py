@@ -17,6 +17,8 @@ from marketprism.simulator.events import Message
 from marketprism.simulator.market import Market
 from marketprism.simulator.player import Player
 
+pytestmark = pytest.mark.once
+
 
 class Audience:
     """A stage on which every message is heard, and nothing else happens."""

@@ -16,7 +16,7 @@ from marketprism.settings import NatsConfig, StreamConfig
 from marketprism.sinks.nats import NatsSink
 from marketprism.wire import Message
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 TOTAL = form(6_000, 100_000)
 FROZEN = form(3.0, 30.0)

@@ -17,6 +17,8 @@ from marketprism.settings import NatsConfig, TlsConfig
 from marketprism.sinks.nats import NatsSink
 from marketprism.wire import Message
 
+pytestmark = pytest.mark.once
+
 CANARY = "canary-5f1d"
 
 

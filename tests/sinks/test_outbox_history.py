@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
+import pytest
 import trio
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,8 @@ from marketprism.sinks.identity import gap_start
 from marketprism.sinks.spool import Spool
 from marketprism.status import Board
 from marketprism.wire import Message
+
+pytestmark = pytest.mark.once
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ from marketprism.sinks.settling import settle
 from marketprism.status import Board
 from marketprism.wire import Message
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 OUTAGE, REMEMBERED = form(3.0, 40.0), form(1.0, 10.0)
 """Seconds without a server, and those for which the server remembers ids."""

@@ -23,7 +23,7 @@ from marketprism.sinks.spool import NAME, Spool
 from marketprism.status import Board
 from marketprism.wire import Message
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 Until = Callable[..., Awaitable[None]]
 

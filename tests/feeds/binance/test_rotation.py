@@ -48,6 +48,8 @@ from marketprism.records import Trade as TradeRecord
 from marketprism.settings import Api, OrderbookOptions, VenueConfig
 from marketprism.wire import encode
 
+pytestmark = pytest.mark.once
+
 SPOT_BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT", "BTC", "USDT")
 BOOK: Stream = (DataType.ORDERBOOK, "BTCUSDT")
 TRADES: Stream = (DataType.TRADE, "BTCUSDT")

@@ -24,7 +24,7 @@ from marketprism.simulator.okx_instruments import listing
 from marketprism.simulator.skin import Options
 from marketprism.wire import encode
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.once
 
 MILLISECOND = 1_000_000
 ETH = attrs.evolve(SWAP, symbol="ETH-USDT", native_id="ETH-USDT-SWAP", base="ETH")
