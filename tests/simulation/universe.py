@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import attrs
@@ -16,6 +17,7 @@ import trio._core._run as trio_run
 from broker import Broker, BrokerSink, Stored
 from chaos import FAULTS, Chaos, Clock
 from judge import Terms, judged
+from owner import Owner
 from trio.testing import MockClock
 from truth import Truthful
 from web import Net
@@ -89,6 +91,8 @@ class Plan:
     """Seconds between two moments at which exchanges speak: what is due comes together."""
     life: float
     """Seconds after which another connection takes over; 0: never."""
+    restarts: float
+    """Seconds between two restarts of the collector, on average; 0: there are none."""
 
     @classmethod
     def of(cls, seed: int) -> "Plan":
@@ -104,6 +108,8 @@ class Plan:
         extra = random.Random(f"books {seed}")
         shallow = extra.choice([50, 100, None, None])
         audit_interval = extra.choice([0.0, 2.0, 15.0])
+        owner = random.Random(f"restarts {seed}")
+        restarts = owner.choice([0.0, 0.0, owner.uniform(8.0, 50.0)])
         plan = cls(
             seed,
             (first, *chance.sample(others, more)),
@@ -120,6 +126,7 @@ class Plan:
             chance.random() < 0.7,
             chance.choice([0.1, 0.25, 0.5]),
             chance.choice([0.0, chance.uniform(12.0, 60.0)]),
+            restarts,
         )
         return plan if shallow is None else attrs.evolve(plan, depth=shallow)
 
@@ -201,23 +208,29 @@ async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
         net = Net(exchanges, chance, nursery)
         for exchange in exchanges.values():
             nursery.start_soon(exchange.run)
-        collector = Collector(
-            config,
-            now=lambda: Moment(clock.wall(), round(trio.current_time() * 1e9) + 1),
-            chance=chance.random,
-            dial=net.dial,
-            transport=net,
-            sink=lambda board: BrokerSink(broker, board),
-            limit=lambda: Limit(None, "none"),
-            pages=False,
-        )
-        nursery.start_soon(collector.run)
-        await trio.sleep(chance.uniform(0.0, 12.0))
+
+        def make() -> Collector:
+            return Collector(
+                config,
+                now=lambda: Moment(clock.wall(), round(trio.current_time() * 1e9) + 1),
+                chance=chance.random,
+                dial=net.dial,
+                transport=net,
+                sink=partial(BrokerSink, broker),
+                limit=lambda: Limit(None, "none"),
+                pages=False,
+            )
+
+        owner = Owner(make, random.Random(f"owner {plan.seed}"), plan.restarts)
         chaos = Chaos(chance, exchanges, net, broker, clock)
+        nursery.start_soon(owner.run, chaos)
+        await trio.sleep(chance.uniform(0.0, 12.0))
         await chaos.rage(plan.rage, plan.mean_gap, list(plan.kinds))
+        await owner.content()
         calm = trio.current_time()
         await trio.sleep(LIVE_WITHIN + WATCHED)
         until = trio.current_time() - IN_FLIGHT
+        collector = owner.collector
         collector.stopping.set()
         with trio.move_on_after(10):
             await collector.ended.wait()
