@@ -23,6 +23,8 @@ class Owner:
     mean: float
     """Seconds between two restarts, on average; 0: there are none."""
     collector: Collector = attrs.field(init=False)
+    stops: list[tuple[float, float]] = attrs.field(factory=list)
+    """From when to when it was being stopped in order."""
     _content: bool = False
     _running: trio.Event = attrs.field(factory=trio.Event)
 
@@ -37,8 +39,10 @@ class Owner:
                 self._running = trio.Event()
                 killed = self.chance.random() < 0.5
                 if not killed:
+                    began = trio.current_time()
                     self.collector.stopping.set()
                     await self.collector.ended.wait()
+                    self.stops.append((began, trio.current_time()))
                 life.cancel_scope.cancel()
             away = round(self.chance.uniform(0.0, LONGEST_AWAY), 3)
             kind = "killed" if killed else "restarted"

@@ -235,7 +235,7 @@ async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
         with trio.move_on_after(10):
             await collector.ended.wait()
         every = plan.snapshot_interval if plan.mode == "snapshot" else None
-        terms = Terms(calm + LIVE_WITHIN, until, plan.trade_kind, plan.depth, every)
+        terms = Terms(calm + LIVE_WITHIN, until, plan.trade_kind, plan.depth, every, owner.stops)
         offers = {venue: list(OFFERS[venue]) for venue in plan.venues}
         breaches = [f"a bug: {error}" for error in errors]
         if not collector.ended.is_set() or collector.undelivered:
