@@ -190,16 +190,25 @@ MILLISECOND = 1_000_000
         (gap(DataType.TRADE, START, START + SECOND), START + MILLISECOND),
         (gap(DataType.TRADE, START + SECOND, START + SECOND), START + SECOND + MILLISECOND),
         (gap(DataType.ORDERBOOK, START - SECOND, START - SECOND), START),
-        (gap(DataType.ORDERBOOK, START, START + SECOND), START + MILLISECOND),
+        (gap(DataType.ORDERBOOK, START, START + SECOND), START - 501 * MILLISECOND),
     ],
 )
 def test_the_gap_of_a_restart_has_an_id_of_its_own(last: Gap | None, starts: int) -> None:
-    """One that was published after the last record may have begun with it; so it may where
-    another stream's hides it.
+    """One that was published after the last record may have begun with it; so may some that
+    another stream's hides.
     """
     found = cursors.cursor(trade(), None, last)
     assert found.gap is not None
     assert found.gap.started_at == starts
+
+
+def test_restarts_before_the_next_record_do_not_share_a_gap_s_id() -> None:
+    """Though each finds the same record, and behind it another stream's gap."""
+    hiding = [gap(DataType.ORDERBOOK, START, START + n * SECOND // 9) for n in range(1, 9)]
+    begun = [cursors.cursor(trade(), None, each).gap for each in hiding]
+    starts = [each.started_at // MILLISECOND for each in begun if each is not None]
+    assert len(set(starts)) == len(hiding)
+    assert all(START - SECOND <= start * MILLISECOND < START for start in starts)
 
 
 @pytest.mark.parametrize(

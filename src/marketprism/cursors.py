@@ -6,6 +6,7 @@ from marketprism import wire
 from marketprism.feeds.venue import Cursor, Want
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 
+MILLISECOND = 1_000_000
 HOUR = 3_600_000_000_000
 """Nanoseconds that a clock may be wrong by; a later time is not believed."""
 
@@ -63,8 +64,8 @@ def cursor(record: Record, msg_id: str | None, gap: Gap | None) -> Cursor:
     """Where the stream stood with `record`, and an open gap since then.
 
     `gap` is the last one of the instrument, of whatever data type. Gap ids are made of
-    `started_at`, so this stream's only grow: behind one of another data type there may be one of
-    this, which began with `record` at the latest.
+    `started_at`: behind one of another data type there may be some of this, that began with
+    `record` as well. To be told apart from those, the open gap begins up to a second earlier.
     """
     last_id, counts = None, None
     if isinstance(record, Trade):
@@ -77,6 +78,9 @@ def cursor(record: Record, msg_id: str | None, gap: Gap | None) -> Cursor:
     if gap is not None and gap.affected == record.data_type:
         known.gap_started = gap.started_at
     elif gap is not None and gap.collected_at >= record.collected_at:
+        # Others are told at each restart, so that this differs from one to the next.
+        earlier = 1 + gap.collected_at // MILLISECOND % 1000
+        known.lose("restart", record.collected_at - earlier * MILLISECOND)
         known.gap_started = record.collected_at
     known.lose("restart")
     return known
