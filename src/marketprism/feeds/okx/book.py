@@ -194,7 +194,8 @@ class BookStream:
 
     def restate(self, heals: int, now: Moment, turn: Turn, *, lost: bool = False) -> None:
         """Publish the book as it is now; nothing while out of step, nor what is published, unless
-        that was `lost` since."""
+        that was `lost` since.
+        """
         if (book := self.book) is None or self.behind:
             return
         if not heals and not lost and book.last_id == self.state.cursor.snapshot_id:
