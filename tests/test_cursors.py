@@ -9,7 +9,14 @@ from desk import START, Desk
 from marketprism import cursors
 from marketprism.feeds.venue import Cursor, Fetch, Want
 from marketprism.instruments import Instrument
-from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
+from marketprism.records import (
+    DataType,
+    Gap,
+    OrderBookRecord,
+    Record,
+    TopPositionRatio,
+    Trade,
+)
 from marketprism.wire import Message, encode
 
 EVERY = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
@@ -188,18 +195,53 @@ MILLISECOND = 1_000_000
         (None, START),
         (gap(DataType.TRADE, START - SECOND, START), START),
         (gap(DataType.TRADE, START, START + SECOND), START + MILLISECOND),
+        (gap(DataType.TRADE, START - MILLISECOND, START + SECOND), START - 501 * MILLISECOND),
         (gap(DataType.TRADE, START + SECOND, START + SECOND), START + SECOND + MILLISECOND),
         (gap(DataType.ORDERBOOK, START - SECOND, START - SECOND), START),
-        (gap(DataType.ORDERBOOK, START, START + SECOND), START + MILLISECOND),
+        (gap(DataType.ORDERBOOK, START, START + SECOND), START - 501 * MILLISECOND),
     ],
 )
 def test_the_gap_of_a_restart_has_an_id_of_its_own(last: Gap | None, starts: int) -> None:
-    """One that was published after the last record may have begun with it; so it may where
-    another stream's hides it.
+    """One that was published after the last record may have begun with it; so may some that
+    another stream's hides.
     """
     found = cursors.cursor(trade(), None, last)
     assert found.gap is not None
     assert found.gap.started_at == starts
+
+
+def ratio(row: int) -> TopPositionRatio:
+    """The row of so many periods after the first."""
+    at = START + row * 300 * SECOND
+    return TopPositionRatio(BTC, at, START, "1", "0.5", "0.5", "5m")
+
+
+@pytest.mark.parametrize(
+    ("before", "first", "joins"),
+    [
+        (ratio(0), ratio(1), True),
+        (ratio(0), ratio(2), False),
+        (trade("7"), trade("8", first_trade_id="8", last_trade_id="8"), True),
+        (trade("7"), trade("8", last_trade_id="8"), False),
+        (trade("7"), trade("9", first_trade_id="9", last_trade_id="9"), False),
+    ],
+)
+def test_what_says_itself_that_it_follows_has_no_gap_before_it(
+    before: Record, first: Record, joins: bool
+) -> None:
+    """The next row of a ratio; of OKX, whose ids may have holes, the next trade alone."""
+    known = cursors.cursor(before, None, None)
+    found = cursors.gap_before(known, first, counted=False, connection="restart")
+    assert (found is None) is joins
+
+
+def test_restarts_before_the_next_record_do_not_share_a_gap_s_id() -> None:
+    """Though each finds the same record, and behind it another stream's gap."""
+    hiding = [gap(DataType.ORDERBOOK, START, START + n * SECOND // 9) for n in range(1, 9)]
+    begun = [cursors.cursor(trade(), None, each).gap for each in hiding]
+    starts = [each.started_at // MILLISECOND for each in begun if each is not None]
+    assert len(set(starts)) == len(hiding)
+    assert all(START - SECOND <= start * MILLISECOND < START for start in starts)
 
 
 @pytest.mark.parametrize(

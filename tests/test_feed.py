@@ -4,6 +4,7 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import pytest
@@ -126,7 +127,7 @@ async def boxed(*venues: str, life: float = 0.0, seed: int = 5) -> AsyncIterator
             chance=chance.random,
             dial=net.dial,
             transport=net,
-            sink=lambda board: BrokerSink(broker, board),
+            sink=partial(BrokerSink, broker),
             pages=False,
         )
         nursery.start_soon(collector.run)

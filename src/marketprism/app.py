@@ -72,7 +72,7 @@ class Collector:
     dial: dialing.Dial = dialing.dial
     transport: httpx.AsyncBaseTransport | None = None
     """How the exchanges are reached, by websocket and over REST; None: over the network."""
-    sink: Callable[[Board], Sink] | None = None
+    sink: Callable[[Board, Positions | None], Sink] | None = None
     """Makes the sink; None: the configured one."""
     limit: Callable[[], Limit] = memory_limit
     """How much memory there is for us."""
@@ -103,7 +103,7 @@ class Collector:
         """
         outbox = self._outbox()
         positions = None
-        if self.sink is None and self.config.sink == "nats":
+        if self.config.sink == "nats":
             patience = self.config.nats.restart_lookup
             positions = Positions(patience, self.now, self.board, outbox.recovered)
         async with trio.open_nursery() as root:
@@ -247,7 +247,7 @@ class Collector:
 
     def _sink(self, servers: Sequence[str], positions: Positions | None) -> Sink:
         if self.sink is not None:
-            return self.sink(self.board)
+            return self.sink(self.board, positions)
         if self.config.sink == "stdout":
             return StdoutSink(self.board, reader_gone=self.stopping.set)
         return NatsSink(self.config.nats, servers, self.board, positions)

@@ -4,8 +4,11 @@ import msgspec
 
 from marketprism import wire
 from marketprism.feeds.venue import Cursor, Want
-from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
+from marketprism.records import DataType, Gap, LongShortRatio, OrderBookRecord, Record, Trade
 
+MILLISECOND = 1_000_000
+ROW = 300_000_000_000
+"""Nanoseconds from one row of a ratio to the next, wherever there are any."""
 HOUR = 3_600_000_000_000
 """Nanoseconds that a clock may be wrong by; a later time is not believed."""
 
@@ -63,8 +66,8 @@ def cursor(record: Record, msg_id: str | None, gap: Gap | None) -> Cursor:
     """Where the stream stood with `record`, and an open gap since then.
 
     `gap` is the last one of the instrument, of whatever data type. Gap ids are made of
-    `started_at`, so this stream's only grow: behind one of another data type there may be one of
-    this, which began with `record` at the latest.
+    `started_at`: behind one of another data type there may be some of this, that began with
+    `record` as well. To be told apart from those, the open gap begins up to a second earlier.
     """
     last_id, counts = None, None
     if isinstance(record, Trade):
@@ -74,12 +77,25 @@ def cursor(record: Record, msg_id: str | None, gap: Gap | None) -> Cursor:
     known = Cursor(last_id, record.timestamp, record.collected_at, counts=counts)
     if msg_id is not None and msg_id.endswith(f":snapshot:{last_id}:0"):
         known.snapshot_id = last_id
-    if gap is not None and gap.affected == record.data_type:
+    began = record.collected_at
+    if gap is not None and _may_hide(gap, record):
+        # Others are told at each restart, so that this differs from one to the next.
+        earlier = 1 + gap.collected_at // MILLISECOND % 1000
+        known.lose("restart", began - earlier * MILLISECOND)
+        known.gap_started = began
+    elif gap is not None and gap.affected == record.data_type:
         known.gap_started = gap.started_at
-    elif gap is not None and gap.collected_at >= record.collected_at:
-        known.gap_started = record.collected_at
     known.lose("restart")
     return known
+
+
+def _may_hide(gap: Gap, record: Record) -> bool:
+    """Whether behind the instrument's last gap there may be others that began with `record`, its
+    stream's last: then it is another stream's, or it began before them to be told apart.
+    """
+    if gap.affected == record.data_type:
+        return gap.started_at < record.collected_at < gap.collected_at
+    return gap.collected_at >= record.collected_at
 
 
 def gap_before(known: Cursor, record: Record, *, counted: bool, connection: str) -> Gap | None:
@@ -94,7 +110,7 @@ def gap_before(known: Cursor, record: Record, *, counted: bool, connection: str)
             return None
         if last is not None and first > last:
             missing = (last + 1, first - 1)
-    if isinstance(record, OrderBookRecord) and record.last_update_id == last:
+    if _follows(known, record):
         return None
     return known.close(
         record.instrument,
@@ -104,3 +120,17 @@ def gap_before(known: Cursor, record: Record, *, counted: bool, connection: str)
         missing,
         countable=missing is not None,
     )
+
+
+def _follows(known: Cursor, record: Record) -> bool:
+    """Whether the record says itself that nothing is missing before it."""
+    last = known.last_id
+    match record:
+        case OrderBookRecord():
+            return record.last_update_id == last
+        case Trade() if last is not None and known.counts == record.trade_kind:
+            # Of OKX, whose ids may have holes: an aggregate of one, and the one before it.
+            return record.trade_id == record.first_trade_id == str(last + 1)
+        case LongShortRatio() if record.timestamp is not None and known.event_time is not None:
+            return record.timestamp - known.event_time <= ROW
+    return False

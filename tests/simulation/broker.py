@@ -11,6 +11,7 @@ import trio
 from trio.lowlevel import ParkingLot
 
 from marketprism.errors import Refused, SinkLost
+from marketprism.restart import Positions
 from marketprism.settings import NatsConfig
 from marketprism.sinks import last
 from marketprism.sinks.outbox import Numbered, Outbox
@@ -146,9 +147,10 @@ class BrokerSink:
     window is the real one.
     """
 
-    def __init__(self, broker: Broker, board: Board) -> None:
+    def __init__(self, broker: Broker, board: Board, positions: Positions | None) -> None:
         self._broker = broker
         self._board = board
+        self._positions = positions
 
     async def run(self, outbox: Outbox) -> None:
         broker, row = self._broker, self._board.sink
@@ -167,7 +169,9 @@ class BrokerSink:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.serve)
                 try:
-                    await publishing.run(outbox, connection.send, 1 << 20, connection.last)
+                    await publishing.run(
+                        outbox, connection.send, 1 << 20, connection.last, self._positions
+                    )
                 except (SinkLost, Refused) as conclusion:
                     failure = conclusion
                 nursery.cancel_scope.cancel()

@@ -34,6 +34,8 @@ class Terms:
     depth: int
     every: float | None = None
     """Seconds between two snapshots of a book, where there is nothing else of it."""
+    stops: Sequence[tuple[float, float]] = ()
+    """From when to when the collector was being stopped in order."""
 
 
 @attrs.frozen
@@ -42,6 +44,9 @@ class Entry:
 
     at: float
     fields: dict[str, Any]
+    parting: bool = False
+    """It was stored while the collector was being stopped, and says only what was still open then:
+    whether something was missing, nobody knew."""
 
     @property
     def is_gap(self) -> bool:
@@ -66,7 +71,8 @@ def judged(
         gap = fields["data_type"] == "gap"
         data_type = fields["affected"] if gap else fields["data_type"]
         key = (fields["exchange"], fields["market_type"], data_type, fields["symbol"])
-        entries[key].append(Entry(message.at, fields))
+        stopped = any(began <= message.at <= ended for began, ended in terms.stops)
+        entries[key].append(Entry(message.at, fields, gap and stopped))
         if not message.subject.endswith("." + fields["symbol"]):
             breaches.append(f"{message.subject} holds {fields['symbol']}")
     for exchange in exchanges:
@@ -152,7 +158,8 @@ def _covered(
     late = [fact for fact in missing if fact.at >= terms.live_from]
     if late:
         yield f"{late[0].identity} is missing though all was well"
-    if gaps and not missing and proven and before != "the end":
+    warranted = missing or any(gap.parting for gap in gaps)
+    if gaps and not warranted and proven and before != "the end":
         yield f"a gap where nothing is missing, before {before}: {_told(gaps[0])}"
     numbers = [fact.number for fact in missing]
     bounds = [

@@ -168,6 +168,8 @@ class _Case:
         """Whether the gap is about something, and says what."""
         told = [gap.fields for gap in self.gaps]
         bounds = [gap for gap in told if gap["first_missing_id"] is not None]
+        if any(gap.parting for gap in self.gaps):
+            return
         if self.true.place < expected and ident == self.last:
             reasons = [gap["reason"] for gap in told]
             yield f"a gap ({reasons}) where nothing is missing, at {ident}"

@@ -23,6 +23,8 @@ class Mutant:
     """The faults that happen; none: the seed's."""
     tight: bool = False
     """Little fits into memory."""
+    restarts: float = 0.0
+    """See `Plan`."""
 
     def plans(self) -> Iterator[Plan]:
         """Universes to look for it in, seed by seed; small ones, for there are many mutants."""
@@ -34,17 +36,20 @@ class Mutant:
                 kinds=self.kinds or plan.kinds,
                 channel=SMALL if self.tight else plan.channel,
                 outbox=SMALL if self.tight else plan.outbox,
+                restarts=self.restarts,
             )
 
 
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(venue: str | None = None, *kinds: str, tight: bool = False) -> Callable[[Patch], Patch]:
+def mutant(
+    venue: str | None = None, *kinds: str, tight: bool = False, restarts: float = 0.0
+) -> Callable[[Patch], Patch]:
     """Have a patch known by its name."""
 
     def add(patch: Patch) -> Patch:
-        MUTANTS[patch.__name__] = Mutant(patch, venue, kinds, tight)
+        MUTANTS[patch.__name__] = Mutant(patch, venue, kinds, tight, restarts)
         return patch
 
     return add

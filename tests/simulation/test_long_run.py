@@ -5,6 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import attrs
@@ -143,7 +144,7 @@ async def _week(seed: int, days: float, errors: list[str]) -> Week:
             chance=chance.random,
             dial=net.dial,
             transport=net,
-            sink=lambda board: BrokerSink(broker, board),
+            sink=partial(BrokerSink, broker),
             limit=lambda: Limit(None, "none"),
             pages=False,
         )

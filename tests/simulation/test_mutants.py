@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import islice
 
 import mutants_delivery
+import mutants_restart
 import mutants_rotation
 import mutants_streams
 import pytest
@@ -11,7 +12,7 @@ from mutants import MUTANTS
 from universe import lived
 
 MOST_SEEDS = 20
-ROOMS = (mutants_delivery, mutants_rotation, mutants_streams)
+ROOMS = (mutants_delivery, mutants_restart, mutants_rotation, mutants_streams)
 """Where they stand; imported, they are known."""
 
 

@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +19,7 @@ import trio._core._run as trio_run
 from broker import Broker, BrokerSink, Stored
 from chaos import FAULTS, Chaos, Clock
 from judge import Terms, judged
+from owner import Owner
 from trio.testing import MockClock
 from truth import Truthful
 from web import Net
@@ -94,8 +96,19 @@ class Plan:
     """Seconds between two moments at which exchanges speak: what is due comes together."""
     life: float
     """Seconds after which another connection takes over; 0: never."""
+    restarts: float
+    """Seconds between two restarts of the collector, on average; 0: there are none."""
     spool: int = 0
     """Bytes that may go to disk; 0: memory is all there is."""
+
+    @property
+    def faults(self) -> list[str]:
+        """Not all of its kinds where the collector is restarted. Who begins while the sink is away
+        believes the first book that is told, however old; and only by its times does a new process
+        see which of what is stored is the latest.
+        """
+        left_out = ("stale", "clock_set") if self.restarts else ()
+        return [kind for kind in self.kinds if kind not in left_out]
 
     @classmethod
     def of(cls, seed: int) -> "Plan":
@@ -111,6 +124,8 @@ class Plan:
         extra = random.Random(f"books {seed}")
         shallow = extra.choice([50, 100, None, None])
         audit_interval = extra.choice([0.0, 2.0, 15.0])
+        owner = random.Random(f"restarts {seed}")
+        restarts = owner.choice([0.0, 0.0, owner.uniform(8.0, 50.0)])
         plan = cls(
             seed,
             (first, *chance.sample(others, more)),
@@ -127,6 +142,7 @@ class Plan:
             chance.random() < 0.7,
             chance.choice([0.1, 0.25, 0.5]),
             chance.choice([0.0, chance.uniform(12.0, 60.0)]),
+            restarts,
         )
         return plan if shallow is None else attrs.evolve(plan, depth=shallow)
 
@@ -175,7 +191,8 @@ def configured(plan: Plan) -> Config:
         exchanges=exchanges,
         nats=attrs.evolve(config.nats, stream=stream),
         supervision=supervision,
-        channel=ChannelConfig(plan.channel),
+        # Books give way at half of it: what a market says at once must fit into that half.
+        channel=ChannelConfig(2 * plan.channel),
         outbox=OutboxConfig(plan.outbox, spool=SpoolConfig(enabled=False)),
     )
 
@@ -219,29 +236,35 @@ async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
         net = Net(exchanges, chance, nursery)
         for exchange in exchanges.values():
             nursery.start_soon(exchange.run)
-        collector = Collector(
-            config,
-            now=lambda: Moment(clock.wall(), round(trio.current_time() * 1e9) + 1),
-            chance=chance.random,
-            dial=net.dial,
-            transport=net,
-            sink=lambda board: BrokerSink(broker, board),
-            limit=lambda: Limit(None, "none"),
-            worker=at_once,
-            pages=False,
-        )
-        nursery.start_soon(collector.run)
-        await trio.sleep(chance.uniform(0.0, 12.0))
+
+        def make() -> Collector:
+            return Collector(
+                config,
+                now=lambda: Moment(clock.wall(), round(trio.current_time() * 1e9) + 1),
+                chance=chance.random,
+                dial=net.dial,
+                transport=net,
+                sink=partial(BrokerSink, broker),
+                limit=lambda: Limit(None, "none"),
+                worker=at_once,
+                pages=False,
+            )
+
+        owner = Owner(make, random.Random(f"owner {plan.seed}"), plan.restarts)
         chaos = Chaos(chance, exchanges, net, broker, clock)
-        await chaos.rage(plan.rage, plan.mean_gap, list(plan.kinds))
+        nursery.start_soon(owner.run, chaos)
+        await trio.sleep(chance.uniform(0.0, 12.0))
+        await chaos.rage(plan.rage, plan.mean_gap, plan.faults)
+        await owner.content()
         calm = trio.current_time()
         await trio.sleep(LIVE_WITHIN + WATCHED)
         until = trio.current_time() - IN_FLIGHT
+        collector = owner.collector
         collector.stopping.set()
         with trio.move_on_after(10):
             await collector.ended.wait()
         every = plan.snapshot_interval if plan.mode == "snapshot" else None
-        terms = Terms(calm + LIVE_WITHIN, until, plan.trade_kind, plan.depth, every)
+        terms = Terms(calm + LIVE_WITHIN, until, plan.trade_kind, plan.depth, every, owner.stops)
         offers = {venue: list(OFFERS[venue]) for venue in plan.venues}
         breaches = [f"a bug: {error}" for error in errors]
         if not collector.ended.is_set() or collector.undelivered:

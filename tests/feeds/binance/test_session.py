@@ -580,6 +580,16 @@ def test_renewing_a_book_resubscribes_and_resynchronises_it_alone() -> None:
     assert line.consumer.trades["BTC-USDT"] == [1, 2]
 
 
+def test_a_lost_snapshot_is_told_once_more_though_the_book_stands_still() -> None:
+    """The channel had no room for it; else the next update would be withheld with it."""
+    chain = Chain.made(1, 10)
+    line = Line()
+    line.synchronise(chain)
+    (record,) = line.session.restate(BOOK, 0, line.now).records
+    assert isinstance(record, OrderBookRecord)
+    assert (record.heals, record.last_update_id) == (0, chain.truths[0].last_id)
+
+
 def test_a_lost_stretch_can_be_restated_from_the_local_book() -> None:
     """After the channel overflowed: the book as it is, healing that gap."""
     chain = Chain.made(1, 10)

@@ -521,6 +521,15 @@ def test_snapshot_mode_publishes_snapshots_only() -> None:
     assert len(book.bids) == min(2, len(chain.truths[-1].bids))
 
 
+def test_a_lost_snapshot_is_told_once_more_though_the_book_stands_still() -> None:
+    """The channel had no room for it; else the next update would be withheld with it."""
+    chain = OkxChain.made(1, 10)
+    line = subscribed(chain)
+    (record,) = line.session.restate(BOOK, 0, line.now).records
+    assert isinstance(record, OrderBookRecord)
+    assert (record.heals, record.last_update_id) == (0, chain.truths[0].last_id)
+
+
 def test_a_lost_stretch_can_be_restated_from_the_local_book() -> None:
     """After the channel overflowed: the book as it is, healing that gap."""
     chain = OkxChain.made(1, 10)

@@ -217,13 +217,13 @@ class BookStream:
             if news:
                 self.restate(0, now, turn)
 
-    def restate(self, heals: int, now: Moment, turn: Turn) -> None:
-        """Publish the book as it is now; nothing while out of step, nor what is published, nor
-        where the market has left what is known of it.
+    def restate(self, heals: int, now: Moment, turn: Turn, *, lost: bool = False) -> None:
+        """Publish the book as it is now; nothing while out of step, nor what is published (unless
+        that was `lost` since), nor where the market has left what is known of it.
         """
         if (book := self.book) is None:
             return
-        if not heals and book.last_id == self.state.cursor.snapshot_id:
+        if not heals and not lost and book.last_id == self.state.cursor.snapshot_id:
             self._accepted(book.last_id, book.event_time, now.wall, now)
             return
         bids, asks = book.top(self.options.depth)

@@ -192,11 +192,13 @@ class BookStream:
         priority = Priority.RESYNC if known else Priority.FIRST_SNAPSHOT
         turn.steps.append(Fetch(self.url, tag, BOOKS_WEIGHT, priority))
 
-    def restate(self, heals: int, now: Moment, turn: Turn) -> None:
-        """Publish the book as it is now; nothing while out of step, nor what is published."""
+    def restate(self, heals: int, now: Moment, turn: Turn, *, lost: bool = False) -> None:
+        """Publish the book as it is now; nothing while out of step, nor what is published, unless
+        that was `lost` since.
+        """
         if (book := self.book) is None or self.behind:
             return
-        if not heals and book.last_id == self.state.cursor.snapshot_id:
+        if not heals and not lost and book.last_id == self.state.cursor.snapshot_id:
             self._accepted(book.last_id, book.event_time, now.wall, now)
             return
         bids, asks = book.top(self.options.depth)

@@ -174,7 +174,7 @@ class OkxSession:
         """A snapshot from the local book."""
         turn = Turn()
         if (book := self._streams.books.get(stream[1])) is not None:
-            book.restate(heals, now, turn)
+            book.restate(heals, now, turn, lost=True)
         return turn
 
     def holding(self) -> Holding:
