@@ -72,9 +72,9 @@ def ratio(name: str, field: str) -> Callable[..., list[str]]:
                 breaches.append(f"{at}: {entry.fields[field]} is not {true}")
         due = exchange.now_ms() - round(1000 * (trio.current_time() - terms.until + ROW_WITHIN))
         old = not records or facts.milliseconds(records[-1].fields["timestamp"]) < due - due % ROW
-        # A row may be what the channel had no room for: then a gap says so, and the next row is
-        # minutes away.
-        if old and not (records and entries[-1].is_gap):
+        # A row, the first one too, may be what the channel had no room for: then a gap says so, and
+        # the next row is minutes away.
+        if old and not (entries and entries[-1].is_gap):
             breaches.append("its last row is old")
         return breaches
 
