@@ -131,9 +131,9 @@ FAULTS: dict[str, Fault] = {
         6,
         reasons=frozenset({"stale", "disconnect"}),
     ),
-    "REST 429": Fault(lambda scene: _rest_fails(scene, 429), "status 429, stopped for 3 s", 4),
-    "REST 418": Fault(lambda scene: _rest_fails(scene, 418), "status 418, stopped for 3 s", 4),
-    "REST 503": Fault(lambda scene: _rest_fails(scene, 503), "no snapshot: status 503", 4),
+    "REST 429": Fault(lambda scene: _rest_fails(scene, 429), "status 429, stopped for 3 s", 8),
+    "REST 418": Fault(lambda scene: _rest_fails(scene, 418), "status 418, stopped for 3 s", 8),
+    "REST 503": Fault(lambda scene: _rest_fails(scene, 503), "no snapshot: status 503", 8),
     "serverShutdown": Fault(
         at_once(lambda scene: scene.exchange.faults.server_shutdown(5.0)),
         '"rotations": {"ok": 1',

@@ -13,12 +13,13 @@ import httpx
 import pytest
 import trio
 from consumer import Consumer
+from forms import LONG
 from nats_server import Server, free_port
 
 from marketprism import simulator
 from marketprism.simulator import Exchange
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.skipif(not LONG, reason="a minute of a busy process: nox -s faults")
 
 MIB = 2**20
 SOFT, HARD = 90 * MIB, 98 * MIB

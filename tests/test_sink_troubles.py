@@ -215,6 +215,8 @@ class Crowded(Trouble):
             with trio.move_on_after(0.3):
                 while more := await self.other.receive_some():
                     said += more
+            if b"-ERR" in said:
+                await self.other.aclose()
 
     async def heal(self) -> None:
         await self.other.aclose()
