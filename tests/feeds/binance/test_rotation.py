@@ -24,6 +24,7 @@ from usdm import (
     trade,
 )
 
+from marketprism.feeds import audit
 from marketprism.feeds.binance import BinanceDerivatives, BinanceSpot
 from marketprism.feeds.handover import MAX_HELD, OVERLAP, PATIENCE, SECOND
 from marketprism.feeds.venue import (
@@ -666,6 +667,22 @@ def test_the_new_owner_restates_a_book() -> None:
     (snapshot,) = pair.younger.session.restate(BOOK, 7, pair.now).records
     assert isinstance(snapshot, OrderBookRecord)
     assert (snapshot.last_update_id, snapshot.heals) == (chain.truths[5].last_id, 7)
+
+
+def test_a_book_that_went_over_is_audited_as_before() -> None:
+    """When the elder would have, on the younger's connection; the book is still the exchange's."""
+    pair, chain = Pair(spot()), Chain.made(5, 20)
+    pair.live(chain)
+    pair.rotate()
+    pair.both(*frames(chain, 0, 5))
+    pair.wait()
+    assert pair.owned(BOOK)
+    pair.wait(OrderbookOptions().audit_interval + 1)
+    (fetch,) = pair.younger.fetches
+    assert isinstance(fetch.tag, audit.Tag)
+    fresh = Fetched(chain.snapshot(5), pair.now.monotonic)
+    assert pair.did(pair.younger, pair.younger.session.reply(fetch.tag, fresh, pair.now)) == Turn()
+    assert pair.younger.session.streams[BOOK].audits == {audit.Outcome.AGREED: 1}
 
 
 def test_late_answers_to_the_elder_change_nothing() -> None:

@@ -6,6 +6,7 @@ import attrs
 import pytest
 from okx_line import BTC, SPOT_CONFIG, START, SWAP, SWAP_CONFIG, OkxChain, OkxLine, push
 
+from marketprism.feeds import audit
 from marketprism.feeds.venue import (
     Fetch,
     FetchFailed,
@@ -403,12 +404,16 @@ def true(pair: Pair, chain: OkxChain, number: int = -1) -> bool:
     return (book.last_id, book.bids, book.asks) == attrs.astuple(chain.truths[number])
 
 
-def book_line(chain: OkxChain, number: int = 0, snapshot_interval: float = 0) -> OkxLine:
+def book_line(
+    chain: OkxChain, number: int = 0, snapshot_interval: float = 0, audit_interval: float = 0
+) -> OkxLine:
     """A line whose book lives, at the moment before that update."""
     config: VenueConfig = attrs.evolve(
         SPOT_CONFIG,
         data_types=(DataType.ORDERBOOK,),
-        orderbook=OrderbookOptions(audit_interval=0, snapshot_interval=snapshot_interval),
+        orderbook=OrderbookOptions(
+            audit_interval=audit_interval, snapshot_interval=snapshot_interval
+        ),
     )
     return OkxLine(config, [BTC], snapshots=lambda _: chain.snapshot(number))
 
@@ -437,6 +442,23 @@ def test_a_book_goes_over_in_its_chain(elder: int, younger: int, *, pictured: bo
     state = pair.new.session.streams[BOOK]
     assert (state.phase, state.detail) == (Phase.LIVE, None)
     assert state.records > 0
+
+
+def test_a_book_that_went_over_is_audited_as_before() -> None:
+    """On the younger's connection; what came of it is told of the stream as it is now."""
+    chain = OkxChain.made(3, 12)
+    old = book_line(chain, audit_interval=20)
+    pair = Pair.of(old, chain, 0)
+    pair.elder(*(chain.frame(n) for n in range(4)))
+    pair.younger(*(chain.frame(n) for n in range(4)))
+    pair.wait(0.5)
+    assert pair.owns(BOOK)
+    pair.wait(22)
+    steps = [step for turn in pair.new.turns for step in turn.steps]
+    (fetch,) = [step for step in steps if isinstance(step, Fetch)]
+    assert isinstance(fetch.tag, audit.Tag)
+    pair.new.did(pair.new.session.reply(fetch.tag, FetchFailed(None), pair.new.now))
+    assert pair.new.session.streams[BOOK].audits == {audit.Outcome.FAILED: 1}
 
 
 def test_a_book_that_went_over_is_the_youngers_to_lose_and_to_heal() -> None:
