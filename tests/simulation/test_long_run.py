@@ -22,7 +22,7 @@ from marketprism.app import Collector
 from marketprism.cgroup import Limit
 from marketprism.feeds.venue import Moment
 from marketprism.records import DataType
-from marketprism.settings import Config
+from marketprism.settings import Config, OrderbookOptions
 from marketprism.simulator.skin import Rates
 
 DAY = 86_400.0
@@ -113,6 +113,7 @@ async def _week(seed: int, days: float, errors: list[str]) -> Week:
         depth=400,
         mode="updates",
         snapshot_interval=0.0,
+        audit_interval=OrderbookOptions().audit_interval,
         channel=100_000,
         life=LIFE,
     )
