@@ -10,7 +10,7 @@ from mutants import mutant
 
 from marketprism import orderbook
 from marketprism.errors import Transient
-from marketprism.feeds import comparison, continuity, polling
+from marketprism.feeds import comparison, continuity, freshness, polling
 from marketprism.feeds.binance import book as binance_book
 from marketprism.feeds.binance import derivatives, spot
 from marketprism.feeds.deribit import series
@@ -48,8 +48,9 @@ def any_update_continues_a_snapshot(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("binance_derivatives", "fail", "garbled", "cut")
 def a_failed_snapshot_is_not_asked_for_again(patch: pytest.MonkeyPatch) -> None:
-    """The book stays out of step."""
+    """The book stays out of step; nor does anybody mind its silence, which would mend that."""
     patch.setattr(binance_book.BookStream, "_later", lambda *_: None)
+    patch.setattr(freshness.Freshness, "judge", lambda *_: iter(()))
 
 
 @mutant("binance_spot")
