@@ -151,7 +151,6 @@ class BrokerSink:
         self._broker = broker
         self._board = board
         self._positions = positions
-        self._out_of_order: set[str] = set()
 
     async def run(self, outbox: Outbox) -> None:
         broker, row = self._broker, self._board.sink
@@ -161,7 +160,7 @@ class BrokerSink:
         if broker.stalled_until > trio.current_time():
             await trio.sleep(broker.config.connect_timeout)
             raise SinkLost(f"no answer from {TARGET}")
-        publishing = Publishing(broker.config, self._board, TARGET, out_of_order=self._out_of_order)
+        publishing = Publishing(broker.config, self._board, TARGET)
         connection = BrokerConnection(broker, publishing)
         broker.connections.append(connection)
         row.connected, failure = True, None

@@ -18,7 +18,6 @@ from marketprism.outlet import Outlet
 from marketprism.records import Gap
 from marketprism.sinks import publishing
 from marketprism.sinks.outbox import Outbox
-from marketprism.sinks.publishing import Publishing
 from marketprism.supervise import Attempt, Conclusion, Ended
 
 # The sink's side
@@ -73,12 +72,6 @@ def the_stream_is_not_asked_what_it_holds(patch: pytest.MonkeyPatch) -> None:
         await trio.lowlevel.checkpoint()
 
     patch.setattr(publishing, "settle", settle)
-
-
-@mutant("deribit_derivatives", "acks_lost", *["garbage"] * 9)
-def an_acknowledgement_passed_over_is_waited_for(patch: pytest.MonkeyPatch) -> None:
-    """Until the server has forgotten the message's id."""
-    patch.setattr(Publishing, "_see_to_order", lambda *_: None)
 
 
 @mutant("binance_spot", "broker_killed", "broker_stalled", tight=True)

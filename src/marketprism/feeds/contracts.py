@@ -12,7 +12,7 @@ from marketprism.feeds.decimals import NotANumber
 from marketprism.instruments import Instrument
 
 SIGNIFICANT_DIGITS: Final = 12
-_CACHED: Final = 65_536
+_CACHED: Final = 4096
 """Sizes repeat: most levels of a book hold one of a few thousand."""
 
 _exact: Final = Context(prec=400)
