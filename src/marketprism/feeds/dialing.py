@@ -126,6 +126,8 @@ _WORDS: dict[type[Exception], str] = {
     ConnectionRejected: "it rejected the handshake",
     wsproto.utilities.ProtocolError: "it broke the websocket protocol ({error})",
     h11.ProtocolError: "it broke the HTTP protocol ({error})",
+    # A header of the handshake that is no ASCII: wsproto does not mind it.
+    UnicodeDecodeError: "it broke the HTTP protocol ({error})",
     trio.BrokenResourceError: "the connection broke ({error})",
     trio.ClosedResourceError: "the connection was closed",
     OSError: "{error}",
