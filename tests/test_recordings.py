@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
+from captures import trades_of
 from consumer import Consumer
 from nats_server import Server
 from rig import running
@@ -86,19 +87,6 @@ def base(recording: Recording, native: str, price: str, quantity: str) -> Decima
     value = Decimal(quantity) * Decimal(size)
     twelve_digits = Context(prec=12, rounding=ROUND_HALF_EVEN)
     return twelve_digits.divide(value, Decimal(price)) if inverse else value
-
-
-def trades_of(path: Path, native: str) -> list[int]:
-    """The trade ids of one instrument in a recording."""
-    numbers = []
-    for line in map(json.loads, path.read_text().splitlines()):
-        message = json.loads(line["raw"]) if line["kind"] == "recv" else {}
-        data = message.get("data", {})
-        if isinstance(data, dict) and data.get("e") == "aggTrade" and data["s"] == native:
-            numbers.append(data["a"])
-        if message.get("arg") == {"channel": "trades", "instId": native}:
-            numbers += [int(each["tradeId"]) for each in message.get("data", [])]
-    return numbers
 
 
 @pytest.mark.parametrize(

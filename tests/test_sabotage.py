@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from captures import trades_of
 from consumer import Consumer
 from nats_server import Server
 from rig import Rig, running
@@ -162,19 +163,6 @@ def updates_of(path: Path, native: str) -> list[int]:
         data = message.get("data", {})
         if isinstance(data, dict) and data.get("e") == "depthUpdate" and data["s"] == native:
             numbers.append(data["u"])
-    return numbers
-
-
-def trades_of(path: Path, native: str) -> list[int]:
-    """The trade ids of one instrument in a recording, in order."""
-    numbers = []
-    for line in map(json.loads, path.read_text().splitlines()):
-        message = json.loads(line["raw"]) if line["kind"] == "recv" else {}
-        data = message.get("data", {})
-        if isinstance(data, dict) and data.get("e") == "aggTrade" and data["s"] == native:
-            numbers.append(data["a"])
-        if message.get("arg") == {"channel": "trades", "instId": native}:
-            numbers += [int(each["tradeId"]) for each in message.get("data", [])]
     return numbers
 
 

@@ -53,3 +53,16 @@ def capture(name: str) -> Iterator[Line]:
 def whole(name: str) -> Any:
     """A JSON file."""
     return json.loads(path(name).read_text(encoding="utf-8"))
+
+
+def trades_of(path: Path, native: str) -> list[int]:
+    """The trade ids of one instrument in a recording, in order."""
+    numbers = []
+    for line in map(json.loads, path.read_text().splitlines()):
+        message = json.loads(line["raw"]) if line["kind"] == "recv" else {}
+        data = message.get("data", {})
+        if isinstance(data, dict) and data.get("e") == "aggTrade" and data["s"] == native:
+            numbers.append(data["a"])
+        if message.get("arg") == {"channel": "trades", "instId": native}:
+            numbers += [int(each["tradeId"]) for each in message.get("data", [])]
+    return numbers

@@ -14,12 +14,14 @@ Where what both hear does not join within `PATIENCE`, the younger goes on all th
 missing then is told as a gap, as after any reconnect.
 """
 
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 import attrs
 
-from marketprism.feeds.venue import Moment, Session, Stream
+from marketprism.feeds.venue import Moment, Session, Stream, StreamState, Turn
+from marketprism.records import GapReason
 
 Event = TypeVar("Event")
 Reached = Callable[[Stream], int | None]
@@ -116,3 +118,47 @@ class Handover(Generic[Event]):
         if held.position is None or held.since is None:
             return False
         return now.monotonic - held.since.monotonic >= PATIENCE
+
+
+class Succession(ABC, Generic[Event]):
+    """When each stream goes over from the elder; how it does is the venue's."""
+
+    def __init__(self, elder: Session, states: Mapping[Stream, StreamState]) -> None:
+        """`states` are the younger's; those that the elder has too go over."""
+        self._states = states
+        self._handover = Handover[Event](elder, [each for each in states if each in elder.streams])
+
+    def __contains__(self, stream: object) -> bool:
+        return stream in self._handover
+
+    def __bool__(self) -> bool:
+        return bool(self._handover)
+
+    def confirmed(self, stream: Stream, now: Moment) -> None:
+        """The younger's subscription stands."""
+        self._handover.acknowledged(stream, now)
+
+    def proceed(self, now: Moment, turn: Turn) -> None:
+        """Take over what has joined, and what was waited for long enough."""
+        for stream in self._handover.due(self._reached, now):
+            self._take(stream, "stale", now, turn)
+
+    def inherit(self, now: Moment, turn: Turn) -> None:
+        """The elder is gone: all that is left goes on from here."""
+        self._handover.bereave()
+        for stream in self._handover.due(self._reached, now):
+            self._take(stream, "disconnect", now, turn)
+
+    def give_up(self, stream: Stream) -> None:
+        """The younger cannot have a stream, so nobody will: sight of it is lost."""
+        if stream in self._handover:
+            self._handover.take(stream)
+            self._states[stream].cursor.lose("disconnect")
+
+    @abstractmethod
+    def _reached(self, stream: Stream) -> int | None:
+        """See `Reached`."""
+
+    @abstractmethod
+    def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
+        """Go on with a stream; `reason` is the gap's, if it has not joined."""

@@ -107,7 +107,7 @@ class BinanceSession:
             book.tick(now, turn)
         audit.tick(self._streams.books.values(), now, turn)
         if self._succession is not None:
-            self._succession.tick(now, turn)
+            self._succession.proceed(now, turn)
             self._succession = self._succession or None
         if (command := self._commands.overdue(now)) is not None:
             turn.steps.append(Close(Lost(f"{command.method} was not answered")))

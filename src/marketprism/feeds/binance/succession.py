@@ -9,10 +9,9 @@ from collections import deque
 
 import msgspec
 
-from marketprism.feeds import decimals
+from marketprism.feeds import decimals, handover
 from marketprism.feeds.binance.book import BookStream
 from marketprism.feeds.binance.streams import Event, Streams, position, stream_of
-from marketprism.feeds.handover import Handover
 from marketprism.feeds.thinning import FundingThinning
 from marketprism.feeds.venue import Moment, Phase, Reject, Session, Stream, Turn
 from marketprism.records import DataType, GapReason, Liquidation
@@ -20,24 +19,13 @@ from marketprism.records import DataType, GapReason, Liquidation
 SAMPLE_BYTES = 200
 
 
-class Succession:
+class Succession(handover.Succession[Event]):
     """The streams that the younger connection has not taken over yet."""
 
     def __init__(self, elder: Session, old: Streams, new: Streams) -> None:
+        super().__init__(elder, new.states)
         self._old = old
         self._new = new
-        shared = [stream for stream in new.states if stream in old.states]
-        self._handover = Handover[Event](elder, shared)
-
-    def __contains__(self, stream: Stream) -> bool:
-        return stream in self._handover
-
-    def __bool__(self) -> bool:
-        return bool(self._handover)
-
-    def confirmed(self, stream: Stream, now: Moment) -> None:
-        """The younger's subscription stands."""
-        self._handover.acknowledged(stream, now)
 
     def hold(self, event: Event, now: Moment) -> bool:
         """Whether an event is held back: it is of a stream that is the elder's still."""
@@ -46,23 +34,6 @@ class Succession:
             return False
         self._handover.hold(stream, position(event), event, now)
         return True
-
-    def tick(self, now: Moment, turn: Turn) -> None:
-        """Take over what has joined, and what was waited for long enough."""
-        for stream in self._handover.due(self._reached, now):
-            self._take(stream, "stale", now, turn)
-
-    def inherit(self, now: Moment, turn: Turn) -> None:
-        """The elder is gone: all that is left goes on from here."""
-        self._handover.bereave()
-        for stream in self._handover.due(self._reached, now):
-            self._take(stream, "disconnect", now, turn)
-
-    def give_up(self, stream: Stream) -> None:
-        """The younger cannot have a stream, so nobody will: sight of it is lost."""
-        if stream in self._handover:
-            self._handover.take(stream)
-            self._new.states[stream].cursor.lose("disconnect")
 
     def _reached(self, stream: Stream) -> int | None:
         if stream[0] is DataType.LIQUIDATION:
@@ -74,7 +45,6 @@ class Succession:
         return self._old.reached(stream)
 
     def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
-        """`reason` is the gap's, if it has not joined."""
         before, state = self._old.states[stream], self._new.states[stream]
         joined = self._handover.joined(stream, self._reached)
         since = self._handover.since(stream)

@@ -7,8 +7,8 @@ waited for. Where that takes too long, the values that waited there go on waitin
 
 from collections.abc import Mapping
 
+from marketprism.feeds import handover
 from marketprism.feeds.deribit.series import Series
-from marketprism.feeds.handover import Handover
 from marketprism.feeds.venue import Moment, Phase, Session, Stream, Turn
 from marketprism.records import GapReason
 
@@ -16,22 +16,14 @@ Value = tuple[int, str]
 """When it was so, nanoseconds, and what it was."""
 
 
-class Succession:
+class Succession(handover.Succession[Value]):
     """The indices that the younger connection has not taken over yet."""
 
     def __init__(self, elder: Session, new: Mapping[str, Series]) -> None:
+        states = {(each.state.data_type, index): each.state for index, each in new.items()}
+        super().__init__(elder, states)
         self._elder = elder
         self._new = new
-        streams = [(series.state.data_type, index) for index, series in new.items()]
-        shared = [stream for stream in streams if stream in elder.streams]
-        self._handover = Handover[Value](elder, shared)
-
-    def __bool__(self) -> bool:
-        return bool(self._handover)
-
-    def confirmed(self, stream: Stream, now: Moment) -> None:
-        """The younger's subscription stands."""
-        self._handover.acknowledged(stream, now)
 
     def hold(self, stream: Stream, told_at: int, value: str, now: Moment) -> bool:
         """Whether a value is held back: it is of an index that is the elder's still."""
@@ -40,28 +32,10 @@ class Succession:
         self._handover.hold(stream, told_at, (told_at, value), now)
         return True
 
-    def proceed(self, now: Moment, turn: Turn) -> None:
-        """Take over what has joined, and what was waited for long enough."""
-        for stream in self._handover.due(self._reached, now):
-            self._take(stream, "stale", now, turn)
-
-    def inherit(self, now: Moment, turn: Turn) -> None:
-        """The elder is gone: all that is left goes on from here."""
-        self._handover.bereave()
-        for stream in self._handover.due(self._reached, now):
-            self._take(stream, "disconnect", now, turn)
-
-    def give_up(self, stream: Stream) -> None:
-        """The younger cannot have an index, so nobody will: sight of it is lost."""
-        if stream in self._handover:
-            self._handover.take(stream)
-            self._new[stream[1]].state.cursor.lose("disconnect")
-
     def _reached(self, stream: Stream) -> int | None:
-        return self._new[stream[1]].state.cursor.event_time
+        return self._states[stream].cursor.event_time
 
     def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
-        """`reason` is the gap's, if it has not joined."""
         before, series = self._elder.streams[stream], self._new[stream[1]]
         joined = self._handover.joined(stream, self._reached)
         held, elder = self._handover.take(stream)

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from marketprism.feeds import decimals
-from marketprism.feeds.handover import Handover
+from marketprism.feeds import decimals, handover
 from marketprism.feeds.okx import channels
 from marketprism.feeds.okx.book import BookStream
 from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot
@@ -32,20 +31,13 @@ SAMPLE_BYTES = 200
 Held = HeldBook | Trade | Funding | Interest | Liquidation
 
 
-class Succession:
+class Succession(handover.Succession[Held]):
     """The streams that the younger connection has not taken over yet."""
 
     def __init__(self, elder: Session, old: Streams, new: Streams) -> None:
+        super().__init__(elder, new.states)
         self._old = old
         self._new = new
-        shared = [stream for stream in new.states if stream in old.states]
-        self._handover = Handover[Held](elder, shared)
-
-    def __contains__(self, stream: object) -> bool:
-        return stream in self._handover
-
-    def __bool__(self) -> bool:
-        return bool(self._handover)
 
     def confirmed(self, stream: Stream, now: Moment) -> None:
         """The younger's subscription stands."""
@@ -54,7 +46,7 @@ class Succession:
             state.phase, state.detail = Phase.ACKNOWLEDGED, None
         if stream[0] is DataType.ORDERBOOK:
             self._new.books[stream[1]].acknowledged_at = now.monotonic
-        self._handover.acknowledged(stream, now)
+        super().confirmed(stream, now)
 
     def hold(self, stream: Stream, event: Event, now: Moment) -> bool:
         """Whether an event is held back: it is of a stream that is the elder's still. Raises
@@ -67,23 +59,6 @@ class Succession:
         else:
             self._handover.hold(stream, _position(event, now), event, now)
         return True
-
-    def proceed(self, now: Moment, turn: Turn) -> None:
-        """Take over what has joined, and what was waited for long enough."""
-        for stream in self._handover.due(self._reached, now):
-            self._take(stream, "stale", now, turn)
-
-    def inherit(self, now: Moment, turn: Turn) -> None:
-        """The elder is gone: all that is left goes on from here."""
-        self._handover.bereave()
-        for stream in self._handover.due(self._reached, now):
-            self._take(stream, "disconnect", now, turn)
-
-    def give_up(self, stream: Stream) -> None:
-        """The younger cannot have a stream, so nobody will: sight of it is lost."""
-        if stream in self._handover:
-            self._handover.take(stream)
-            self._new.states[stream].cursor.lose("disconnect")
 
     def _hold_book(self, stream: Stream, event: Heard | Snapshot, now: Moment) -> None:
         book = self._handover.first(stream)
@@ -116,7 +91,6 @@ class Succession:
         return cursor.event_time
 
     def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
-        """`reason` is the gap's, if it has not joined."""
         before, state = self._old.states[stream], self._new.states[stream]
         joined = self._handover.joined(stream, self._reached)
         since = self._handover.since(stream)
