@@ -4,13 +4,12 @@ import json
 from typing import Any
 
 import attrs
+from hand_played import HandPlayed
 
 from marketprism.feeds.deribit import DeribitDerivatives
 from marketprism.feeds.venue import (
     Cursor,
     Fetch,
-    Fetched,
-    FetchFailed,
     Moment,
     Send,
     Session,
@@ -60,7 +59,7 @@ def candles(first: int, last: int, step: int = 1, continuation: int | None = Non
 
 
 @attrs.define
-class Line:
+class Line(HandPlayed):
     """A session, and the exchange's end of its line."""
 
     cursors: dict[Stream, Cursor] = attrs.field(factory=dict)
@@ -111,25 +110,6 @@ class Line:
         for record in turn.records:
             assert decode(encode(record).payload).timestamp == record.timestamp
         self.records += turn.records
-        return turn
-
-    def hear(self, *frames: bytes) -> Turn:
-        self.seconds += 0.01
-        return self.did(self.session.receive(frames, self.now))
-
-    def answer(self, body: bytes | FetchFailed) -> Turn:
-        """Answer the newest request."""
-        asked = self.now.monotonic
-        self.seconds += 0.01
-        answer = body if isinstance(body, FetchFailed) else Fetched(body, asked)
-        return self.did(self.session.reply(self.fetches[-1].tag, answer, self.now))
-
-    def wait(self, seconds: float) -> Turn:
-        """Ticks until then; the last one's turn."""
-        turn = Turn()
-        for _ in range(round(seconds / 0.25)):
-            self.seconds += 0.25
-            turn = self.did(self.session.tick(self.now))
         return turn
 
 

@@ -8,13 +8,12 @@ from typing import Any
 import attrs
 from consumer import Consumer
 from depth import Side, Truth
+from hand_played import HandPlayed
 
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
 from marketprism.feeds.venue import (
     Cursor,
     Fetch,
-    Fetched,
-    FetchFailed,
     Moment,
     Phase,
     Send,
@@ -132,7 +131,7 @@ class OkxChain:
 
 
 @attrs.define
-class OkxLine:
+class OkxLine(HandPlayed):
     """A session, the exchange's end of its line, and the consumer of what it publishes."""
 
     config: VenueConfig = SPOT_CONFIG
@@ -207,25 +206,6 @@ class OkxLine:
                 picture = self.snapshots(arg["instId"])
                 if picture is not None:
                     self.hear(picture)
-
-    def hear(self, *frames: bytes) -> Turn:
-        self.seconds += 0.01
-        return self.did(self.session.receive(frames, self.now))
-
-    def answer(self, body: bytes | FetchFailed) -> Turn:
-        """Answer the newest request, sent a moment ago."""
-        asked = self.now.monotonic
-        self.seconds += 0.01
-        answer = body if isinstance(body, FetchFailed) else Fetched(body, asked)
-        return self.did(self.session.reply(self.fetches[-1].tag, answer, self.now))
-
-    def wait(self, seconds: float) -> Turn:
-        """Ticks until then; the last one's turn."""
-        turn = Turn()
-        for _ in range(round(seconds / 0.25)):
-            self.seconds += 0.25
-            turn = self.did(self.session.tick(self.now))
-        return turn
 
     def synchronise(self, native_id: str = "BTC-USDT") -> None:
         """Wait until the book lives."""

@@ -7,13 +7,12 @@ from typing import Any
 import attrs
 from consumer import Consumer
 from depth import Chain, Truth
+from hand_played import HandPlayed
 
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.venue import (
     Cursor,
     Fetch,
-    Fetched,
-    FetchFailed,
     Moment,
     Phase,
     Send,
@@ -104,7 +103,7 @@ class FuturesChain:
 
 
 @attrs.define
-class Line:
+class Line(HandPlayed):
     """A session of one route, the exchange's end of it, and the consumer of what it publishes."""
 
     route: str = "market"
@@ -159,25 +158,6 @@ class Line:
         for record in turn.records:
             self.payloads.append(encode(record).payload)
             self.consumer.take(self.payloads[-1])
-        return turn
-
-    def hear(self, *frames: bytes) -> Turn:
-        self.seconds += 0.01
-        return self.did(self.session.receive(frames, self.now))
-
-    def answer(self, body: bytes | FetchFailed) -> Turn:
-        """Answer the newest request, sent a moment ago."""
-        asked = self.now.monotonic
-        self.seconds += 0.01
-        answer = body if isinstance(body, FetchFailed) else Fetched(body, asked)
-        return self.did(self.session.reply(self.fetches[-1].tag, answer, self.now))
-
-    def wait(self, seconds: float) -> Turn:
-        """Ticks until then; the last one's turn."""
-        turn = Turn()
-        for _ in range(round(seconds / 0.25)):
-            self.seconds += 0.25
-            turn = self.did(self.session.tick(self.now))
         return turn
 
     def synchronise(self, chain: FuturesChain, number: int = 0, into: int = 0) -> None:

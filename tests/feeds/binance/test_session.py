@@ -6,6 +6,7 @@ import attrs
 import pytest
 from consumer import Consumer
 from depth import Chain
+from hand_played import HandPlayed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import Mutation, mutations
@@ -54,7 +55,7 @@ def moment(seconds: float) -> Moment:
 
 
 @attrs.define
-class Line:
+class Line(HandPlayed):
     """A session, the exchange's end of its line, and the consumer of what it publishes."""
 
     config: VenueConfig = CONFIG
@@ -98,25 +99,6 @@ class Line:
         self.fetches += [step for step in turn.steps if isinstance(step, Fetch)]
         for record in turn.records:
             self.consumer.take(encode(record).payload)
-        return turn
-
-    def hear(self, *frames: bytes) -> Turn:
-        self.seconds += 0.01
-        return self.did(self.session.receive(frames, self.now))
-
-    def answer(self, body: bytes | FetchFailed) -> Turn:
-        """Answer the newest request, sent a moment ago."""
-        asked = self.now.monotonic
-        self.seconds += 0.01
-        answer = body if isinstance(body, FetchFailed) else Fetched(body, asked)
-        return self.did(self.session.reply(self.fetches[-1].tag, answer, self.now))
-
-    def wait(self, seconds: float) -> Turn:
-        """Ticks until then; the last one's turn."""
-        turn = Turn()
-        for _ in range(round(seconds / 0.25)):
-            self.seconds += 0.25
-            turn = self.did(self.session.tick(self.now))
         return turn
 
     def synchronise(self, chain: Chain, number: int = 0) -> None:

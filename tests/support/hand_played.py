@@ -1,0 +1,44 @@
+"""A session played by hand: frames, answers and time, one after the other, without a socket."""
+
+from abc import ABC, abstractmethod
+
+from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Moment, Session, Turn
+
+TICK_SECONDS = 0.25
+
+
+class HandPlayed(ABC):
+    """What the lines of all venues have in common; a subclass says what is done with a turn."""
+
+    session: Session
+    seconds: float
+    """Into the test."""
+    fetches: list[Fetch]
+
+    @property
+    @abstractmethod
+    def now(self) -> Moment:
+        """So many seconds into the test."""
+
+    @abstractmethod
+    def did(self, turn: Turn) -> Turn:
+        """Note what a turn brought."""
+
+    def hear(self, *frames: bytes) -> Turn:
+        self.seconds += 0.01
+        return self.did(self.session.receive(frames, self.now))
+
+    def answer(self, body: bytes | FetchFailed) -> Turn:
+        """Answer the newest request, sent a moment ago."""
+        asked = self.now.monotonic
+        self.seconds += 0.01
+        answer = body if isinstance(body, FetchFailed) else Fetched(body, asked)
+        return self.did(self.session.reply(self.fetches[-1].tag, answer, self.now))
+
+    def wait(self, seconds: float) -> Turn:
+        """Ticks until then; the last one's turn."""
+        turn = Turn()
+        for _ in range(round(seconds / TICK_SECONDS)):
+            self.seconds += TICK_SECONDS
+            turn = self.did(self.session.tick(self.now))
+        return turn
