@@ -90,7 +90,7 @@ def mutations(session: nox.Session) -> None:
 def simulation(session: nox.Session) -> None:
     """Simulated universes and what befalls them: `nox -s simulation -- --seeds 500`.
 
-    A few hundred by default, on all cores; `-- -k one_seed --seed 7` is one of them again.
+    By default 32, on all cores; `-- -k one_seed --seed 7` is one of them again.
     """
     _install(session, "test")
     session.install("-e", ".")

@@ -12,11 +12,13 @@ from tally import Tally
 from universe import VENUES, Outcome, Plan, lived
 
 FIXED = range(32)
-"""Seeds that every run has; the rest are fresh."""
+"""Seeds that every run has; what a part may have beyond them is fresh."""
 PARTS = 16
 """Tests that the seeds are dealt to, so that all cores have some."""
 MOST, BUDGET = 2, 9.0
-"""Seeds of a part and seconds of real time, where no number of seeds is asked for."""
+"""Seeds of a part and seconds of real time, where no number of seeds is asked for. Two are the
+fixed ones alone.
+"""
 
 
 def failed(outcome: Outcome) -> str:
