@@ -132,13 +132,16 @@ async def test_a_weight_that_is_no_number_is_not_heeded(said: str) -> None:
 async def test_who_finds_no_room_waits_for_it() -> None:
     """Until what was spent no longer counts; an other host's budget is its own."""
     async with a_world() as world, host() as peer, host() as other:
-        world.rest.allow(peer.url(), 10, PERIOD)
-        world.rest.allow(other.url(), 10, PERIOD)
+        world.rest.allow(peer.url(), 10, 4 * PERIOD)
+        world.rest.allow(other.url(), 10, 4 * PERIOD)
+        # The grant counts: a busy machine may be long about the request.
+        granted = trio.current_time()
         await world.rest.fetch(Fetch(peer.url(), weight=10))
-        await world.rest.fetch(Fetch(other.url(), weight=10))
-        assert other.times[0] - peer.times[0] < PERIOD / 2
-        await world.rest.fetch(Fetch(peer.url(), weight=1))
-        assert peer.times[1] - peer.times[0] >= PERIOD * 0.9
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.rest.fetch, Fetch(peer.url(), weight=1))
+            nursery.start_soon(world.rest.fetch, Fetch(other.url(), weight=10))
+        assert other.times[0] < peer.times[1]
+        assert peer.times[1] - granted >= 4 * PERIOD
 
 
 async def test_a_resynchronisation_overtakes_the_polls_that_wait() -> None:
@@ -180,14 +183,14 @@ async def test_an_audit_leaves_half_of_the_budget_to_others() -> None:
 async def test_who_is_cancelled_while_waiting_leaves_no_ticket_behind() -> None:
     """Those behind move up; what it did not spend is theirs."""
     async with a_world() as world, host() as peer:
-        world.rest.allow(peer.url(), 10, PERIOD)
+        world.rest.allow(peer.url(), 10, 8 * PERIOD)
         await world.rest.fetch(Fetch(peer.url(), weight=10))
         with trio.move_on_after(PERIOD / 4):
             await world.rest.fetch(
                 Fetch(peer.url("/given-up"), weight=10, priority=Priority.RESYNC)
             )
         assert world.board.hosts[peer.name].waiting == 0
-        with trio.fail_after(PERIOD * 1.5):
+        with trio.fail_after(12 * PERIOD):
             await world.rest.fetch(Fetch(peer.url("/next"), weight=10))
         assert peer.asked == ["/x", "/next"]
 
@@ -202,11 +205,12 @@ async def test_what_must_be_said_before_is_said_and_settled_first() -> None:
 
     async with a_world() as world, host() as peer:
         world.rest.allow(peer.url(), 10, PERIOD)
+        granted = trio.current_time()
         await world.rest.fetch(Fetch(peer.url(), weight=10))
         await world.rest.fetch(Fetch(peer.url(), weight=10, before=Send("hi"), settle=0.1), say)
         ((what, when),) = said
         assert what == Send("hi")
-        assert when - peer.times[0] >= PERIOD * 0.9
+        assert when - granted >= PERIOD
         assert peer.times[1] - when >= 0.1
 
 
@@ -248,8 +252,8 @@ async def test_a_ban_stops_every_caller_of_that_host_until_then(status: int) -> 
             for priority in (Priority.METADATA, Priority.RESYNC, Priority.POLL):
                 nursery.start_soon(world.rest.fetch, Fetch(peer.url(), priority=priority))
             await world.rest.fetch(Fetch(other.url()))
-        assert other.times[0] - peer.times[0] < 0.5
         assert len(peer.times) == 4
+        assert other.times[0] < peer.times[1]
         assert all(at - peer.times[0] >= 0.99 for at in peer.times[1:])
 
 

@@ -78,7 +78,9 @@ def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
 
 
 def accepted(request: bytes) -> bytes:
-    """The answer that completes a websocket handshake."""
+    """The answer that completes a websocket handshake; for who has gone meanwhile there is none."""
+    if not request:
+        raise trio.ClosedResourceError
     key = request.split(b"Sec-WebSocket-Key: ")[1].split(b"\r\n")[0]
     digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
     return (
@@ -184,7 +186,8 @@ class Proxy:
     asked: list[str] = attrs.field(factory=list)
 
     async def __call__(self, stream: trio.abc.Stream) -> None:
-        first = bytes(await stream.receive_some(65536))
+        if not (first := bytes(await stream.receive_some(65536))):
+            return
         await (self._socks(stream) if first[0] == 5 else self._http(stream, first))
         target = await trio.open_tcp_stream(LOCAL, self.port)
         async with target:
