@@ -72,6 +72,8 @@ class Collector:
     dial: dialing.Dial = dialing.dial
     transport: httpx.AsyncBaseTransport | None = None
     """How the exchanges are reached, by websocket and over REST; None: over the network."""
+    tls: Callable[[], ssl.SSLContext] = ssl.create_default_context
+    """Whom a host's certificate is believed from."""
     sink: Callable[[Board, Positions | None], Sink] | None = None
     """Makes the sink; None: the configured one."""
     limit: Callable[[], Limit] = memory_limit
@@ -163,7 +165,7 @@ class Collector:
             Hosts(self.board, self.config.supervision.breaker),
             Proxies(self.config.proxy),
         )
-        tls = ssl.create_default_context()
+        tls = self.tls()
         async with Rest(hosts, proxies, self.now, tls, self.transport) as rest:
             reach = (tls, self.dial, self.chance)
             world = World(

@@ -173,11 +173,14 @@ class _Case:
         if self.true.place < expected and ident == self.last:
             reasons = [gap["reason"] for gap in told]
             yield f"a gap ({reasons}) where nothing is missing, at {ident}"
+        elif self.terms.every is not None:
+            # Of what lies between two snapshots nothing is told: the bounds say less.
+            return
         elif bounds and self.last is not None and ident > self.last and len(bounds) == len(told):
             first = min(gap["first_missing_id"] for gap in bounds)
             last = max(gap["last_missing_id"] for gap in bounds)
             missed = self.true.updates[expected : expected + 1]
-            if self.terms.every is None and missed and first > missed[0][1].last_id:
+            if missed and first > missed[0][1].last_id:
                 yield f"a gap from {first} on after {self.last}"
             if last < ident:
                 yield f"a gap up to {last} before a snapshot at {ident}"

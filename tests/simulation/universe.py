@@ -3,11 +3,12 @@
 import gc
 import hashlib
 import random
+import ssl
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -165,10 +166,19 @@ class Outcome:
     """Messages that the outbox had to let go."""
 
 
+@cache
+def packaged(venues: tuple[str, ...]) -> Config:
+    """The packaged configuration, which is the same in all universes."""
+    return load(path=None, environ={}, directory=DEFAULTS, venues=dict(OFFERS), only=venues)
+
+
+trusting = cache(ssl.create_default_context)
+"""Nothing is encrypted in memory, and to read all authorities takes as long as a virtual minute."""
+
+
 def configured(plan: Plan) -> Config:
     """The packaged configuration, with virtual hosts."""
-    offers = dict(OFFERS)
-    config = load(path=None, environ={}, directory=DEFAULTS, venues=offers, only=plan.venues)
+    config = packaged(plan.venues)
     exchanges = {
         name: attrs.evolve(
             config.exchanges[name],
@@ -244,6 +254,7 @@ async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
                 chance=chance.random,
                 dial=net.dial,
                 transport=net,
+                tls=trusting,
                 sink=partial(BrokerSink, broker),
                 limit=lambda: Limit(None, "none"),
                 worker=at_once,
