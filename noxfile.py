@@ -50,7 +50,8 @@ def _install(session: nox.Session, *groups: str) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The tests, six at a time: most of them wait. What follows `--` goes to pytest.
+    """The tests, six at a time: most of them wait, some for long, so who is done takes from the
+    others. What follows `--` goes to pytest.
 
     Those marked `once` are long and run on the oldest Python alone: their time is that of the
     faults in them. The simulation has a session of its own.
@@ -58,7 +59,8 @@ def tests(session: nox.Session) -> None:
     _install(session, "test")
     session.install("-e", ".")
     chosen = () if session.python == PYTHONS[0] else ("-m", "not once")
-    session.run("pytest", "-n", "6", "--ignore=tests/simulation", *chosen, *session.posargs)
+    spread = ("-n", "6", "--dist", "worksteal", "--ignore=tests/simulation")
+    session.run("pytest", *spread, *chosen, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])

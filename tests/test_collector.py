@@ -11,7 +11,8 @@ import attrs
 import pytest
 import trio
 from consumer import Consumer
-from nats_server import Server, free_port
+from nats_server import Server
+from ports import free_port
 from rig import Rig, configured, running
 
 from marketprism import simulator

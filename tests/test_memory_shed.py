@@ -14,7 +14,8 @@ import pytest
 import trio
 from consumer import Consumer
 from forms import LONG
-from nats_server import Server, free_port
+from nats_server import Server
+from ports import free_port
 
 from marketprism import simulator
 from marketprism.simulator import Exchange

@@ -16,8 +16,9 @@ import trio
 import trustme
 import yaml
 from nats_accounts import Identity, Organisation, creds_text, secret_file
-from nats_server import Server, free_port
+from nats_server import Server
 from peers import LOCAL, serving, until_blank
+from ports import free_port
 
 pytestmark = pytest.mark.once
 

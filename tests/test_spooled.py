@@ -12,7 +12,8 @@ import attrs
 import httpx
 import pytest
 import trio
-from nats_server import Server, free_port
+from nats_server import Server
+from ports import free_port
 
 from marketprism import simulator
 

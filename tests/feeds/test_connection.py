@@ -18,12 +18,12 @@ from peers import (
     accepted,
     answer,
     frame,
-    free_port,
     put,
     serving,
     until_blank,
     websocket,
 )
+from ports import free_port
 from structlog.testing import capture_logs
 
 from marketprism.errors import Lost, Quiet, RateLimited, Refused, Transient
@@ -344,7 +344,7 @@ async def test_a_handshake_that_is_none_is_lost(reply: bytes) -> None:
 
 async def test_a_host_that_cannot_be_reached_is_on_the_board() -> None:
     """In the same words as the error's."""
-    session = Script(url=f"ws://{LOCAL}:{await free_port()}/")
+    session = Script(url=f"ws://{LOCAL}:{free_port()}/")
     life = await end(mute, session)
     assert str(life.error) == f"{life.host}: it refuses the connection"
     assert life.world.board.hosts[life.host].reason == "it refuses the connection"
@@ -662,7 +662,7 @@ async def test_the_answer_to_a_fetch_reaches_the_session() -> None:
 
 async def test_a_fetch_that_fails_is_the_sessions_to_judge() -> None:
     """The connection stands; one host's trouble is not the other's."""
-    fetch = Fetch(f"http://{LOCAL}:{await free_port()}/", tag="x")
+    fetch = Fetch(f"http://{LOCAL}:{free_port()}/", tag="x")
     session = Script(first=[fetch])
     async with connected(websocket(staying()), session) as life:
         await life.until(lambda: session.answers)
@@ -812,7 +812,7 @@ async def test_a_younger_that_cannot_be_had_does_not_open_the_breaker() -> None:
 
 async def end_of_younger(failures: int) -> Life:
     """A connection that has an elder, to a host that failed so often before."""
-    port = await free_port()
+    port = free_port()
     script = Script(f"ws://{LOCAL}:{port}/ws")
     async with a_world() as world:
         breaker = world.hosts.breaker("websocket", f"{LOCAL}:{port}")

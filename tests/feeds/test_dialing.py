@@ -6,7 +6,8 @@ import ssl
 
 import pytest
 import trio
-from peers import LOCAL, PROXY_HEAD, Handler, Proxy, free_port, serving, until_blank
+from peers import LOCAL, PROXY_HEAD, Handler, Proxy, serving, until_blank
+from ports import free_port
 from trustme import CA, LeafCert
 
 from marketprism.errors import Lost, MarketPrismError, RateLimited, Refused
@@ -127,7 +128,7 @@ async def test_a_host_that_speaks_no_tls_is_lost(handler: Handler) -> None:
 
 async def test_a_host_that_refuses_the_connection_is_lost() -> None:
     """And it is said so, without libraries' words."""
-    answer = await heard(f"ws://{LOCAL}:{await free_port()}")
+    answer = await heard(f"ws://{LOCAL}:{free_port()}")
     assert isinstance(answer, Lost)
     assert str(answer) == "the host: it refuses the connection"
 
@@ -201,7 +202,7 @@ async def test_a_proxy_that_fails_is_lost_and_called_by_its_name(
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
 async def test_a_proxy_that_cannot_be_reached_is_called_by_its_name(scheme: str) -> None:
     """Refused or not resolved, it is the proxy's fault, and no password of it is told."""
-    for host in (f"{LOCAL}:{await free_port()}", "proxy.invalid:3128"):
+    for host in (f"{LOCAL}:{free_port()}", "proxy.invalid:3128"):
         answer = await heard("ws://exchange.test", f"{scheme}://user:secret@{host}")
         assert isinstance(answer, Lost)
         assert "the proxy cannot be reached" in str(answer)

@@ -15,10 +15,10 @@ from peers import (
     Proxy,
     a_world,
     answer,
-    free_port,
     serving,
     until_blank,
 )
+from ports import free_port
 from trio.testing import wait_all_tasks_blocked
 from trustme import CA
 
@@ -389,7 +389,7 @@ async def test_an_answer_that_is_none_is_lost(text: bytes) -> None:
 async def test_a_host_that_cannot_be_reached_is_said_in_plain_words() -> None:
     """Nobody listens; nobody has such a name."""
     async with a_world() as world:
-        refused = await lost(world, f"http://{LOCAL}:{await free_port()}/")
+        refused = await lost(world, f"http://{LOCAL}:{free_port()}/")
         assert refused == "it refuses the connection"
         assert "its name cannot be resolved" in await lost(world, "https://exchange.invalid/")
 
@@ -492,7 +492,7 @@ async def test_a_proxy_that_fails_is_no_answer(scheme: str, text: bytes) -> None
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
 async def test_a_proxy_that_cannot_be_reached_is_called_by_its_name(scheme: str) -> None:
     """Without its password."""
-    config = ProxyConfig(https=f"{scheme}://user:secret@{LOCAL}:{await free_port()}")
+    config = ProxyConfig(https=f"{scheme}://user:secret@{LOCAL}:{free_port()}")
     async with a_world(proxy=config) as world:
         words = await lost(world, "https://exchange.test/")
     assert "the proxy cannot be reached" in words
@@ -524,8 +524,8 @@ async def test_the_end_closes_every_hosts_client() -> None:
 
 async def test_the_environment_says_nothing_of_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     """The configuration has read it: what it made of it holds."""
-    monkeypatch.setenv("HTTP_PROXY", f"http://{LOCAL}:{await free_port()}")
-    monkeypatch.setenv("ALL_PROXY", f"http://{LOCAL}:{await free_port()}")
+    monkeypatch.setenv("HTTP_PROXY", f"http://{LOCAL}:{free_port()}")
+    monkeypatch.setenv("ALL_PROXY", f"http://{LOCAL}:{free_port()}")
     async with a_world() as world, host() as peer:
         assert isinstance(world.rest, Rest)
         assert await world.rest.require(Fetch(peer.url())) == b"{}"

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import attrs
 import pytest
 import trio
-from nats_server import free_port
+from ports import free_port
 
 from marketprism.errors import Refused, SinkLost
 from marketprism.instruments import Instrument

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import http.client
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -16,18 +15,11 @@ import trio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
+from ports import free_port
 
 from marketprism.sinks.embedded import find_server
 
 T = TypeVar("T")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:

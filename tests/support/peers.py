@@ -51,14 +51,6 @@ async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncI
         nursery.cancel_scope.cancel()
 
 
-async def free_port() -> int:
-    """A port of which nobody listens."""
-    with trio.socket.socket() as probe:
-        await probe.bind((LOCAL, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 async def until_blank(stream: trio.abc.Stream) -> bytes:
     """The head of an HTTP request, with what came along behind it; b"" when the peer has gone."""
     data = b""

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import psutil
 import trio
-from nats_server import Server, free_port
+from nats_server import Server
+from ports import free_port
 
 from marketprism.simulator import Address
 
