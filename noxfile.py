@@ -92,7 +92,7 @@ def mutations(session: nox.Session) -> None:
 def simulation(session: nox.Session) -> None:
     """Simulated universes and what befalls them: `nox -s simulation -- --seeds 500`.
 
-    By default 32, on all cores; `-- -k one_seed --seed 7` is one of them again.
+    By default 200, on all cores; `-- -k one_seed --seed 7` is one of them again.
     """
     _install(session, "test")
     session.install("-e", ".")
@@ -109,6 +109,7 @@ def faults(session: nox.Session) -> None:
     _install(session, "test")
     session.install("-e", ".")
     chosen = session.posargs or (
+        "tests/feeds/test_audit.py",
         "tests/sinks/test_nats_faults.py",
         "tests/sinks/test_settling.py",
         "tests/sinks/test_spooling.py",

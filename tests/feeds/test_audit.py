@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 from audited import ID_STEP, START, Play
+from forms import form
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pit import Pit
@@ -21,7 +22,7 @@ OUTCOMES = {
 }
 """Of a healthy book. A side that ran out interrupts, as it cannot wait."""
 QUICKLY = settings(
-    deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate), max_examples=15
+    deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate), max_examples=form(6, 60)
 )
 
 
