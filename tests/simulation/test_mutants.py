@@ -25,8 +25,7 @@ def test_each_mutant_of_our_recovery_is_caught(
     mutant.patch(monkeypatch)
     for plan in islice(mutant.plans(), MOST_SEEDS):
         if breaches := lived(plan).breaches:
-            if plan.seed:
-                say(f"{name} survived until seed {plan.seed}: {breaches[0][:60]}")
+            say(f"killed by seed {plan.seed}: {name} ({breaches[0][:60]})")
             return
     pytest.fail(f"{name} survived {MOST_SEEDS} seeds")
 
