@@ -18,6 +18,7 @@ from marketprism.records import DataType
 from marketprism.report import Rates
 from marketprism.serving import serve
 from marketprism.status import Board, ConnectionRow, HostRow, MemoryRow, StreamRow, VenueRow
+from marketprism.supervise import CircuitBreaker
 
 SECOND = 1_000_000_000
 START = 1_000 * SECOND
@@ -53,7 +54,7 @@ def working(now: Moment) -> Board:
     stream = StreamRow("binance_spot", BTC, DataType.TRADE, FEED, quiet_limit=30.0)
     stream.attach(state)
     board.streams["binance_spot", (DataType.TRADE, "BTCUSDT")] = stream
-    board.hosts["api.binance.com"] = HostRow("api.binance.com", reachable=True)
+    board.hosts["api.binance.com"] = HostRow("api.binance.com", True, troubled_at=START)
     return board
 
 
@@ -306,11 +307,26 @@ def test_many_troubles_are_counted_not_listed() -> None:
     """Five are named."""
     board = working(after(100))
     for number in range(9):
-        board.hosts[str(number)] = HostRow(f"host-{number}", False, "no answer")
+        name = f"host-{number}"
+        board.hosts[str(number)] = HostRow(name, False, "no answer", troubled_at=START)
     detail = judge(board, after(100)).body["checks"]["hosts"]["detail"]
     assert "host-4" in detail
     assert "host-5" not in detail
     assert detail.endswith("and 4 more")
+
+
+def test_the_trouble_of_a_host_that_nobody_calls_any_more_is_forgotten() -> None:
+    """Ten minutes later nobody knows; a ban holds for as long as it was said."""
+    board = working(after(100))
+    vars_of(board.hosts["api.binance.com"], reachable=False, reason="no answer")
+    breaker = board.breakers["rest", "api.binance.com"] = CircuitBreaker(5, 10.0)
+    for _ in range(5):
+        breaker.failed(START)
+    assert judge(board, after(9)).body["checks"]["hosts"]["status"] == "degraded"
+    assert judge(board, after(599)).body["checks"]["hosts"]["status"] == "degraded"
+    assert judge(board, after(601)).body["checks"]["hosts"]["status"] == "healthy"
+    board.hosts["api.binance.com"].blocked_until = after(3600).monotonic
+    assert "for another 2000 s" in judge(board, after(1600)).body["checks"]["hosts"]["detail"]
 
 
 def test_rates_say_over_how_long_they_were_taken() -> None:

@@ -30,6 +30,8 @@ NOTHING_FOR = 60.0
 """Seconds without any data from anywhere, after which nothing is arriving."""
 SLOW = 900.0
 """The same where nothing of what is collected comes often: three rows of five minutes."""
+REMEMBERED = 600.0
+"""Seconds for which a host is in trouble that nobody has called since."""
 NEARLY_FULL = 0.8
 NAMED = 5
 """Troubles of one kind that are named; the rest are counted."""
@@ -206,15 +208,16 @@ def _hosts(board: Board, now: Moment) -> Check:
     words = [
         f"{host} ({kind}) failed {breaker.failures} times in a row and is left alone for now"
         for (kind, host), breaker in board.breakers.items()
-        if breaker.state(now.monotonic) is not BreakerState.CLOSED
+        if breaker.state(now.monotonic) is BreakerState.OPEN
     ]
     for row in board.hosts.values():
-        if row.reachable is False:
+        recent = now.monotonic - row.troubled_at <= REMEMBERED * SECOND
+        if row.reachable is False and recent:
             words.append(f"{row.host} cannot be reached: {row.reason or 'no answer'}; {TRY}")
         elif row.blocked_until > now.monotonic:
             seconds = (row.blocked_until - now.monotonic) / SECOND
             words.append(f"{row.host} told us to stop for another {seconds:.0f} s: {row.reason}")
-        elif row.reason:
+        elif row.reason and recent:
             words.append(f"{row.host}: {row.reason}")
     if words:
         return Check(Level.DEGRADED, _few(words))

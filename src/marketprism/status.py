@@ -173,6 +173,8 @@ class HostRow:
     weight_limit: int = 0
     blocked_until: int = 0
     """Monotonic nanoseconds: nobody may call it before."""
+    troubled_at: int = 0
+    """Monotonic nanoseconds: when what `reason` says was found out last."""
     waiting: int = 0
     """Fetches that wait for room in the budget."""
 

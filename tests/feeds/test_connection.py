@@ -1,6 +1,5 @@
 """One connection over real sockets, from dial to death: how it ends, and what is left of it."""
 
-import itertools
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -569,6 +568,20 @@ async def test_a_session_that_closes_has_its_records_out_first() -> None:
     assert await put(life.world) == [trade(1), trade(2)]
 
 
+async def test_a_connection_that_ends_for_asking_too_much_keeps_others_away() -> None:
+    """Though it stood: the host is left alone by all, and that is on the board."""
+
+    def each(frames: Sequence[bytes]) -> Turn:
+        return Turn(steps=[Close(RateLimited("too_many_requests", retry_after=60))])
+
+    life = await end(websocket(staying(frame(b"x"))), Script(each=each))
+    assert isinstance(life.error, RateLimited)
+    now = life.world.now().monotonic
+    assert life.world.hosts.dials(life.host, CALM).wait(1, now) > 50 * 10**9
+    row = life.world.board.hosts[life.host]
+    assert (row.reason, row.blocked_until > now) == ("too_many_requests", True)
+
+
 async def test_a_bug_of_a_session_leaves_as_itself() -> None:
     """Whatever called it: it must not be taken for the world's weather."""
 
@@ -629,10 +642,11 @@ async def test_sends_are_paced() -> None:
 
     manners = attrs.evolve(CALM, message_interval=0.1)
     session = Script(first=[Send(str(n)) for n in range(4)])
+    began = trio.current_time()
     await end(websocket(talk), session, manners)
-    pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
-    assert len(pauses) == 3
-    assert min(pauses) >= 0.09
+    # A busy machine may hear several of them together.
+    assert all(at - began >= 0.1 * number for number, at in enumerate(times))
+    assert len(times) == 4
 
 
 async def test_the_answer_to_a_fetch_reaches_the_session() -> None:

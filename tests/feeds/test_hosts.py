@@ -2,7 +2,9 @@
 
 from structlog.testing import capture_logs
 
+from marketprism.feeds.budget import SECOND, Budget
 from marketprism.feeds.hosts import Hosts
+from marketprism.settings import Manners
 from marketprism.status import Board
 
 HOST = "api.binance.com"
@@ -13,8 +15,8 @@ def test_an_outage_is_told_once_and_its_end_once() -> None:
     hosts = Hosts(Board())
     with capture_logs() as logs:
         hosts.reached(HOST)
-        hosts.failed(HOST, "its name cannot be resolved")
-        hosts.failed(HOST, "no connection in time")
+        hosts.failed(HOST, "its name cannot be resolved", 0)
+        hosts.failed(HOST, "no connection in time", 0)
         hosts.reached(HOST)
         hosts.reached(HOST)
     assert [line["event"] for line in logs] == ["host.unreachable", "host.reachable"]
@@ -27,9 +29,9 @@ def test_a_refusal_is_told_once_a_reason() -> None:
     board = Board()
     hosts = Hosts(board)
     with capture_logs() as logs:
-        hosts.refused(HOST, "status 451")
-        hosts.refused(HOST, "status 451")
-        hosts.refused(HOST, "status 403")
+        hosts.refused(HOST, "status 451", 0)
+        hosts.refused(HOST, "status 451", 0)
+        hosts.refused(HOST, "status 403", 0)
     assert [line["reason"] for line in logs] == ["status 451", "status 403"]
     assert (board.hosts[HOST].reachable, board.hosts[HOST].reason) == (True, "status 403")
 
@@ -38,10 +40,24 @@ def test_the_row_has_the_latest_words() -> None:
     """Each host has its own."""
     board = Board()
     hosts = Hosts(board)
-    hosts.failed(HOST, "first")
-    hosts.failed(HOST, "second")
+    hosts.failed(HOST, "first", 0)
+    hosts.failed(HOST, "second", 0)
     hosts.reached("other")
     assert (board.hosts[HOST].reachable, board.hosts[HOST].reason) == (False, "second")
     hosts.reached(HOST)
     assert (board.hosts[HOST].reachable, board.hosts[HOST].reason) == (True, None)
     assert board.hosts["other"].reason is None
+
+
+def test_a_host_that_says_stop_is_stopped_for_every_caller() -> None:
+    """Those who dial and those who ask, and who comes later; other hosts are not concerned."""
+    board = Board()
+    hosts = Hosts(board)
+    asking, dialling = hosts.share(HOST, Budget(100)), hosts.dials(HOST, Manners())
+    other = hosts.share("other", Budget(100))
+    hosts.stop(HOST, 30.0, 5)
+    until = 5 + 30 * SECOND
+    assert asking.blocked_until == dialling.blocked_until == until
+    assert hosts.share(HOST, Budget(100)).blocked_until == until
+    assert board.hosts[HOST].blocked_until == until
+    assert other.wait(1, 5) == 0

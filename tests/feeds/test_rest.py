@@ -257,6 +257,19 @@ async def test_a_ban_stops_every_caller_of_that_host_until_then(status: int) -> 
         assert all(at - peer.times[0] >= 0.99 for at in peer.times[1:])
 
 
+async def test_a_ban_comes_too_late_for_few() -> None:
+    """However many were granted at once: those that are not under way yet heed it."""
+    async with a_world() as world, host(saying(answer(429, retry_after="60"))) as peer:
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(world.rest.fetch, Fetch(peer.url(), weight=1))
+            while not world.hosts.row(peer.name).blocked_until:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            await wait_all_tasks_blocked(0.1)
+            nursery.cancel_scope.cancel()
+        assert len(peer.asked) <= rest_module.LANES
+
+
 async def test_a_ban_stops_those_who_settle_too() -> None:
     """They were granted before it came, and have not asked yet."""
     replies: Answers = lambda path: answer(429 if path == "/banned" else 200, retry_after="1")  # noqa: E731

@@ -79,6 +79,7 @@ class Connection:
         self._host = urlsplit(session.url).netloc.rpartition("@")[2]
         self._silence = trio.CancelScope()
         self._asked = trio.Event()
+        self._may_say_at = 0.0
         self._samples: dict[str, int] = {}
         self._say, self._said = trio.open_memory_channel[tuple[Send, trio.Event]](WRITES_WAITING)
         self._nursery: trio.Nursery
@@ -114,7 +115,8 @@ class Connection:
             self._lost(error)
             raise
         except Refused as error:
-            self._world.hosts.refused(self._host, self._reason(error))
+            now = self._world.now().monotonic
+            self._world.hosts.refused(self._host, self._reason(error), now)
             raise
         finally:
             self._world.sessions.discard(self._session)
@@ -141,17 +143,18 @@ class Connection:
     def _lost(self, error: Transient) -> None:
         """Tell those who call the same host what this attempt found out."""
         hosts, now = self._world.hosts, self._world.now().monotonic
-        if self._row.state == "connected":
+        stood = self._row.state == "connected"
+        if stood:
             self._log.warning("feed.disconnected", reason=str(error))
-        elif isinstance(error, RateLimited):
+        if isinstance(error, RateLimited):
             seconds = BAN_SECONDS if error.retry_after is None else error.retry_after
-            hosts.dials(self._host, self._manners).block(seconds, now)
-            hosts.refused(self._host, self._reason(error))
-        else:
+            hosts.stop(self._host, seconds, now)
+            hosts.refused(self._host, self._reason(error), now)
+        elif not stood:
             if self.elder is None:
                 # Else those that lose their only connection would be kept waiting for it.
                 hosts.breaker("websocket", self._host).failed(now)
-            hosts.failed(self._host, self._reason(error))
+            hosts.failed(self._host, self._reason(error), now)
 
     def _reason(self, error: MarketPrismError) -> str:
         """The error's words, without the host's name before them."""
@@ -282,15 +285,22 @@ class Connection:
 
     async def _write(self, connection: BatchingConnection) -> None:
         async for send, sent in self._said:
+            await self._turn()
             await connection.send_message(send.payload)
             sent.set()
-            await trio.sleep(self._manners.message_interval)
+
+    async def _turn(self) -> None:
+        """Wait until one more message may be sent: an exchange may count pings as well."""
+        at = max(trio.current_time(), self._may_say_at)
+        self._may_say_at = at + self._manners.message_interval
+        await trio.sleep_until(at)
 
     async def _ping(self, connection: BatchingConnection) -> None:
         while True:
             with trio.move_on_after(PING_EVERY):
                 await self._asked.wait()
             self._asked = trio.Event()
+            await self._turn()
             sent = self._world.now().monotonic
             with trio.move_on_after(PONG_WITHIN) as patience:
                 await connection.ping()
@@ -324,8 +334,21 @@ class Connection:
             told = {"data_type": str(data_type), "instrument": native_id, "answer": word}
             self._log.warning("stream.silent", seconds=round(limit), **told)
             if answer is Answer.RECONNECT:
-                raise Quiet(f"{data_type} of {native_id} was silent for {limit:.0f} s, renewed too")
+                words = f"{data_type} of {native_id} was silent for {limit:.0f} s, renewed too"
+                if not self._others_speak(stream, limit, now):
+                    raise Quiet(words)
+                # They lose nothing where the next connection takes over from this one.
+                self._end_announced(words)
             self._act(self._session.renew(stream, now), now)
+
+    def _others_speak(self, silent: Stream, limit: float, now: Moment) -> bool:
+        """Whether other streams said something in the time for which this one was silent."""
+        since = now.monotonic - limit * SECOND
+        return any(
+            state.last_record is not None and state.last_record > since
+            for stream, state in self._own().items()
+            if stream != silent
+        )
 
     def _own(self) -> Mapping[Stream, StreamState]:
         streams = self._session.streams

@@ -26,6 +26,7 @@ class Hosts:
         self._board = board
         self._settings = settings or BreakerConfig()
         self._dials: dict[str, Budget] = {}
+        self._budgets: dict[str, list[Budget]] = {}
 
     def row(self, host: str) -> HostRow:
         """The host's row on the board."""
@@ -40,9 +41,26 @@ class Hosts:
 
     def dials(self, host: str, manners: Manners) -> Budget:
         """How often a host may be dialled, by all who dial it together."""
-        return self._dials.setdefault(
-            host, Budget(manners.connects_per_window, manners.connect_window)
-        )
+        if host not in self._dials:
+            budget = Budget(manners.connects_per_window, manners.connect_window)
+            self._dials[host] = self.share(host, budget)
+        return self._dials[host]
+
+    def share(self, host: str, budget: Budget) -> Budget:
+        """This one, too, is spent at that host: it is stopped with the others."""
+        others = self._budgets.setdefault(host, [])
+        if others:
+            budget.blocked_until = max(other.blocked_until for other in others)
+        others.append(budget)
+        return budget
+
+    def stop(self, host: str, seconds: float, now: int) -> None:
+        """The host said to stop: nobody calls it for so long, in whatever way."""
+        budgets = self._budgets.get(host, ())
+        for budget in budgets:
+            budget.block(seconds, now)
+        until = max((budget.blocked_until for budget in budgets), default=0)
+        self.row(host).blocked_until = until
 
     def reached(self, host: str) -> None:
         """It answered."""
@@ -51,16 +69,16 @@ class Hosts:
             log.info("host.reachable", host=host)
         row.reachable, row.reason = True, None
 
-    def failed(self, host: str, reason: str) -> None:
+    def failed(self, host: str, reason: str, now: int) -> None:
         """It cannot be reached; said in the log when that is news."""
         row = self.row(host)
         if row.reachable is not False:
             log.warning("host.unreachable", host=host, reason=reason, hint=TRY)
-        row.reachable, row.reason = False, reason
+        row.reachable, row.reason, row.troubled_at = False, reason, now
 
-    def refused(self, host: str, reason: str) -> None:
+    def refused(self, host: str, reason: str, now: int) -> None:
         """It answers, and will not have us; said in the log when that is news."""
         row = self.row(host)
         if row.reason != reason:
             log.warning("host.refused", host=host, reason=reason)
-        row.reachable, row.reason = True, reason
+        row.reachable, row.reason, row.troubled_at = True, reason, now

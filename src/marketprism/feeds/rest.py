@@ -26,6 +26,8 @@ ANSWER_WITHIN = 10.0
 MAX_BODY_BYTES = 64 * 2**20
 BAN_SECONDS = {429: 10.0, 418: 120.0}
 """How long to stop where the host says so without `Retry-After`."""
+LANES = 8
+"""Requests to one host under way at a time: those that a ban comes too late for."""
 USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
 
 Say = Callable[[Send], Awaitable[None]]
@@ -39,6 +41,7 @@ class _Gate:
     budget: Budget
     row: HostRow
     client: httpx.AsyncClient
+    lanes: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(LANES))
     waiting: list[tuple[int, int]] = attrs.field(factory=list)
     tickets: "count[int]" = attrs.field(factory=count)
     changed: trio.Event = attrs.field(factory=trio.Event)
@@ -138,13 +141,14 @@ class Rest:
         if request.before is not None and say is not None:
             await say(request.before)
             await trio.sleep(request.settle)
+        async with gate.lanes:
             await gate.unblocked(self._now)
-        # Not before it is said: a subscription stands whether or not its snapshot can be had.
-        breaker = self._hosts.breaker("rest", gate.row.host)
-        if spared := breaker.admit(self._now().monotonic):
-            words = f"it failed {breaker.failures} times in a row and is left alone for now"
-            return FetchFailed(None, spared / SECOND, words.encode())
-        return await self._ask(request, gate)
+            # Not before it is said: a subscription stands whether or not its snapshot can be had.
+            breaker = self._hosts.breaker("rest", gate.row.host)
+            if spared := breaker.admit(self._now().monotonic):
+                words = f"it failed {breaker.failures} times in a row and is left alone for now"
+                return FetchFailed(None, spared / SECOND, words.encode())
+            return await self._ask(request, gate)
 
     async def require(self, request: Fetch) -> bytes:
         """The body of an answer that nothing goes on without.
@@ -169,8 +173,9 @@ class Rest:
                     body = await _body(response)
         except (httpx.HTTPError, httpx.StreamError, OSError, trio.TooSlowError) as error:
             reason = _words(error)
-            self._hosts.failed(host, reason)
-            breaker.failed(self._now().monotonic)
+            now = self._now().monotonic
+            self._hosts.failed(host, reason, now)
+            breaker.failed(now)
             return FetchFailed(None, None, reason.encode())
         self._heed(response, gate)
         if response.status_code < 500:
@@ -189,16 +194,15 @@ class Rest:
             gate.row.used_weight = gate.budget.used
 
     def _failed(self, response: httpx.Response, body: bytes, gate: _Gate) -> FetchFailed:
-        status, host = response.status_code, gate.row.host
+        status, host, now = response.status_code, gate.row.host, self._now().monotonic
         retry_after = _seconds(response.headers.get("Retry-After", ""))
         if status in BAN_SECONDS:
             retry_after = BAN_SECONDS[status] if retry_after is None else retry_after
-            now = self._now().monotonic
-            gate.budget.block(retry_after, now)
-            gate.row.blocked_until = gate.budget.blocked_until
-            self._hosts.refused(host, f"rate limit: status {status}, stopped for {retry_after:g} s")
+            self._hosts.stop(host, retry_after, now)
+            words = f"rate limit: status {status}, stopped for {retry_after:g} s"
+            self._hosts.refused(host, words, now)
         elif status in (401, 403, 451):
-            self._hosts.refused(host, f"status {status}: it refuses us, or our place")
+            self._hosts.refused(host, f"status {status}: it refuses us, or our place", now)
         else:
             self._hosts.reached(host)
         return FetchFailed(status, retry_after, body)
@@ -212,7 +216,8 @@ class Rest:
                 timeout=None,
                 headers={"Accept-Encoding": "gzip"},
             )
-            self._gates[host] = _Gate(Budget(6000), self._hosts.row(host), client)
+            budget = self._hosts.share(host, Budget(6000))
+            self._gates[host] = _Gate(budget, self._hosts.row(host), client)
         return self._gates[host]
 
     def _network(self, url: str) -> httpx.AsyncBaseTransport:
