@@ -1,5 +1,7 @@
 """Silence: learned from a stream's rhythm, answered step by step."""
 
+from itertools import pairwise
+
 import pytest
 
 from marketprism.feeds.freshness import SECOND, Freshness, Step
@@ -72,9 +74,18 @@ def test_an_old_long_silence_is_forgotten() -> None:
     """After a busy hour the limit is that of a busy stream again."""
     line = Line()
     line.watch(400, every=200)
-    line.watch(600, every=1)
+    line.watch(3600, every=1)
     assert line.watch(28) == []
     assert [step for _, step in line.watch(5)] == [Step.RENEW]
+
+
+def test_a_burst_does_not_make_a_slow_stream_fast() -> None:
+    """A trade a minute, and minutes in which there are many: nothing is wrong with it."""
+    line = Line()
+    line.watch(1200, every=60)
+    for _ in range(6):
+        assert line.watch(120, every=0.5) == []
+        assert line.watch(1800, every=60) == []
 
 
 @pytest.mark.parametrize("cut", [True, False])
@@ -111,6 +122,30 @@ def test_a_new_connection_gives_time_again_but_does_not_forget_the_step() -> Non
     line.freshness.connected()
     assert line.watch(28) == []
     assert [step for _, step in line.watch(10)] == [Step.UNHEALTHY]
+
+
+def test_what_renewals_do_not_help_is_renewed_less_and_less_often() -> None:
+    """They cost the exchange's patience; ten minutes apart is the least, from the first record on
+    it is as ever.
+    """
+    line = Line()
+    line.watch(100, every=0.5)
+    told = [at for at, step in line.watch(4 * 3600) if step is Step.UNHEALTHY]
+    pauses = [round(later - earlier) for earlier, later in pairwise(told)]
+    assert pauses[:5] == [30, 60, 120, 240, 480]
+    assert set(pauses[5:]) == {600}
+    line.watch(5, every=0.5)
+    assert [step for _, step in line.watch(95)] == [Step.RENEW, Step.RECONNECT, Step.UNHEALTHY]
+
+
+def test_who_waits_for_a_host_is_not_late() -> None:
+    """Neither another subscription nor another connection would bring its answer sooner."""
+    line = Line(DataType.ORDERBOOK)
+    line.watch(100, every=0.5)
+    line.state.phase, line.state.waits = Phase.ACKNOWLEDGED, True
+    assert line.watch(4 * 3600) == []
+    line.state.waits = False
+    assert [step for _, step in line.watch(35)] == [Step.RENEW]
 
 
 @pytest.mark.parametrize("phase", [Phase.WANTED, Phase.PARKED])

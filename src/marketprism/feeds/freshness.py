@@ -2,8 +2,8 @@
 
 A stream is judged by its own last accepted record: never by its socket, a ping or an
 acknowledgement, and never by the exchange's stamps. The longer it stays silent, the more is done:
-it is renewed, then its connection is given up, and then it is called unhealthy and renewed from
-time to time.
+it is renewed, then its connection is replaced, and then it is called unhealthy and renewed from
+time to time, less and less often.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,13 @@ SECOND = 1_000_000_000
 LEARNED = (DataType.TRADE, DataType.ORDERBOOK)
 """Streams whose limit is learned from their own rhythm."""
 FORGET = 0.98
-"""What is kept of the longest silence with each look that finds a new record."""
+"""What is kept of the first limit and of the longest silence with each look that finds a record."""
+FADES = 600 * SECOND
+"""Time in which the longest silence counts for half, at the earliest: a burst of records does not
+make a slow stream fast.
+"""
+MOST_DOUBLINGS, LONGEST_PAUSE = 5, 600.0
+"""How much rarer renewals become, and up to how many seconds, of what did not answer to them."""
 
 
 class Step(IntEnum):
@@ -39,8 +45,12 @@ class _Watch:
     """Its last record."""
     since: int | None = None
     """From when on silence is counted: its last record, or what was last done about it."""
+    first: float = 0.0
+    """Nanoseconds: stands for a rhythm that is not known yet, and fades as it becomes so."""
     longest: float = 0.0
     """Nanoseconds: the longest silence of its recent rhythm."""
+    vain: int = 0
+    """Renewals that did not help, since it was called unhealthy."""
     step: Step = Step.NONE
     steady: bool = False
     """It has been live since its last record: what lies before the next is its own silence, not a
@@ -74,16 +84,21 @@ class Freshness:
             watch = self._watches.get(stream)
             if watch is None:
                 first = self._first(stream[0]) * SECOND / self._settings.factor
-                watch = self._watches[stream] = _Watch(longest=first)
-            if state.phase in (Phase.WANTED, Phase.PARKED):
-                # Not asked for yet (it waits for the budget), or given up in words.
-                watch.since = None
+                watch = self._watches[stream] = _Watch(first=first)
+            if state.phase in (Phase.WANTED, Phase.PARKED) or state.waits:
+                # Not asked for yet (it waits for the budget), or given up in words; or it waits
+                # for a host that another subscription or connection would not hurry.
+                watch.since, watch.steady = None, False
                 continue
             watch.steady = watch.steady and state.phase is Phase.LIVE
             self._look(watch, state, now)
             limit = self._limit(stream[0], watch)
-            if limit is None or watch.since is None or now - watch.since <= limit * SECOND:
+            if limit is None or watch.since is None:
                 continue
+            pause = limit * 2.0 ** min(watch.vain, MOST_DOUBLINGS)
+            if now - watch.since <= min(pause, max(limit, LONGEST_PAUSE)) * SECOND:
+                continue
+            watch.vain += watch.step is Step.UNHEALTHY
             watch.step = Step(min(watch.step + 1, Step.UNHEALTHY))
             watch.since = now
             yield stream, watch.step, limit
@@ -91,12 +106,13 @@ class Freshness:
     def _look(self, watch: _Watch, state: StreamState, now: int) -> None:
         last = state.last_record
         if last is not None and last != watch.last:
-            # Its first limit stands for a rhythm that is not known yet, and fades as it becomes so.
             own = watch.steady and not watch.step
-            silent = last - watch.last if own and watch.last is not None else 0
-            watch.longest = max(float(silent), watch.longest * FORGET)
+            since = last - watch.last if watch.last is not None else 0
+            watch.first *= FORGET
+            kept = max(FORGET, 0.5 ** (since / FADES))
+            watch.longest = max(float(since) if own else 0.0, watch.longest * kept)
             watch.last = watch.since = last
-            watch.step, watch.steady = Step.NONE, True
+            watch.step, watch.steady, watch.vain = Step.NONE, True, 0
         elif watch.since is None:
             watch.since = now
 
@@ -110,5 +126,5 @@ class Freshness:
         settings = self._settings
         if data_type not in LEARNED:
             return self._offers[data_type].quiet_limit
-        learned = settings.factor * watch.longest / SECOND
+        learned = settings.factor * max(watch.first, watch.longest) / SECOND
         return min(max(learned, settings.floor), settings.ceiling)

@@ -135,6 +135,8 @@ class StreamState:
     resyncs: int = 0
     audits: Counter[str] = attrs.field(factory=Counter)
     """Of a book: its comparisons with a fresh snapshot, by what came of them."""
+    waits: bool = False
+    """For an answer over REST, without which it cannot speak: its silence is the host's."""
     heard_until: int | None = None
     """Monotonic nanoseconds: what its connection was told before then has come. A connection that
     stands may be dead: of one that says nothing, only an answered ping proves that it is not.

@@ -603,6 +603,17 @@ def test_a_session_without_operations_left_fetches_instead() -> None:
     assert true(line, chain)
 
 
+def test_renewals_leave_the_last_operations_to_books() -> None:
+    """What is out of step needs them; a channel that is silent for hours does not."""
+    chain = OkxChain.made(1, 4)
+    line = subscribed(chain)
+    trades = (DataType.TRADE, "BTC-USDT")
+    spent = [len(line.session.renew(trades, line.now).steps) for _ in range(400)]
+    assert 300 < sum(spent) < 400
+    assert spent[-1] == 0
+    assert line.session.renew(BOOK, line.now).steps != []
+
+
 def test_the_cursor_says_how_far_the_book_is_known() -> None:
     """Number, event time and when it was read."""
     chain = OkxChain.made(1, 4)

@@ -132,7 +132,7 @@ class BookStream:
         if update.u < update.U:
             raise decimals.NotANumber(f"first id {update.U} above last id {update.u}")
         if (book := self.book) is None:
-            self._buffer(update, now, turn)
+            self._buffer(update, now)
         elif update.u <= book.last_id and not self._contradicts(update, book):
             self.state.duplicates += 1
         elif update.u > book.last_id and self._continues_book(update, book):
@@ -150,7 +150,7 @@ class BookStream:
         self.book, self.chained = elder.book, False
         self.snapshot_due, self.snapshot_id = elder.snapshot_due, elder.snapshot_id
         self.auditor.succeed(elder.auditor)
-        self.state.phase, self.state.detail = Phase.LIVE, None
+        self.state.phase, self.state.detail, self.state.waits = Phase.LIVE, None, False
 
     def begin(self) -> Fetch:
         """Steps 2 and 3 where the subscription was said already."""
@@ -224,7 +224,6 @@ class BookStream:
         if (book := self.book) is None:
             return
         if not heals and not lost and book.last_id == self.state.cursor.snapshot_id:
-            self._accepted(book.last_id, book.event_time, now.wall, now)
             return
         bids, asks = book.top(self.options.depth)
         if self._thin(bids, book.bids_end) or self._thin(asks, book.asks_end):
@@ -248,7 +247,6 @@ class BookStream:
         if not heals:
             self.state.cursor.snapshot_id = book.last_id
         self.state.records += 1
-        self._accepted(book.last_id, book.event_time, now.wall, now)
 
     def _thin(self, shown: Sequence[Level], end: str | None) -> bool:
         """Whether fewer levels are known than should be shown, and than half of what was asked
@@ -275,6 +273,7 @@ class BookStream:
 
     def _ask(self, priority: Priority, before: Send | None = None, settle: float = 0.0) -> Fetch:
         self.attempt += 1
+        self.state.waits = True
         tag = Tag(self.state.instrument.native_id, self.attempt)
         return Fetch(self.source.url, tag, self.source.weight, priority, before, settle)
 
@@ -301,7 +300,7 @@ class BookStream:
         if answer.retry_after is not None and self.retry_at is not None:
             self.retry_at = max(self.retry_at, now.monotonic + round(answer.retry_after * SECOND))
 
-    def _buffer(self, update: DepthUpdate, now: Moment, turn: Turn) -> None:
+    def _buffer(self, update: DepthUpdate, now: Moment) -> None:
         buffer = self.buffer
         if buffer and update.u <= buffer[-1].update.u:
             self.state.duplicates += 1
@@ -310,9 +309,9 @@ class BookStream:
             # What went before can only join a snapshot that is newer than all of it.
             buffer.clear()
         if len(buffer) >= MAX_BUFFERED:
-            self.restart()
-            buffer = self.buffer
-            turn.steps.append(self._ask(Priority.RESYNC))
+            # The snapshot that is awaited will be newer, or is asked for again.
+            self.state.resyncs += 1
+            buffer.clear()
         buffer.append(_Heard(update, now.wall))
 
     def _too_old(self, snapshot: DepthSnapshot, answer: Fetched) -> str | None:
@@ -394,9 +393,10 @@ class BookStream:
                 heals = gap.started_at
         self.buffer = []
         self.failures = self.behind = 0
-        state.phase, state.detail = Phase.LIVE, None
+        state.phase, state.detail, state.waits = Phase.LIVE, None, False
         since = beyond[0].wall if beyond else now.wall
         self.auditor.proved(snapshot.lastUpdateId, since, now)
+        self._accepted(book.last_id, book.event_time, now.wall, now)
         self.restate(heals, now, turn)
         interval = self.options.snapshot_interval
         self.snapshot_due = now.monotonic + round(interval * SECOND) if interval else None
@@ -434,6 +434,7 @@ class BookStream:
         thin = self.auditor.hurried
         heals = self.auditor.conclude(verdict, self.connection, now, turn)
         if heals:
+            self._accepted(self.book.last_id, self.book.event_time, now.wall, now)
             self.restate(heals, now, turn)
         elif thin:
             self.snapshot_due = now.monotonic
@@ -465,6 +466,7 @@ class BookStream:
         self._accepted(update.u, event_time, wall, now)
 
     def _accepted(self, last_id: int, event_time: int | None, wall: int, now: Moment) -> None:
+        """The exchange said so much, at `wall`. What we tell again is no sign of its life."""
         state, cursor = self.state, self.state.cursor
         cursor.last_id = last_id
         cursor.event_time = event_time or cursor.event_time

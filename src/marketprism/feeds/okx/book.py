@@ -199,7 +199,6 @@ class BookStream:
         if (book := self.book) is None or self.behind:
             return
         if not heals and not lost and book.last_id == self.state.cursor.snapshot_id:
-            self._accepted(book.last_id, book.event_time, now.wall, now)
             return
         bids, asks = book.top(self.options.depth)
         instrument = self.state.instrument
@@ -220,7 +219,6 @@ class BookStream:
         if not heals:
             self.state.cursor.snapshot_id = book.last_id
         self.state.records += 1
-        self._accepted(book.last_id, book.event_time, now.wall, now)
 
     def holding(self) -> Holding:
         """How much is kept; of the updates that wait, the last stands for all."""
@@ -327,6 +325,7 @@ class BookStream:
         state.phase, state.detail = Phase.LIVE, None
         self.auditor.proved(book.last_id, now.wall, now)
         self.in_step_since = now.monotonic
+        self._accepted(book.last_id, book.event_time, now.wall, now)
         self.restate(heals, now, turn)
         interval = self.options.snapshot_interval
         self.snapshot_due = now.monotonic + round(interval * SECOND) if interval else None
@@ -381,6 +380,7 @@ class BookStream:
         if heals:
             self.book = verdict.fresh
             self.book.bids_end = self.book.asks_end = None
+            self._accepted(self.book.last_id, self.book.event_time, now.wall, now)
             self.restate(heals, now, turn)
 
     def _agrees(self, said: Book, book: OrderBook, now: Moment) -> bool:
@@ -432,6 +432,7 @@ class BookStream:
         self.state.detail = why
 
     def _accepted(self, last_id: int, event_time: int | None, wall: int, now: Moment) -> None:
+        """The exchange said so much, at `wall`. What we tell again is no sign of its life."""
         state, cursor = self.state, self.state.cursor
         cursor.last_id = last_id
         cursor.event_time = event_time or cursor.event_time

@@ -44,6 +44,8 @@ from marketprism.settings import VenueConfig
 
 PONG_WITHIN: Final = 10 * SECOND
 SAMPLE_BYTES: Final = 200
+KEPT_FOR_BOOKS: Final = 120
+"""Operations of an hour that no renewal of another stream may use."""
 UPGRADE: Final = "64008"
 """A notice 60 s before a server is upgraded."""
 TOO_MANY_REQUESTS: Final = "60014"
@@ -157,14 +159,19 @@ class OkxSession:
         return turn
 
     def renew(self, stream: Stream, now: Moment) -> Turn:
-        """Leave and subscribe again; of liquidations all, as they share a subscription."""
+        """Leave and subscribe again; of liquidations all, as they share a subscription. Where the
+        hour's operations are nearly used up, it is left as it is: what is out of step needs them.
+        """
         arg = argument(stream)
+        book = stream[0] is DataType.ORDERBOOK
+        if self._subscriptions.room(now) < (2 if book else KEPT_FOR_BOOKS):
+            return Turn()
         for other in self._streams.told_by(arg.key):
             if self._succession is None or other not in self._succession:
                 state = self.streams[other]
                 state.cursor.lose("stale")
                 state.resyncs += 1
-        if stream[0] is DataType.ORDERBOOK:
+        if book:
             self._streams.books[stream[1]].restart()
         known = arg.key in self._subscriptions.topics
         steps = self._subscriptions.unsubscribe([arg], now) if known else []
