@@ -7,7 +7,7 @@ import re
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class Trouble:
     async def cause(self) -> None: ...
 
     async def heal(self) -> None: ...
+
+    async def end(self) -> None: ...
 
     # What they are made of.
 
@@ -146,6 +148,38 @@ class FullDisk(Trouble):
         self.server.kill()
         self.server.process = None
         await trio.to_thread.run_sync(self.configure, "")
+
+
+class SmallDisk(FullDisk):
+    """A real disk of 20 MB. When there is room again JetStream must be started again, too."""
+
+    async def prepare(self) -> None:
+        self.server.store.mkdir()
+        disk = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(self.server.store)]
+        done = await trio.run_process(disk, check=False, capture_stderr=True)
+        if done.returncode:
+            pytest.skip(f"no disk of our own: {done.stderr.decode().strip()}")
+        self.mounted = True
+        self.filler = self.server.store / "filler"
+        self.configure("")
+        # One of our own would reserve more than there is.
+        await self.stream(discard="old")
+
+    async def cause(self) -> None:
+        with self.filler.open("wb", buffering=0) as filler, suppress(OSError):
+            while True:
+                filler.write(bytes(4096))
+
+    async def heal(self) -> None:
+        self.filler.unlink()
+        await super().heal()
+
+    async def end(self) -> None:
+        if self.mounted:
+            self.server.kill()
+            await trio.run_process(["umount", str(self.server.store)])
+
+    mounted = False
 
 
 class Locked(Trouble):
@@ -264,6 +298,7 @@ async def drained(rig: Rig) -> None:
         FullBytes,
         FullAccount,
         FullDisk,
+        SmallDisk,
         Locked,
         Forbidden,
         NoApi,
@@ -278,6 +313,14 @@ async def test_a_trouble_is_named_waited_out_and_loses_nothing(
     every trade once and in order, every book chained, no gap.
     """
     trouble = kind(absent_server, tmp_path)
+    try:
+        await _lived_through(trouble, absent_server)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trouble.end()
+
+
+async def _lived_through(trouble: Trouble, absent_server: Server) -> None:
     await trouble.prepare()
     async with flowing(absent_server, 10) as (rig, lines):
         row, board = rig.collector.board.sink, rig.collector.board
