@@ -7,7 +7,7 @@ import re
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import trio
 from nats_server import Server
 from rig import Rig, running
+from small_disk import small_disk
 
 from marketprism.errors import SinkState
 from marketprism.simulator import Market, player, record
@@ -39,6 +40,7 @@ class Trouble:
     def __init__(self, server: Server, folder: Path) -> None:
         self.server = server
         self.rules = folder / "rules.conf"
+        self.until_its_end = ExitStack()
 
     async def prepare(self) -> None:
         """All is well."""
@@ -47,8 +49,6 @@ class Trouble:
     async def cause(self) -> None: ...
 
     async def heal(self) -> None: ...
-
-    async def end(self) -> None: ...
 
     # What they are made of.
 
@@ -154,32 +154,17 @@ class SmallDisk(FullDisk):
     """A real disk of 20 MB. When there is room again JetStream must be started again, too."""
 
     async def prepare(self) -> None:
-        self.server.store.mkdir()
-        disk = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(self.server.store)]
-        done = await trio.run_process(disk, check=False, capture_stderr=True)
-        if done.returncode:
-            pytest.skip(f"no disk of our own: {done.stderr.decode().strip()}")
-        self.mounted = True
-        self.filler = self.server.store / "filler"
+        self.disk = self.until_its_end.enter_context(small_disk(self.server.store))
         self.configure("")
         # One of our own would reserve more than there is.
         await self.stream(discard="old")
 
     async def cause(self) -> None:
-        with self.filler.open("wb", buffering=0) as filler, suppress(OSError):
-            while True:
-                filler.write(bytes(4096))
+        self.disk.fill()
 
     async def heal(self) -> None:
-        self.filler.unlink()
+        self.disk.clear()
         await super().heal()
-
-    async def end(self) -> None:
-        if self.mounted:
-            self.server.kill()
-            await trio.run_process(["umount", str(self.server.store)])
-
-    mounted = False
 
 
 class Locked(Trouble):
@@ -313,11 +298,8 @@ async def test_a_trouble_is_named_waited_out_and_loses_nothing(
     every trade once and in order, every book chained, no gap.
     """
     trouble = kind(absent_server, tmp_path)
-    try:
+    with trouble.until_its_end:
         await _lived_through(trouble, absent_server)
-    finally:
-        with trio.CancelScope(shield=True):
-            await trouble.end()
 
 
 async def _lived_through(trouble: Trouble, absent_server: Server) -> None:

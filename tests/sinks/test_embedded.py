@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import psutil
 import pytest
 import structlog
 import trio
+from small_disk import small_disk
 
-from marketprism.errors import Lost, StartFailed
+from marketprism.errors import Lost, SinkLost, SinkState, StartFailed
 from marketprism.settings import EmbeddedConfig
 from marketprism.sinks import embedded
 from marketprism.sinks.embedded import EmbeddedServer
@@ -140,6 +142,47 @@ async def test_its_death_is_a_loss_and_the_next_life_has_the_same_ports(
                     process.kill()
             assert "signal 9" in str(losses[0])
     assert urls[0] == urls[1] == server.url
+
+
+async def test_after_a_full_disk_it_is_started_again_when_there_is_room(
+    config: EmbeddedConfig, tmp_path: Path, delivery: Any, make_message: Any, until: Any
+) -> None:
+    """By itself it would store nothing any more; what waited is stored, once and in order."""
+    with small_disk(tmp_path / "disk") as disk, trio.fail_after(30):
+        server = EmbeddedServer(attrs.evolve(config, store_dir=disk.folder / "nats"))
+        reasons: list[str] = []
+
+        async def keep(*, task_status: trio.TaskStatus[str]) -> None:
+            with pytest.raises(Lost) as loss:
+                await server.run(task_status=task_status)
+            reasons.append(str(loss.value))
+            await server.run()
+
+        async def publish() -> None:
+            while not delivery.outbox.drained:
+                with suppress(SinkLost):
+                    await sink.run(delivery.outbox)
+                await trio.sleep(0.1)
+
+        async with trio.open_nursery() as nursery:
+            url = await nursery.start(keep)
+            stream = attrs.evolve(delivery.config.stream, max_bytes=10 * 2**20)
+            nats = attrs.evolve(delivery.config, stream=stream, ack_timeout=0.5)
+            sink = NatsSink(nats, [url], delivery.board)
+            nursery.start_soon(publish)
+            delivery.outbox.append([make_message(0)])
+            await until(lambda: delivery.board.sink.acknowledged == 1)
+            disk.fill()
+            delivery.outbox.append([make_message(number) for number in range(1, 500)])
+            await until(lambda: delivery.board.sink.state is SinkState.STALLED)
+            await trio.sleep(1.5)
+            assert reasons == []
+            disk.clear()
+            delivery.outbox.close()
+            await until(lambda: delivery.outbox.drained, 10)
+            nursery.cancel_scope.cancel()
+    assert reasons == ["it could not write a stream, and there is room again"]
+    assert delivery.board.sink.acknowledged == 500
 
 
 async def test_two_servers_never_share_a_store(

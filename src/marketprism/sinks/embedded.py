@@ -32,6 +32,12 @@ _PREDECESSOR: Final = 5.0
 """Seconds to wait for the store while the server of a collector that was killed ends."""
 _FAREWELL: Final = 2.5
 """Seconds to end in when asked to."""
+_BROKEN: Final = "Critical write error"
+"""What it says when a stream could not be written: it stores nothing in it any more, whatever
+room there is, until it is started again.
+"""
+_ROOM: Final = 16 * 2**20
+"""Bytes of the disk that are free when it is worth while to start it again."""
 
 _LINE = re.compile(r"\[\d+\] \S+ \S+ \[(\w{3})\] (.*)")
 _LEVELS: Final = {
@@ -56,6 +62,8 @@ class EmbeddedServer:
         self._ports: tuple[int, int] | None = None
         self._ran = False
         self._last_lines: deque[str] = deque(maxlen=3)
+        self._broken = trio.Event()
+        """A stream of it cannot be written any more."""
 
     @property
     def url(self) -> str:
@@ -85,6 +93,7 @@ class EmbeddedServer:
     async def _live(self, command: list[str], task_status: trio.TaskStatus[str]) -> str:
         """From start to end; in words, why it ended or never began."""
         self._last_lines.clear()
+        self._broken = trio.Event()
         child = Child()
         failure = None
         async with self._store() as lock:
@@ -98,7 +107,8 @@ class EmbeddedServer:
                         self._ran = True
                         log.info("nats_server.started", url=self.url, pid=child.pid)
                         task_status.started(self.url)
-                        await child.ended.wait()
+                        if await self._mended(child):
+                            failure = "it could not write a stream, and there is room again"
                     elif not child.ended.is_set():
                         failure = "nats-server did not become ready in time"
                 except (OSError, subprocess.SubprocessError) as error:
@@ -106,6 +116,21 @@ class EmbeddedServer:
                 finally:
                     await child.stop(_FAREWELL)
         return failure or f"nats-server ended ({_ending(child.status)}){self._said()}"
+
+    async def _mended(self, child: Child) -> bool:
+        """Return when it must be started again to go on, or, False, when it has ended."""
+        async with trio.open_nursery() as nursery:
+
+            async def wait_for_room() -> None:
+                await self._broken.wait()
+                while shutil.disk_usage(self._config.store_dir).free < _ROOM:  # noqa: ASYNC110
+                    await trio.sleep(1.0)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(wait_for_room)
+            await child.ended.wait()
+            nursery.cancel_scope.cancel()
+        return not child.ended.is_set()
 
     def _choose_ports(self) -> tuple[int, int]:
         """The configured ports, or free ones where those are taken."""
@@ -174,6 +199,8 @@ class EmbeddedServer:
         level, text = found.groups() if found else ("INF", line)
         if any(character.isalnum() for character in text):  # it greets with a banner
             self._last_lines.append(text.strip())
+            if _BROKEN.lower() in text.lower():
+                self._broken.set()
             getattr(log, _LEVELS.get(level, "info"))("nats_server.said", line=text.strip())
 
     def _said(self) -> str:
