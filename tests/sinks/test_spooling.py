@@ -230,6 +230,36 @@ async def test_a_disk_that_fails_on_the_way_costs_what_no_longer_fits(
     assert have | told == set(range(1, 22_001))
 
 
+async def test_what_a_full_disk_gave_away_is_not_stored_twice_by_the_next_process(
+    tmp_path: Path,
+) -> None:
+    """How far it was handed out is on record although the disk takes nothing; and what is
+    acknowledged by then does not come back to memory.
+    """
+    broker, sent = Broker(), trades(7000)
+    async with Life(tmp_path).running() as outbox:
+        for at in range(0, len(sent), 50):
+            outbox.append(sent[at : at + 50])
+            await outbox.room()
+    with largest_file(8192):
+        life = Life(tmp_path)
+        await life.outbox.open()
+        for _ in range(40):
+            broker.send(life.outbox, 100, 100)
+            await life.outbox.spooling.turn()  # type: ignore[union-attr]
+        assert life.board.spool.state == "failed"
+        await life.outbox.store()
+        assert 1000 < len(broker.stored) < 7000
+    life = Life(tmp_path)
+    await life.outbox.open()
+    assert life.board.outbox.held < 1000
+    await broker.settle(life.outbox)
+    while life.outbox.tail is not None:
+        broker.send(life.outbox, 100, 100)
+        await life.outbox.spooling.turn()  # type: ignore[union-attr]
+    assert [message.msg_id for message in broker.stored] == [message.msg_id for message in sent]
+
+
 async def test_without_a_disk_from_the_start_memory_serves(tmp_path: Path, until: Until) -> None:
     """A file where the directory should be: said, and no more than memory holds is kept."""
     (tmp_path / "file").write_bytes(b"")

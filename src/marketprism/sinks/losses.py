@@ -36,6 +36,13 @@ class Dropped(Loss):
     stored: bool = False
     """Its gap is in the stream already: a former process told it."""
 
+    @classmethod
+    def read(cls, saved: bytes) -> "Dropped":
+        """One as it was saved. Raises MsgspecError, LookupError, ValueError or TypeError."""
+        fields = msgspec.json.decode(saved)
+        instrument = Instrument(*fields.pop("instrument"))
+        return cls(instrument, DataType(fields.pop("affected")), **fields)
+
     def known_as(self, named: str, msg_id: str) -> bool:
         """This is the subject and the id of its gap."""
         gap = encode(self.gap(self.started_at))
@@ -264,12 +271,14 @@ class Losses:
         """
         found = []
         for key, body in saved:
-            if key == _STARTS:
-                self.starts.restore(body)
-                continue
-            fields = msgspec.json.decode(body)
-            instrument = Instrument(*fields.pop("instrument"))
-            found.append(Dropped(instrument, DataType(fields.pop("affected")), **fields))
+            try:
+                if key == _STARTS:
+                    self.starts.restore(body)
+                else:
+                    found.append(Dropped.read(body))
+            except (msgspec.MsgspecError, LookupError, ValueError, TypeError) as error:
+                # It is what was written: by a version that words it differently.
+                log.error("spool.loss_unreadable", stream=key, reason=str(error))
         for loss in sorted(found, key=lambda loss: loss.since):
             if 0 < loss.end < lowest:
                 continue

@@ -52,9 +52,12 @@ class Moving:
     def _take_over(self) -> None:
         """What a former process left: what it may have delivered goes to memory at once."""
         outbox, spool = self._outbox, self._disk.spool
-        outbox.handed = spool.handed()
+        mark = spool.marked
+        loaded = spool.reach(mark.handed)
+        spool.mark(loaded)
+        outbox.handed = mark.handed
         dropped = outbox.losses.restore(spool.losses(), spool.lowest() or math.inf)
-        outbox.continue_after(max(dropped, outbox.handed))
+        outbox.continue_after(max(dropped, mark.handed, mark.floor))
         for block in spool.blocks():
             messages = block.messages()
             outbox.continue_after(block.last)
@@ -63,7 +66,7 @@ class Moving:
                 self.recovered[message.subject] = message
                 if message.data_type == Gap.data_type:
                     outbox.losses.starts.note(*gap_start(message))
-            if block.first <= outbox.handed:
+            if block.last <= loaded:
                 self._loaded = block.last
                 outbox.waiting.extend(messages)
                 outbox.recount(messages, 1)
@@ -73,7 +76,6 @@ class Moving:
         outbox.doubt((subject, outbox.handed) for subject in outbox.losses.subjects)
         if self._written or outbox.losses:
             outbox.tail = deque()
-            spool.mark(self._loaded)
 
     async def _put(self) -> None:
         """Write the oldest of the tail. Where nothing else is on disk alone, and there are few in
@@ -102,14 +104,18 @@ class Moving:
             self._leave(batch)
 
     async def _fetch(self) -> None:
-        """Read the oldest that are on disk alone."""
+        """Read the oldest that are on disk alone. Nothing is handed out before that is on record; a
+        disk that is full takes the record, one that takes nothing at all is not waited for.
+        """
         outbox = self._outbox
         part = outbox.row.capacity_bytes // PARTS
         batch = await self._disk.read(self._loaded, self._few, part)
         if not batch:
             raise SpoolDamaged(f"{self._row.path}: messages are missing")
         try:
-            await self._disk.mark(batch[-1][0])
+            await self._disk.mark(batch[-1][0], self._floor)
+        except SpoolFull as full:
+            raise SpoolLost(str(full)) from full
         except SpoolLost as failure:
             self._trouble = failure  # what can be read is delivered all the same
         self._loaded = batch[-1][0]

@@ -51,7 +51,7 @@ class Spooling(Moving):
             await self._disk.open(self._take_over)
         except SpoolDamaged as damage:
             await self._give_up(str(damage))
-        except SpoolLost as failure:
+        except (SpoolLost, SpoolFull) as failure:
             await self._disk.close()
             self._failed(failure)
         if outbox.tail is not None:
