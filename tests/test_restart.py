@@ -1,21 +1,25 @@
 """Positions: who learns when where a stream stood, under virtual time."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 import trio
+from market_log import at_once
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from marketprism.errors import SinkLost
 from marketprism.feeds.venue import Cursor, Moment, Want
 from marketprism.instruments import Instrument
-from marketprism.records import DataType, Gap, Record, Trade
+from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.restart import Positions
 from marketprism.sinks.last import Stored
 from marketprism.sinks.outbox import Outbox
+from marketprism.sinks.settling import settle
+from marketprism.sinks.spool import Spool
 from marketprism.status import Board
 from marketprism.wire import Message, decode, encode
 
@@ -267,6 +271,127 @@ async def test_what_a_former_process_left_behind_needs_no_sink(autojump_clock: M
     await case.positions.read([WANT])
     assert case.positions.cursor(WANT).last_id == 7
     assert not case.positions.late
+
+
+@attrs.define
+class Process:
+    """One of a row of them over one spool; what it publishes is in the stream at once."""
+
+    directory: Path
+    stream: Stream
+    published: list[Record]
+    board: Board = attrs.field(factory=Board)
+    outbox: Outbox = attrs.field(init=False)
+    positions: Positions = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        spool = Spool(self.directory, 10**8, 0)
+        self.outbox = Outbox(
+            *(100, 1 << 20, self.board.outbox), board=self.board, spool=spool, worker=at_once
+        )
+        self.positions = Positions(PATIENCE, self.now, self.board, self.outbox.recovered)
+
+    def now(self) -> Moment:
+        return Moment(10_000 * SECOND, 0)
+
+    async def reads(self, *records: Record) -> None:
+        """It begins with NATS away, and reads these."""
+        await self.outbox.open()
+        wants = {Want(DataType(each.data_type), each.instrument) for each in records}
+        await self.positions.read(list(wants))
+        messages = [encode(record) for record in records]
+        self.outbox.append(self.positions.admitted(records, messages))
+
+    async def publishes(self, ahead: int = 99, stored: int = 99, acknowledged: int = 99) -> None:
+        """NATS is there, for so many gaps that go ahead and so many messages, of which it
+        acknowledges so many.
+        """
+        self.outbox.rewind()
+        await settle(self.outbox, self.stream.last, self.board, ())
+        await self.positions.catch_up(self.stream.last, self.outbox)
+        while self.positions.ahead:
+            for number, message in self.positions.ahead[0].take(ahead):
+                self._publish(message)
+                self.positions.ahead[0].acknowledge(number)
+                ahead -= 1
+            if not ahead:
+                return
+            self.positions.ahead.popleft()
+        await self.positions.ahead_stored(self.outbox)
+        for place, (number, message) in enumerate(self.outbox.take(stored)):
+            self._publish(message)
+            if place < acknowledged:
+                self.outbox.acknowledge(number)
+
+    def _publish(self, message: Message) -> None:
+        record = decode(message.payload)
+        self.published.append(record)
+        self.stream.store(record)
+
+
+def book(number: int, at: int) -> OrderBookRecord:
+    """A snapshot."""
+    return OrderBookRecord(
+        *(BTC, at * SECOND, at * SECOND),
+        update_type="snapshot",
+        bids=[("1", "1")],
+        asks=[("2", "1")],
+        first_update_id=None,
+        last_update_id=number,
+    )
+
+
+@pytest.mark.parametrize(
+    "met",
+    [
+        ("never",),
+        ("never", "never"),
+        ("before the first gap",),
+        ("between the gaps",),
+        ("between the gaps", "between the gaps"),
+        ("behind the gaps",),
+        ("behind the first message",),
+        ("unheard",),
+    ],
+)
+async def test_a_gap_that_a_process_could_not_tell_is_told_once_by_the_next(
+    met: tuple[str, ...], tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """It began with NATS away and was stopped before NATS had come, or in whatever moment
+    afterwards: what it read first follows the gap, in the process that finds NATS to stay.
+    """
+    stream, published = Stream(), list[Record]()
+    stream.store(trade(100, at=100), book(100, at=100))
+    process = Process(tmp_path, stream, published)
+    await process.reads(trade(200, at=900), book(200, at=901), trade(201, at=902))
+    for meeting in met:
+        match meeting:
+            case "before the first gap":
+                await process.positions.catch_up(stream.last, process.outbox)
+            case "between the gaps":
+                await process.publishes(ahead=1)
+            case "behind the gaps":
+                await process.publishes(stored=0)
+            case "behind the first message":
+                await process.publishes(stored=1)
+            case "unheard":
+                await process.publishes(stored=2, acknowledged=0)
+        await process.outbox.store()
+        process = Process(tmp_path, stream, published)
+        await process.reads()
+    await process.publishes()
+    await process.outbox.store()
+    gaps = [record for record in published[:2] if isinstance(record, Gap)]
+    assert [(gap.affected, gap.ended_at // SECOND, gap.lost) for gap in gaps] == [
+        ("trade", 900, 99),
+        ("orderbook", 901, None),
+    ]
+    assert all(gap.reason == "restart" for gap in gaps)
+    assert all(98 * SECOND < gap.started_at <= 100 * SECOND for gap in gaps)
+    assert published[2:] == [
+        decode(encode(record).payload)
+        for record in (trade(200, at=900), book(200, at=901), trade(201, at=902))
+    ]
 
 
 async def test_other_peoples_messages_are_said_once(autojump_clock: MockClock) -> None:

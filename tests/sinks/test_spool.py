@@ -2,9 +2,11 @@
 
 import random
 import sqlite3
+import zlib
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from market_log import Feed, at_once
@@ -178,10 +180,11 @@ def test_how_far_it_was_handed_out_needs_no_room(tmp_path: Path) -> None:
     size = (tmp_path / MARKS).stat().st_size
     spool.mark(40, 20)
     spool.mark(30, 30)
-    assert spool.marked == Mark(40, 30)
+    spool.mark(placed=10)
+    assert spool.marked == Mark(40, 30, 10)
     spool.close()
     assert (tmp_path / MARKS).stat().st_size == size
-    assert opened(tmp_path).marked == Mark(40, 30)
+    assert opened(tmp_path).marked == Mark(40, 30, 10)
 
 
 def test_a_mark_that_is_torn_or_gone_costs_no_start(tmp_path: Path) -> None:
@@ -307,6 +310,21 @@ def test_a_block_that_was_changed_is_not_believed() -> None:
     changed = Block(block.first, block.last, block.checksum, block.body.replace(b"50000", b"60000"))
     with pytest.raises(SpoolDamaged):
         changed.messages()
+
+
+def test_what_is_unplaced_is_so_after_it_was_read(tmp_path: Path) -> None:
+    """In a block of a former version nothing is."""
+    batch = numbered(5)
+    batch[3][1].unplaced = True
+    spool = opened(tmp_path)
+    spool.write(batch, 0)
+    assert [number for number, message in all_of(spool) if message.unplaced] == [batch[3][0]]
+    spool.close()
+    (block,) = cut(batch)
+    streams, rows, _ = msgspec.msgpack.decode(block.body)
+    body = msgspec.msgpack.encode([streams, rows])
+    old = Block(block.first, block.last, zlib.crc32(body), body)
+    assert old.messages() == numbered(5)
 
 
 def test_a_message_larger_than_a_block_has_one_of_its_own() -> None:

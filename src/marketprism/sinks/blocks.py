@@ -35,6 +35,8 @@ class _Body(msgspec.Struct, array_like=True):
     streams: list[_Stream]
     rows: list[tuple[int, int, str, bytes]]
     """Number, stream, message id, payload."""
+    unplaced: list[int] = []
+    """The places of the rows that are."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -72,7 +74,8 @@ class Block:
                     )
                 )
             rows.append((number, place, message.msg_id, message.payload))
-        body = _encode(_Body(told, rows))
+        unplaced = [at for at, (_, message) in enumerate(batch) if message.unplaced]
+        body = _encode(_Body(told, rows, unplaced))
         return cls(batch[0][0], batch[-1][0], zlib.crc32(body), body)
 
     def check(self) -> None:
@@ -100,6 +103,8 @@ class Block:
             stream, instrument = streams[place]
             message = Message(stream.subject, msg_id, payload, instrument, stream.data_type)
             messages.append((number, message))
+        for at in body.unplaced:
+            messages[at][1].unplaced = True
         return messages
 
 

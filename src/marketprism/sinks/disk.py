@@ -106,8 +106,8 @@ class Disk:
     async def read(self, after: int, most: int, most_bytes: int) -> list[Numbered]:
         return await self._do(self.spool.read, after, most, most_bytes)
 
-    async def mark(self, handed: int, floor: int) -> None:
-        await self._do(self.spool.mark, handed, floor)
+    async def mark(self, handed: int = 0, floor: int = 0, placed: int = 0) -> None:
+        await self._do(self.spool.mark, handed, floor, placed)
 
     async def trim(self, floor: int, handed: int, beyond: int, losses: Saved) -> int:
         left = await self._do(self.spool.trim, floor, handed, beyond, losses)

@@ -14,7 +14,7 @@ import attrs
 
 from marketprism.errors import SpoolFull, SpoolLost
 
-_SHAPE = struct.Struct(">QQI")
+_SHAPE = struct.Struct(">QQQI")
 _APART = 4096
 """Bytes between the two copies: a write that is torn spoils one of them."""
 _COPIES = (0, _APART)
@@ -29,6 +29,8 @@ class Mark:
     """Up to this one messages may have been given to a sink."""
     floor: int = 0
     """Nothing below this one is held."""
+    placed: int = 0
+    """Up to this one there is a gap ahead of each message that needs one."""
 
     def joined(self, other: "Mark") -> "Mark":
         """As far as either of them."""

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost
@@ -34,6 +35,8 @@ class Moving:
 
     def __init__(self, outbox: "Outbox", disk: Disk, board: Board) -> None:
         self.recovered: dict[str, Message] = {}
+        self.unplaced: dict[str, Message] = {}
+        """The first of each subject that a former process left so."""
         self._outbox = outbox
         self._disk = disk
         self._row = board.spool
@@ -46,6 +49,8 @@ class Moving:
         """Everything up to this number that is on disk is in memory too."""
         self._trouble: SpoolLost | None = None
         """Why it can only be read."""
+        self._placed = 0
+        """See `Mark`."""
         self._trimmed_at = 0.0
         self._trimmed = 0
 
@@ -57,13 +62,16 @@ class Moving:
         spool.mark(loaded)
         outbox.handed = mark.handed
         dropped = outbox.losses.restore(spool.losses(), spool.lowest() or math.inf)
-        outbox.continue_after(max(dropped, mark.handed, mark.floor))
+        outbox.continue_after(max(dropped, *attrs.astuple(mark)))
+        self._placed = mark.placed
         for block in spool.blocks():
-            messages = block.messages()
+            messages = self._read(block.messages())
             outbox.continue_after(block.last)
             self._written = block.last
             for _, message in messages:
                 self.recovered[message.subject] = message
+                if message.unplaced:
+                    self.unplaced.setdefault(message.subject, message)
                 if message.data_type == Gap.data_type:
                     outbox.losses.starts.note(*gap_start(message))
             if block.last <= loaded:
@@ -109,7 +117,7 @@ class Moving:
         """
         outbox = self._outbox
         part = outbox.row.capacity_bytes // PARTS
-        batch = await self._disk.read(self._loaded, self._few, part)
+        batch = self._read(await self._disk.read(self._loaded, self._few, part))
         if not batch:
             raise SpoolDamaged(f"{self._row.path}: messages are missing")
         try:
@@ -125,6 +133,12 @@ class Moving:
         self._row.held -= len(batch)
         self._row.held_bytes -= payload_bytes(batch)
         self._absent.remove(batch)
+
+    def _read(self, batch: list[Numbered]) -> list[Numbered]:
+        """As they are by now."""
+        for number, message in batch:
+            message.unplaced = message.unplaced and number > self._placed
+        return batch
 
     def _leave(self, batch: Sequence[Numbered]) -> None:
         """These are on disk and not in memory."""

@@ -150,6 +150,20 @@ class Outbox(Backlog):
         """The last message of each subject that a former process left."""
         return {} if self.spooling is None else self.spooling.recovered
 
+    def unplaced(self) -> list[Message]:
+        """The first of each subject that a former process left `unplaced`; they are told once."""
+        if self.spooling is None:
+            return []
+        found, self.spooling.unplaced = self.spooling.unplaced, {}
+        return list(found.values())
+
+    async def place(self) -> None:
+        """None of the messages that it holds is `unplaced` any more: the gaps ahead of those are
+        stored. The disk remembers that, too.
+        """
+        if self.spooling is not None:
+            await self.spooling.place()
+
     async def run(self) -> None:
         """Carry messages to the disk and back as is needed, for ever."""
         if self.spooling is None:

@@ -319,11 +319,13 @@ class Spool:
                     break
         return found
 
-    def mark(self, handed: int, floor: int = 0) -> None:
-        """From now on messages up to `handed` may be given to a sink, and nothing below `floor` is
-        held. It needs no room on the disk. Raises SpoolFull or SpoolLost.
+    def mark(self, handed: int = 0, floor: int = 0, placed: int = 0) -> None:
+        """From now on messages up to `handed` may be given to a sink, nothing below `floor` is
+        held, and up to `placed` no message is unplaced any more. It needs no room on the disk.
+
+        Raises SpoolFull or SpoolLost.
         """
-        marks, mark = self._open_marks(), Mark(handed, floor)
+        marks, mark = self._open_marks(), Mark(handed, floor, placed)
         if (joined := mark.joined(marks.known or Mark())) != marks.known:
             marks.write(joined)
 

@@ -58,6 +58,18 @@ class Spooling(Moving):
             self._disk.say("spooling")
             log.info("spool.recovered", messages=outbox.row.held + outbox.away, path=self._row.path)
 
+    async def place(self) -> None:
+        """See `Outbox.place`."""
+        outbox = self._outbox
+        if outbox.tail is None:
+            return
+        self._placed = outbox.latest
+        try:
+            await self._disk.mark(placed=self._placed)
+        except (SpoolLost, SpoolFull) as failure:
+            # The next process may tell a gap again, which is better than none.
+            log.warning("spool.unmarked", reason=str(failure))
+
     async def turn(self) -> float:
         """One round of what there is to do; the seconds until the next, unless there is a stir."""
         outbox = self._outbox
