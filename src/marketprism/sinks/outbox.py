@@ -146,6 +146,17 @@ class Outbox(Backlog):
         if self.spooling is not None:
             await self.spooling.open()
 
+    def abandon(self) -> None:
+        """Let an `open` that takes long end soon; `leave` follows."""
+        if self.spooling is not None:
+            self.spooling.abandon()
+
+    async def leave(self) -> None:
+        """Let go of what was taken over, as it is on disk; nothing was added to it."""
+        self.row.held = self.row.held_bytes = 0
+        if self.spooling is not None:
+            await self.spooling.leave()
+
     async def recovered(self) -> dict[str, Message]:
         """The last message of each subject that a former process left."""
         return {} if self.spooling is None else self.spooling.recovered

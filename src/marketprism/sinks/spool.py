@@ -60,6 +60,8 @@ class Spool:
     """Bytes of the file that hold something."""
     set_aside: str | None = None
     """Where a file is that could not be used, and why."""
+    abandoned: bool = False
+    """Set from another thread: it will not be used, and what takes long should end."""
     _connection: sqlite3.Connection | None = None
     _marks: Marks | None = None
     _spare: int = 0
@@ -241,6 +243,8 @@ class Spool:
             self.marked.floor,
         ) as rows:
             for row in rows:
+                if self.abandoned:
+                    raise SpoolLost(f"{self.path} is not needed any more")
                 yield Block(*row)
 
     def lowest(self) -> int | None:

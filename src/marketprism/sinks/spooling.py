@@ -53,10 +53,19 @@ class Spooling(Moving):
             await self._give_up(str(damage))
         except (SpoolLost, SpoolFull) as failure:
             await self._disk.close()
-            self._failed(failure)
+            if not self._disk.spool.abandoned:
+                self._failed(failure)
         if outbox.tail is not None:
             self._disk.say("spooling")
             log.info("spool.recovered", messages=outbox.row.held + outbox.away, path=self._row.path)
+
+    def abandon(self) -> None:
+        """See `Outbox.abandon`."""
+        self._disk.spool.abandoned = True
+
+    async def leave(self) -> None:
+        """See `Outbox.leave`."""
+        await self._disk.close()
 
     async def place(self) -> None:
         """See `Outbox.place`."""
