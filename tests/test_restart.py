@@ -16,8 +16,10 @@ from marketprism.feeds.venue import Cursor, Moment, Want
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.restart import Positions
+from marketprism.settings import NatsConfig
 from marketprism.sinks.last import Stored
-from marketprism.sinks.outbox import Outbox
+from marketprism.sinks.outbox import Numbered, Outbox
+from marketprism.sinks.publishing import Publishing
 from marketprism.sinks.settling import settle
 from marketprism.sinks.spool import Spool
 from marketprism.status import Board
@@ -392,6 +394,72 @@ async def test_a_gap_that_a_process_could_not_tell_is_told_once_by_the_next(
         decode(encode(record).payload)
         for record in (trade(200, at=900), book(200, at=901), trade(201, at=902))
     ]
+
+
+FULL = b'{"error":{"err_code":10077,"description":"maximum messages exceeded"},"seq":0}'
+
+
+async def held_up(
+    case: Case, alive: Callable[[], bool], task_status: trio.TaskStatus[None]
+) -> None:
+    """A sink whose stream is full: nothing goes ahead. `alive` tells whether its server is."""
+    publishing = Publishing(NatsConfig(), case.board, "nats://test")
+
+    async def send(batch: Sequence[Numbered]) -> None:
+        await trio.sleep(0.01)
+        for number, _ in batch:
+            publishing.answer(number, FULL)
+
+    async def pulse() -> None:
+        await trio.lowlevel.checkpoint()
+        if not alive():
+            raise SinkLost("it does not answer")
+
+    task_status.started()
+    await publishing.run(case.outbox, send, 1 << 20, case.stream.last, case.positions, pulse)
+
+
+async def test_venues_are_answered_while_a_full_stream_holds_up_what_goes_ahead(
+    autojump_clock: MockClock,
+) -> None:
+    """A stream may be full for hours; who begins meanwhile needs nothing of it but to be read."""
+    case = Case()
+    case.stream.store(trade(7, at=100))
+    await case.positions.read([WANT])
+    case.pump(trade(11, at=900))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(held_up, case, lambda: True)
+        await trio.sleep(2)
+        assert case.board.sink.state == "stream_full"
+        with trio.fail_after(5):
+            await case.positions.read([Want(DataType.FUNDING_RATE, BTC)])
+        assert len(case.positions.ahead) == 1
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("fails", ["its pulse", "its answers"])
+async def test_a_server_that_dies_while_it_holds_up_what_goes_ahead_is_left(
+    fails: str, autojump_clock: MockClock
+) -> None:
+    """Its death is noticed as at any other time, and the gap is ahead over the next connection."""
+    case = Case()
+    case.stream.store(trade(7, at=100))
+    await case.positions.read([WANT])
+    case.pump(trade(11, at=900))
+
+    async def meet() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(held_up, case, lambda: fails != "its pulse")
+            await trio.sleep(2)
+            case.stream.fails = fails == "its answers"
+            nursery.start_soon(case.positions.read, [Want(DataType.FUNDING_RATE, BTC)])
+            await trio.sleep(60)
+            pytest.fail("nobody noticed")
+
+    with pytest.raises(ExceptionGroup) as group:
+        await meet()
+    assert [type(each) for each in group.value.exceptions] == [SinkLost]
+    assert len(case.positions.ahead) == 1
 
 
 async def test_other_peoples_messages_are_said_once(autojump_clock: MockClock) -> None:
