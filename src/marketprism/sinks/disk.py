@@ -118,6 +118,10 @@ class Disk:
         await self._do(self.spool.clear)
         self._row.file_bytes = self.spool.used
 
+    async def remove(self) -> None:
+        await self._do(self.spool.remove)
+        self._row.file_bytes = self.spool.used
+
     async def close(self) -> None:
         await self._do(self.spool.close)
 

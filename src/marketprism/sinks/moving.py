@@ -116,20 +116,38 @@ class Moving:
         disk that is full takes the record, one that takes nothing at all is not waited for.
         """
         outbox = self._outbox
-        part = outbox.row.capacity_bytes // PARTS
-        batch = self._read(await self._disk.read(self._loaded, self._few, part))
-        if not batch:
-            raise SpoolDamaged(f"{self._row.path}: messages are missing")
+        batch = await self._next()
         try:
             await self._disk.mark(batch[-1][0], self._floor)
         except SpoolFull as full:
             raise SpoolLost(str(full)) from full
         except SpoolLost as failure:
             self._trouble = failure  # what can be read is delivered all the same
-        self._loaded = batch[-1][0]
+        self._returned(batch)
         outbox.waiting.extend(batch)
         outbox.recount(batch, 1)
-        outbox.away -= len(batch)
+
+    async def _forgo(self) -> None:
+        """Let the oldest go that are on disk alone: memory, which is full, has no room to have them
+        back first.
+        """
+        batch = await self._next()
+        losses, handed = self._outbox.losses, self._outbox.handed
+        for number, message in batch:
+            losses.drop(number, message, handed)
+        self._returned(batch)
+
+    async def _next(self) -> list[Numbered]:
+        part = self._outbox.row.capacity_bytes // PARTS
+        batch = self._read(await self._disk.read(self._loaded, self._few, part))
+        if not batch:
+            raise SpoolDamaged(f"{self._row.path}: messages are missing")
+        return batch
+
+    def _returned(self, batch: Sequence[Numbered]) -> None:
+        """These are no longer on disk alone."""
+        self._loaded = batch[-1][0]
+        self._outbox.away -= len(batch)
         self._row.held -= len(batch)
         self._row.held_bytes -= payload_bytes(batch)
         self._absent.remove(batch)

@@ -26,6 +26,8 @@ _FORMAT = 2
 _FORMER = 1
 """Without checksums of what was dropped, and with the mark in a table `handed`."""
 _PAGE = 16 * 1024
+_LOGS = ("-wal", "-shm", "")
+"""What SQLite appends to a file's name, the file itself last."""
 _LOG_PAGES = 1024
 """Pages after which SQLite moves its log of changes into the file: then it syncs, once."""
 _SCHEMA = f"""
@@ -227,7 +229,7 @@ class Spool:
         self.close()
         aside = self.path.with_name(f"{NAME}.{kind}-{now}")
         try:
-            for suffix in ("-wal", "-shm", ""):
+            for suffix in _LOGS:
                 old = self.path.with_name(f"{NAME}{suffix}")
                 if old.exists():
                     old.rename(aside.with_name(f"{aside.name}{suffix}"))
@@ -369,6 +371,20 @@ class Spool:
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._measure()
+
+    def remove(self) -> None:
+        """Nothing in it is held any more, and it cannot be changed: delete it, which needs no room,
+        and begin with an empty one where there is some. Raises SpoolLost.
+        """
+        self.close()
+        try:
+            for suffix in _LOGS:
+                self.path.with_name(f"{NAME}{suffix}").unlink(missing_ok=True)
+        except OSError as error:
+            raise SpoolLost(f"{self.path}: {error.strerror}") from error
+        self.used = self._spare = 0
+        with contextlib.suppress(SpoolLost, SpoolFull, SpoolDamaged, StartFailed):
+            self._open()
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
