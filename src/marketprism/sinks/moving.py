@@ -62,6 +62,8 @@ class Moving:
         spool.mark(loaded)
         outbox.handed = mark.handed
         dropped = outbox.losses.restore(spool.losses(), spool.lowest() or math.inf)
+        for message in outbox.losses.unplaced(mark.placed):
+            self.unplaced.setdefault(message.subject, message)
         outbox.continue_after(max(dropped, *attrs.astuple(mark)))
         self._placed = mark.placed
         for block in spool.blocks():
