@@ -2,20 +2,93 @@
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 import trio
 from consumer import Consumer
 from forms import form
+from market_log import Feed
 from nats_server import Server
+from ports import free_port
 from service import Service, configuration
 
 from marketprism import simulator
+from marketprism.app import Collector
+from marketprism.settings import (
+    Config,
+    EmbeddedConfig,
+    HttpConfig,
+    MetricsConfig,
+    NatsConfig,
+    OutboxConfig,
+    SpoolConfig,
+)
+from marketprism.sinks.spool import Spool
 
 pytestmark = pytest.mark.once
 
 TIMES = form(2, 50)
+
+
+NEVER_READY = """#!{python}
+import http.server, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(503)
+
+port = int(sys.argv[sys.argv.index("-m") + 1])
+http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+@pytest.mark.parametrize("met", ["its spool is read", "its server recovers"])
+async def test_a_stop_while_it_starts_is_quick_and_loses_nothing(
+    met: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    """Nothing that it waits for keeps it; what a former process left is as it was."""
+    executable, program = sys.executable, tmp_path / "nats-server"
+    program.write_text(NEVER_READY.format(python=executable))
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    store = EmbeddedConfig(port=free_port(), monitor_port=free_port(), store_dir=tmp_path / "nats")
+    config = Config(
+        nats=NatsConfig(embedded=store),
+        outbox=OutboxConfig(spool=SpoolConfig(path=tmp_path / "spool")),
+        http=HttpConfig(port=free_port()),
+        metrics=MetricsConfig(port=free_port()),
+    )
+    feed, spool = Feed(), Spool(tmp_path / "spool", 10**9, 0)
+    messages = [(2 + 2 * place, feed.trade()) for place in range(30_000)]
+    spool.open("now")
+    spool.write(messages, 40)
+    spool.close()
+    collector = Collector(config)
+    nursery.start_soon(collector.run)
+    if met == "its server recovers":
+        with trio.fail_after(10):
+            await listening(store.monitor_port)
+        assert collector.undelivered > 0
+    collector.stopping.set()
+    with trio.fail_after(4):
+        await collector.ended.wait()
+    assert collector.undelivered == 0
+    spool.open("now")
+    assert [each for block in spool.blocks() for each in block.messages()] == messages
+    spool.close()
+
+
+async def listening(port: int) -> None:
+    """Wait until somebody does."""
+    while True:
+        try:
+            await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
+        except OSError:
+            await trio.sleep(0.05)
+        else:
+            return
 
 
 async def test_a_stop_under_load_is_quick_and_loses_nothing(

@@ -1,21 +1,27 @@
 """Positions: who learns when where a stream stood, under virtual time."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 import trio
+from market_log import at_once
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from marketprism.errors import SinkLost
 from marketprism.feeds.venue import Cursor, Moment, Want
 from marketprism.instruments import Instrument
-from marketprism.records import DataType, Gap, Record, Trade
+from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.restart import Positions
+from marketprism.settings import NatsConfig
 from marketprism.sinks.last import Stored
-from marketprism.sinks.outbox import Outbox
+from marketprism.sinks.outbox import Numbered, Outbox
+from marketprism.sinks.publishing import Publishing
+from marketprism.sinks.settling import settle
+from marketprism.sinks.spool import Spool
 from marketprism.status import Board
 from marketprism.wire import Message, decode, encode
 
@@ -267,6 +273,221 @@ async def test_what_a_former_process_left_behind_needs_no_sink(autojump_clock: M
     await case.positions.read([WANT])
     assert case.positions.cursor(WANT).last_id == 7
     assert not case.positions.late
+
+
+@attrs.define
+class Process:
+    """One of a row of them over one spool; what it publishes is in the stream at once."""
+
+    directory: Path
+    stream: Stream
+    published: list[Record]
+    board: Board = attrs.field(factory=Board)
+    outbox: Outbox = attrs.field(init=False)
+    positions: Positions = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        spool = Spool(self.directory, 10**8, 0)
+        self.outbox = Outbox(
+            *(100, 1 << 20, self.board.outbox), board=self.board, spool=spool, worker=at_once
+        )
+        self.positions = Positions(PATIENCE, self.now, self.board, self.outbox.recovered)
+
+    def now(self) -> Moment:
+        return Moment(10_000 * SECOND, 0)
+
+    async def reads(self, *records: Record) -> None:
+        """It begins with NATS away, and reads these."""
+        await self.outbox.open()
+        wants = {Want(DataType(each.data_type), each.instrument) for each in records}
+        await self.positions.read(list(wants))
+        messages = [encode(record) for record in records]
+        self.outbox.append(self.positions.admitted(records, messages))
+
+    async def publishes(self, ahead: int = 99, stored: int = 99, acknowledged: int = 99) -> None:
+        """NATS is there, for so many gaps that go ahead and so many messages, of which it
+        acknowledges so many.
+        """
+        self.outbox.rewind()
+        await settle(self.outbox, self.stream.last, self.board, ())
+        await self.positions.catch_up(self.stream.last, self.outbox)
+        while self.positions.ahead:
+            for number, message in self.positions.ahead[0].take(ahead):
+                self._publish(message)
+                self.positions.ahead[0].acknowledge(number)
+                ahead -= 1
+            if not ahead:
+                return
+            self.positions.ahead.popleft()
+        await self.positions.ahead_stored(self.outbox)
+        for place, (number, message) in enumerate(self.outbox.take(stored)):
+            self._publish(message)
+            if place < acknowledged:
+                self.outbox.acknowledge(number)
+
+    def _publish(self, message: Message) -> None:
+        record = decode(message.payload)
+        self.published.append(record)
+        self.stream.store(record)
+
+
+def book(number: int, at: int) -> OrderBookRecord:
+    """A snapshot."""
+    return OrderBookRecord(
+        *(BTC, at * SECOND, at * SECOND),
+        update_type="snapshot",
+        bids=[("1", "1")],
+        asks=[("2", "1")],
+        first_update_id=None,
+        last_update_id=number,
+    )
+
+
+@pytest.mark.parametrize(
+    "met",
+    [
+        ("never",),
+        ("never", "never"),
+        ("before the first gap",),
+        ("between the gaps",),
+        ("between the gaps", "between the gaps"),
+        ("behind the gaps",),
+        ("behind the first message",),
+        ("unheard",),
+    ],
+)
+async def test_a_gap_that_a_process_could_not_tell_is_told_once_by_the_next(
+    met: tuple[str, ...], tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """It began with NATS away and was stopped before NATS had come, or in whatever moment
+    afterwards: what it read first follows the gap, in the process that finds NATS to stay.
+    """
+    stream, published = Stream(), list[Record]()
+    stream.store(trade(100, at=100), book(100, at=100))
+    process = Process(tmp_path, stream, published)
+    await process.reads(trade(200, at=900), book(200, at=901), trade(201, at=902))
+    for meeting in met:
+        match meeting:
+            case "before the first gap":
+                await process.positions.catch_up(stream.last, process.outbox)
+            case "between the gaps":
+                await process.publishes(ahead=1)
+            case "behind the gaps":
+                await process.publishes(stored=0)
+            case "behind the first message":
+                await process.publishes(stored=1)
+            case "unheard":
+                await process.publishes(stored=2, acknowledged=0)
+        await process.outbox.store()
+        process = Process(tmp_path, stream, published)
+        await process.reads()
+    await process.publishes()
+    await process.outbox.store()
+    gaps = [record for record in published[:2] if isinstance(record, Gap)]
+    assert [(gap.affected, gap.ended_at // SECOND, gap.lost) for gap in gaps] == [
+        ("trade", 900, 99),
+        ("orderbook", 901, None),
+    ]
+    assert all(gap.reason == "restart" for gap in gaps)
+    assert all(98 * SECOND < gap.started_at <= 100 * SECOND for gap in gaps)
+    assert published[2:] == [
+        decode(encode(record).payload)
+        for record in (trade(200, at=900), book(200, at=901), trade(201, at=902))
+    ]
+
+
+async def test_the_gap_ahead_of_what_was_dropped_is_told_by_the_next_process_too(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """The disk was full: what it read first is gone, and inside a gap that follows the other."""
+    stream, published = Stream(), list[Record]()
+    stream.store(trade(100, at=100))
+    process = Process(tmp_path, stream, published)
+    await process.reads(*(trade(number, at=number) for number in range(200, 204)))
+    process.outbox.drop(2, 0)
+    for _ in range(2):
+        await process.outbox.store()
+        process = Process(tmp_path, stream, published)
+        await process.reads()
+    await process.publishes()
+    await process.outbox.store()
+    told = [
+        (record.reason, record.started_at // SECOND, record.first_missing_id, record.lost)
+        for record in published[:2]
+        if isinstance(record, Gap)
+    ]
+    assert told == [("restart", 100, 101, 99), ("overflow", 200, 200, 2)]
+    assert published[2:] == [decode(encode(trade(n, at=n)).payload) for n in (202, 203)]
+    process = Process(tmp_path, stream, published)
+    await process.reads()
+    await process.publishes()
+    assert len(published) == 4
+
+
+FULL = b'{"error":{"err_code":10077,"description":"maximum messages exceeded"},"seq":0}'
+
+
+async def held_up(
+    case: Case, alive: Callable[[], bool], task_status: trio.TaskStatus[None]
+) -> None:
+    """A sink whose stream is full: nothing goes ahead. `alive` tells whether its server is."""
+    publishing = Publishing(NatsConfig(), case.board, "nats://test")
+
+    async def send(batch: Sequence[Numbered]) -> None:
+        await trio.sleep(0.01)
+        for number, _ in batch:
+            publishing.answer(number, FULL)
+
+    async def pulse() -> None:
+        await trio.lowlevel.checkpoint()
+        if not alive():
+            raise SinkLost("it does not answer")
+
+    task_status.started()
+    await publishing.run(case.outbox, send, 1 << 20, case.stream.last, case.positions, pulse)
+
+
+async def test_venues_are_answered_while_a_full_stream_holds_up_what_goes_ahead(
+    autojump_clock: MockClock,
+) -> None:
+    """A stream may be full for hours; who begins meanwhile needs nothing of it but to be read."""
+    case = Case()
+    case.stream.store(trade(7, at=100))
+    await case.positions.read([WANT])
+    case.pump(trade(11, at=900))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(held_up, case, lambda: True)
+        await trio.sleep(2)
+        assert case.board.sink.state == "stream_full"
+        with trio.fail_after(5):
+            await case.positions.read([Want(DataType.FUNDING_RATE, BTC)])
+        assert len(case.positions.ahead) == 1
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("fails", ["its pulse", "its answers"])
+async def test_a_server_that_dies_while_it_holds_up_what_goes_ahead_is_left(
+    fails: str, autojump_clock: MockClock
+) -> None:
+    """Its death is noticed as at any other time, and the gap is ahead over the next connection."""
+    case = Case()
+    case.stream.store(trade(7, at=100))
+    await case.positions.read([WANT])
+    case.pump(trade(11, at=900))
+
+    async def meet() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(held_up, case, lambda: fails != "its pulse")
+            await trio.sleep(2)
+            case.stream.fails = fails == "its answers"
+            nursery.start_soon(case.positions.read, [Want(DataType.FUNDING_RATE, BTC)])
+            await trio.sleep(60)
+            pytest.fail("nobody noticed")
+
+    with pytest.raises(ExceptionGroup) as group:
+        await meet()
+    assert [type(each) for each in group.value.exceptions] == [SinkLost]
+    assert len(case.positions.ahead) == 1
 
 
 async def test_other_peoples_messages_are_said_once(autojump_clock: MockClock) -> None:

@@ -109,30 +109,11 @@ class Collector:
             patience = self.config.nats.restart_lookup
             positions = Positions(patience, self.now, self.board, outbox.recovered)
         async with trio.open_nursery() as root:
-            await outbox.open()
-            servers = await self._nats(root)
-            if self.pages:
-                await self._serve(root)
-            async with trio.open_nursery() as delivery:
-                channel = self.config.channel
-                conflate_at = channel.conflate_at if channel.conflate_books else None
-                outlet = Outlet(channel.capacity, self.board, conflate_at)
-                sink = self._sink(servers, positions)
-                delivery.start_soon(self._deliver, sink, outbox, delivery)
-                delivery.start_soon(outbox.run)
-                async with trio.open_nursery() as filling:
-                    filling.start_soon(pump, outlet.intake, outbox, self.board, self.now, positions)
-                    async with outlet:
-                        await self._feed(outlet, outbox, positions, root.cancel_scope)
-                if outbox.drained or (outbox.safe and not self.board.sink.connected):
-                    # The sink may be waiting for a server, and has nothing to wait for.
-                    delivery.cancel_scope.cancel()
-                elif outbox.safe:
-                    # The other half of the grace is for the disk.
-                    half = self.config.shutdown_grace / 2
-                    delivery.cancel_scope.deadline = root.cancel_scope.deadline - half
-            if spooled := await outbox.store():
-                log.warning("collector.spooled", messages=spooled, path=self.board.spool.path)
+            servers = await self._begin(root, outbox)
+            if servers is None:
+                await outbox.leave()
+            else:
+                await self._collect(servers, outbox, positions, root.cancel_scope)
             root.cancel_scope.cancel()
         if self.undelivered:
             log.error("collector.undelivered", messages=self.undelivered)
@@ -147,6 +128,59 @@ class Collector:
             conflated=sum(board.conflated.values()),
         )
         self.ended.set()
+
+    async def _begin(self, root: trio.Nursery, outbox: Outbox) -> Sequence[str] | None:
+        """See to all that must be there before anything is collected; the servers to publish to.
+        None: it was stopped meanwhile.
+        """
+        beginning, heeding = trio.CancelScope(), trio.CancelScope()
+        servers = None
+
+        async def heed() -> None:
+            with heeding:
+                await self.stopping.wait()
+                log.info("collector.stopping", held=0)
+                outbox.abandon()
+                beginning.cancel()
+
+        root.start_soon(heed)
+        with beginning:
+            await outbox.open()
+            found = await self._nats(root)
+            if self.pages:
+                await self._serve(root)
+            servers = found
+        heeding.cancel()
+        return None if beginning.cancel_called else servers
+
+    async def _collect(
+        self,
+        servers: Sequence[str],
+        outbox: Outbox,
+        positions: Positions | None,
+        grace: trio.CancelScope,
+    ) -> None:
+        """From the first feed to where the last message is stored or on disk."""
+        async with trio.open_nursery() as delivery:
+            channel = self.config.channel
+            conflate_at = channel.conflate_at if channel.conflate_books else None
+            outlet = Outlet(channel.capacity, self.board, conflate_at)
+            sink = self._sink(servers, positions)
+            delivery.start_soon(self._deliver, sink, outbox, delivery)
+            delivery.start_soon(outbox.run)
+            async with trio.open_nursery() as filling:
+                filling.start_soon(pump, outlet.intake, outbox, self.board, self.now, positions)
+                async with outlet:
+                    await self._feed(outlet, outbox, positions, grace)
+            if outbox.drained or (outbox.safe and not self.board.sink.connected):
+                # The sink may be waiting for a server, and has nothing to wait for.
+                delivery.cancel_scope.cancel()
+            elif outbox.safe:
+                # The other half of the grace is for the disk.
+                half = self.config.shutdown_grace / 2
+                delivery.cancel_scope.deadline = grace.deadline - half
+        if spooled := await outbox.store():
+            log.warning("collector.spooled", messages=spooled, path=self.board.spool.path)
 
     @property
     def undelivered(self) -> int:

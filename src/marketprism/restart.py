@@ -9,7 +9,8 @@ The sink answers whenever it is connected (`catch_up`, then `serve`). Where no s
 the feeds begin with fresh cursors, and what is then read of those streams is held back with the
 rest until there is a server: by then the position is read first, and the gap is published ahead of
 the stream's first message, by the pump (`admitted`) or, where that message waits in the outbox, by
-the sink (`ahead`). Behind it would be too late: consumers chain what they read.
+the sink (`ahead`). Behind it would be too late: consumers chain what they read. Where the process
+ends before that, the message says so itself (`unplaced`), on disk too, and the next one sees to it.
 """
 
 import math
@@ -25,7 +26,7 @@ from trio.lowlevel import ParkingLot
 
 from marketprism import cursors
 from marketprism.feeds.venue import Cursor, Moment, Want
-from marketprism.records import Gap, Record
+from marketprism.records import DataType, Gap, Record
 from marketprism.sinks.last import Last, Stored
 from marketprism.sinks.outbox import Outbox
 from marketprism.sinks.settling import forget
@@ -58,6 +59,8 @@ class _Late:
     """Its first record, which waits in the outbox."""
     known: tuple[Cursor, str | None] | None = None
     """Its position and the last stored message's id; found before the first record came."""
+    recovered: bool = False
+    """That first record is a former process's, which did not learn the position either."""
 
 
 @attrs.define(eq=False)
@@ -76,6 +79,7 @@ class Positions:
     _known: dict[str, Cursor] = attrs.field(factory=dict)
     _asked: deque[_Question] = attrs.field(factory=deque)
     _left: Mapping[str, Message] | None = None
+    _unplaced: list[Message] = attrs.field(factory=list)
     _serving: bool = False
     _moved: ParkingLot = attrs.field(factory=ParkingLot)
     _foreign: bool = False
@@ -114,8 +118,15 @@ class Positions:
         """
         self._serving = True
         self._moved.unpark_all()
+        self._resume(outbox)
         late = [each for each in self._late.values() if each.known is None]
-        found = await self._look_up([each.want for each in late], last)
+        stored = await self._ask([each.want for each in late], last)
+        found = {}
+        for each in late:
+            # What a former process left comes after what is to go ahead of it.
+            left = {} if each.recovered else self._left or {}
+            found.update(self._positions([each.want], stored, left))
+        told = self._told_ahead(late, stored)
         for key, each in [(key, each) for key, each in self._late.items() if key in found]:
             if each.first is not None and each.first[1].msg_id == found[key][1]:
                 # It may be ended here, and is done again then.
@@ -123,13 +134,13 @@ class Positions:
                 del self._late[key]
         # From here on at once: what is decided is never decided again.
         gaps: list[Message] = []
-        for each in late:
+        for each in sorted(late, key=_place):
             key = _subject(each.want)
             if key in found and each.first is None:
                 each.known = found[key]
                 continue
             waited = self._late.pop(key, None)
-            if waited is None or waited.first is None or key not in found:
+            if waited is None or waited.first is None or key not in found or key in told:
                 continue
             if (gap := self._gap(found[key][0], waited.first[0])) is not None:
                 gaps.append(encode(gap))
@@ -138,6 +149,52 @@ class Positions:
             queue.append(gaps)
             queue.close()
             self.ahead.append(queue)
+
+    async def ahead_stored(self, outbox: Outbox) -> None:
+        """All that was to go `ahead` is stored: what it is ahead of is in its place now."""
+        if not self._unplaced or any(each.first is not None for each in self._late.values()):
+            return
+        for message in self._unplaced:
+            message.unplaced = False
+        self._unplaced.clear()
+        await outbox.place()
+
+    def _resume(self, outbox: Outbox) -> None:
+        """Streams that were late in a former process, and of which it stored nothing, still are."""
+        for message in outbox.unplaced():
+            want = Want(DataType(message.data_type), message.instrument)
+            record = self._read(message, partial(cursors.read, want=want))
+            if record is not None:
+                self._late[message.subject] = _Late(want, (record, message), recovered=True)
+                self._unplaced.append(message)
+
+    def _told_ahead(self, late: Sequence[_Late], stored: Mapping[str, Stored]) -> set[str]:
+        """The subjects of which a former process stored what was to go ahead, or even more.
+
+        All that goes ahead is stored in one order: the last gap of an instrument, where it is one
+        of those, proves the others before it.
+        """
+        recovered = [each for each in late if each.recovered and each.first is not None]
+        latest: dict[str, tuple[int, str]] = {}
+        told = set()
+        for each in recovered:
+            name, key = _gaps_of(each.want), _subject(each.want)
+            gap = self._read(stored[name], cursors.read_gap) if name in stored else None
+            at = _place(each)[0]
+            ours = (CONNECTION, each.want.data_type, at)
+            if gap is not None and (gap.connection, gap.affected, gap.ended_at) == ours:
+                latest[name] = _place(each)
+            record = self._stored(each.want, stored)
+            if record is not None and record.collected_at >= at:
+                told.add(key)
+        for each in recovered:
+            if _place(each) <= latest.get(_gaps_of(each.want), (0, "")):
+                told.add(_subject(each.want))
+        return told
+
+    def _stored(self, want: Want, stored: Mapping[str, Stored]) -> Record | None:
+        message = stored.get(_subject(want))
+        return None if message is None else self._read(message, partial(cursors.read, want=want))
 
     async def serve(self, last: Last) -> None:
         """Answer the venues, as long as the connection stands. Raises SinkLost or SinkRefused."""
@@ -171,7 +228,9 @@ class Positions:
         for record, message in zip(records, messages, strict=True):
             late = self._late.get(message.subject)
             if late is not None and late.known is None:
-                late.first = late.first or (record, message)
+                if late.first is None:
+                    late.first, message.unplaced = (record, message), True
+                    self._unplaced.append(message)
             elif late is not None and late.known is not None:
                 del self._late[message.subject]
                 known, msg_id = late.known
@@ -186,7 +245,7 @@ class Positions:
 
     def _unanswered(self, wants: Sequence[Want]) -> None:
         """Nobody said: what a former process left behind does, or the streams are late."""
-        found = self._positions(wants, {})
+        found = self._positions(wants, {}, self._left or {})
         for want in wants:
             key = _subject(want)
             if key in found:
@@ -197,19 +256,22 @@ class Positions:
     async def _look_up(
         self, wants: Sequence[Want], last: Last
     ) -> dict[str, tuple[Cursor, str | None]]:
+        return self._positions(wants, await self._ask(wants, last), self._left or {})
+
+    async def _ask(self, wants: Sequence[Want], last: Last) -> Mapping[str, Stored]:
         if not wants:
             return {}
         subjects = [name for want in wants for name in (_subject(want), _gaps_of(want))]
-        return self._positions(wants, await last(list(dict.fromkeys(subjects))))
+        return await last(list(dict.fromkeys(subjects)))
 
     def _positions(
-        self, wants: Sequence[Want], stored: Mapping[str, Stored]
+        self, wants: Sequence[Want], stored: Mapping[str, Stored], left: Mapping[str, Message]
     ) -> dict[str, tuple[Cursor, str | None]]:
         """By subject. What a former process left behind is later than what it stored."""
         found = {}
         for want in wants:
             key, latest = _subject(want), None
-            for message in self._told(key, stored):
+            for message in _told(key, stored, left):
                 record = self._read(message, partial(cursors.read, want=want))
                 if record is not None and (
                     latest is None or record.collected_at >= latest[0].collected_at
@@ -217,7 +279,7 @@ class Positions:
                     latest = record, message.msg_id
             if latest is None:
                 continue
-            told = self._told(_gaps_of(want), stored)
+            told = _told(_gaps_of(want), stored, left)
             gaps = [self._read(each, cursors.read_gap) for each in told]
             gap = max(filter(None, gaps), key=lambda each: each.collected_at, default=None)
             found[key] = cursors.cursor(*latest, gap), latest[1]
@@ -232,10 +294,6 @@ class Positions:
                 log.warning("restart.foreign_message", subject=message.subject, reason=str(error))
             self._foreign = True
             return None
-
-    def _told(self, name: str, stored: Mapping[str, Stored]) -> list[Stored | Message]:
-        sources: tuple[Mapping[str, Stored | Message], ...] = (stored, self._left or {})
-        return [source[name] for source in sources if name in source]
 
     def _gap(self, known: Cursor, record: Record) -> Gap | None:
         instrument = record.instrument
@@ -253,6 +311,19 @@ class Positions:
                 lost=gap.lost,
             )
         return gap
+
+
+def _told(
+    name: str, stored: Mapping[str, Stored], left: Mapping[str, Message]
+) -> list[Stored | Message]:
+    sources: tuple[Mapping[str, Stored | Message], ...] = (stored, left)
+    return [source[name] for source in sources if name in source]
+
+
+def _place(late: _Late) -> tuple[int, str]:
+    """Where its gap comes among those that go ahead."""
+    at = 0 if late.first is None else late.first[0].collected_at
+    return at, _subject(late.want)
 
 
 def _subject(want: Want) -> str:

@@ -68,6 +68,9 @@ class Message:
     payload: bytes
     instrument: Instrument
     data_type: str
+    unplaced: bool = False
+    """When it was read, nobody knew what was stored of its stream before: whether there must be a
+    gap ahead of it is still to be found out. See `restart`."""
 
 
 def subject(data_type: str, instrument: Instrument) -> str:

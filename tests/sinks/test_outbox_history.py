@@ -4,16 +4,15 @@ import json
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import pytest
 import trio
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from market_log import BTC, ETH, Broker, Feed, Found
+from market_log import BTC, ETH, Broker, Feed, Found, at_once
 from trio.testing import MockClock
 
 from marketprism.feeds.venue import Moment
@@ -26,8 +25,6 @@ from marketprism.wire import Message
 
 pytestmark = pytest.mark.once
 
-T = TypeVar("T")
-
 KINDS = ("trade", "trade", "other trade", "update", "update", "snapshot", "gap")
 STEPS = st.one_of(
     st.tuples(st.just("append"), st.lists(st.sampled_from(KINDS), min_size=1, max_size=40)),
@@ -39,12 +36,6 @@ STEPS = st.one_of(
     st.tuples(st.just("reconnect"), st.none()),
     st.tuples(st.sampled_from(["crash", "stop"]), st.none()),
 )
-
-
-async def at_once(function: Callable[..., T], *arguments: Any) -> T:
-    """In place of a thread."""
-    await trio.lowlevel.checkpoint()
-    return function(*arguments)
 
 
 @attrs.define

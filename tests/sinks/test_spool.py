@@ -1,14 +1,24 @@
 """The spool's file: what is written is read, in order, and whatever is wrong with it is said."""
 
+import random
 import sqlite3
+import zlib
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
-from market_log import Feed
+import trio
+from market_log import Feed, at_once
+from trio.testing import MockClock
 
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
+from marketprism.feeds.venue import Moment
+from marketprism.sinks import Outbox
 from marketprism.sinks.blocks import Block, Numbered, cut
-from marketprism.sinks.spool import NAME, Spool
+from marketprism.sinks.marks import Mark
+from marketprism.sinks.spool import MARKS, NAME, Spool
+from marketprism.status import Board
 
 NOW = "20260101T000000Z"
 LARGE = 10**8
@@ -52,7 +62,7 @@ def test_what_is_written_is_read_in_order_by_the_next_process(tmp_path: Path) ->
     spool.close()
     spool = opened(tmp_path)
     assert all_of(spool) == batch
-    assert (spool.handed(), spool.losses()) == (40, [("a stream", b"{}")])
+    assert (spool.marked.handed, spool.losses()) == (40, [("a stream", b"{}")])
     assert spool.read(0, 10, LARGE)[0] == batch[0]
     spool.close()
 
@@ -140,7 +150,7 @@ def test_a_damaged_file_is_set_aside_and_read_as_far_as_it_can_be(
     spool.close()
     content = bytearray(spool.path.read_bytes())
     if damage == "garbled":
-        content[len(content) // 2] ^= 1
+        content[content.index(b"50000.1", len(content) // 2)] ^= 1
     elif damage == "truncated":
         del content[len(content) * 3 // 4 :]
     elif damage == "not ours":
@@ -164,6 +174,135 @@ def test_a_damaged_file_is_set_aside_and_read_as_far_as_it_can_be(
     spool.close()
 
 
+def test_how_far_it_was_handed_out_needs_no_room(tmp_path: Path) -> None:
+    """It stands in a file that never grows, and goes on from where it was."""
+    spool = opened(tmp_path)
+    size = (tmp_path / MARKS).stat().st_size
+    spool.mark(40, 20)
+    spool.mark(30, 30)
+    spool.mark(placed=10)
+    assert spool.marked == Mark(40, 30, 10)
+    spool.close()
+    assert (tmp_path / MARKS).stat().st_size == size
+    assert opened(tmp_path).marked == Mark(40, 30, 10)
+
+
+def test_a_mark_that_is_torn_or_gone_costs_no_start(tmp_path: Path) -> None:
+    """One of its two copies is enough; without both, the first blocks may have been delivered."""
+    spool = opened(tmp_path)
+    for at in range(0, 30_000, 1000):
+        spool.write(numbered(1000, 2 + 2 * at), 0)
+    spool.mark(40)
+    spool.close()
+    marks = tmp_path / MARKS
+    marks.write_bytes(b"x" * 16 + marks.read_bytes()[16:])
+    spool = opened(tmp_path)
+    assert spool.marked.handed == 40
+    spool.close()
+    for content in (b"", b"x" * 5000):
+        marks.write_bytes(content)
+        spool = opened(tmp_path)
+        assert spool.marked.handed == 16 * 2000
+        assert len(all_of(spool)) == 30_000
+        spool.close()
+
+
+def test_a_file_of_the_former_version_is_taken_over(tmp_path: Path) -> None:
+    """With all that is in it."""
+    spool = opened(tmp_path)
+    spool.write(numbered(100), 0, [("a stream", b"{}")])
+    spool.close()
+    (tmp_path / MARKS).unlink()
+    with closing(sqlite3.connect(spool.path)) as connection:
+        connection.executescript(
+            "ALTER TABLE losses DROP COLUMN checksum; PRAGMA user_version = 1;"
+            "CREATE TABLE handed (id INTEGER PRIMARY KEY, number INTEGER NOT NULL);"
+            "INSERT INTO handed VALUES (0, 40);"
+        )
+    for _ in range(2):
+        spool = opened(tmp_path)
+        assert spool.set_aside is None
+        assert all_of(spool) == numbered(100)
+        assert (spool.marked.handed, spool.losses()) == (40, [("a stream", b"{}")])
+        spool.close()
+
+
+def test_of_what_was_dropped_only_what_was_changed_is_not_believed(tmp_path: Path) -> None:
+    """The file is set aside, and the rest taken over: not a start fails."""
+    spool = opened(tmp_path)
+    saved = [("a stream", b'{"a":1}'), ("another", b'{"b":2}'), ("a third", b'{"c":3}')]
+    spool.write(numbered(100), 0, saved)
+    spool.close()
+    with closing(sqlite3.connect(spool.path)) as connection:
+        connection.execute("UPDATE losses SET body = ? WHERE stream = 'another'", (b'{"b":3}',))
+        connection.execute("UPDATE losses SET stream = x'ff' WHERE stream = 'a third'")
+        connection.commit()
+    spool = opened(tmp_path)
+    assert spool.set_aside is not None
+    assert spool.losses() == saved[:1]
+    assert all_of(spool) == numbered(100)
+    spool.close()
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """Of its files, by name."""
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+def flip(directory: Path, files: dict[str, bytes], chance: random.Random) -> None:
+    """Have these files there and no others, and some of their bits wrong."""
+    for file in directory.iterdir():
+        file.unlink()
+    for name, content in files.items():
+        flipped = bytearray(content)
+        for _ in range(chance.choice([1, 1, 1, 4, 64])):
+            flipped[chance.randrange(len(flipped))] ^= 1 << chance.randrange(8)
+        (directory / name).write_bytes(flipped)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_bits_are_flipped_a_collector_starts(
+    seed: int, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """What it takes over is what was written; the disk is used again; nothing is said of a
+    damaged file but that it is set aside.
+    """
+    chance, feed = random.Random(seed), Feed()
+
+    def begun() -> tuple[Outbox, Board]:
+        board, spool = Board(), Spool(tmp_path, 300_000, 0)
+        now = Moment(feed.clock, 1)
+        outbox = Outbox(
+            *(60, LARGE, board.outbox), board=board, spool=spool, now=lambda: now, worker=at_once
+        )
+        return outbox, board
+
+    outbox, board = begun()
+    await outbox.open()
+    made = []
+    for turn in range(60):
+        batch = [feed.trade() for _ in range(11)] + [feed.update()]
+        batch += feed.resynchronised() if turn % 7 == 0 else []
+        made += batch
+        outbox.append(batch)
+        for _ in range(2):
+            await outbox.spooling.turn()  # type: ignore[union-attr]
+            await trio.sleep(1)
+    await outbox.store()
+    assert board.spool.dropped > 100
+    written = {message.subject + message.msg_id: message.payload for message in made}
+    files = contents(tmp_path)
+    for _ in range(100):
+        flip(tmp_path, files, chance)
+        for _ in range(2):
+            outbox, board = begun()
+            await outbox.open()
+            assert board.spool.state in ("idle", "spooling")
+            for message in (await outbox.recovered()).values():
+                assert written[message.subject + message.msg_id] == message.payload
+            outbox.spooling._disk.spool.close()  # type: ignore[union-attr]
+
+
 def test_a_block_that_was_changed_is_not_believed() -> None:
     """A flipped bit in a price would be believed by anybody."""
     (block,) = cut(numbered(3))
@@ -171,6 +310,21 @@ def test_a_block_that_was_changed_is_not_believed() -> None:
     changed = Block(block.first, block.last, block.checksum, block.body.replace(b"50000", b"60000"))
     with pytest.raises(SpoolDamaged):
         changed.messages()
+
+
+def test_what_is_unplaced_is_so_after_it_was_read(tmp_path: Path) -> None:
+    """In a block of a former version nothing is."""
+    batch = numbered(5)
+    batch[3][1].unplaced = True
+    spool = opened(tmp_path)
+    spool.write(batch, 0)
+    assert [number for number, message in all_of(spool) if message.unplaced] == [batch[3][0]]
+    spool.close()
+    (block,) = cut(batch)
+    streams, rows, _ = msgspec.msgpack.decode(block.body)
+    body = msgspec.msgpack.encode([streams, rows])
+    old = Block(block.first, block.last, zlib.crc32(body), body)
+    assert old.messages() == numbered(5)
 
 
 def test_a_message_larger_than_a_block_has_one_of_its_own() -> None:

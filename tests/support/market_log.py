@@ -2,9 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
 
 import attrs
+import trio
 
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Trade
@@ -15,6 +17,14 @@ BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
 ETH = Instrument("binance", "spot", "ETH-USDT", "ETHUSDT")
 START = 1_700_000_000_000_000_000
 MILLISECOND = 1_000_000
+
+T = TypeVar("T")
+
+
+async def at_once(function: Callable[..., T], *arguments: Any) -> T:
+    """In place of a thread for the disk."""
+    await trio.lowlevel.checkpoint()
+    return function(*arguments)
 
 
 @attrs.define

@@ -33,12 +33,19 @@ class Absent:
 
     def lose(self, losses: Losses, since: int, upto: int) -> None:
         """All of it is lost; the numbers it had lie between these."""
+        # Gaps last: what is lost of the streams that they speak of must be there by then.
+        for gaps in (False, True):
+            self._lose(gaps, losses, since, upto)
+        self._counts.clear()
+        self._eldest.clear()
+
+    def _lose(self, gaps: bool, losses: Losses, since: int, upto: int) -> None:
         for subject, count in self._counts.items():
             message = self._eldest[subject]
-            if message.data_type == Gap.data_type:
+            if (message.data_type == Gap.data_type) != gaps:
+                continue
+            if gaps:
                 losses.drop_gaps(message.instrument, count)
                 continue
             stream = (message.instrument, DataType(message.data_type))
             losses.drop_unread(stream, count, since, upto, collected_at(message))
-        self._counts.clear()
-        self._eldest.clear()

@@ -119,6 +119,11 @@ class Backlog:
     def takeable(self) -> bool:
         return not self.held_back and bool(self.waiting or self._tells_rest)
 
+    @property
+    def latest(self) -> int:
+        """The highest number that was given to a message."""
+        return self._next - STEP
+
     def _number(self) -> int:
         """Of a gap that goes behind all there is."""
         self._next += STEP

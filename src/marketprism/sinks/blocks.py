@@ -4,6 +4,7 @@ A block costs the database as much as one message would; the interpreter's lock 
 for each, and not for each message, so that a busy event loop does not starve the writing thread.
 """
 
+import contextlib
 import zlib
 from collections.abc import Iterator, Sequence
 
@@ -34,6 +35,8 @@ class _Body(msgspec.Struct, array_like=True):
     streams: list[_Stream]
     rows: list[tuple[int, int, str, bytes]]
     """Number, stream, message id, payload."""
+    unplaced: list[int] = []
+    """The places of the rows that are."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -71,18 +74,26 @@ class Block:
                     )
                 )
             rows.append((number, place, message.msg_id, message.payload))
-        body = _encode(_Body(told, rows))
+        unplaced = [at for at, (_, message) in enumerate(batch) if message.unplaced]
+        body = _encode(_Body(told, rows, unplaced))
         return cls(batch[0][0], batch[-1][0], zlib.crc32(body), body)
 
     def check(self) -> None:
         """Raises SpoolDamaged when it is not what was written."""
-        if zlib.crc32(self.body) != self.checksum:
-            raise SpoolDamaged(f"block {self.first} is not what was written")
+        self._read()
+
+    def _read(self) -> _Body:
+        # The numbers beside it, and what type each of them has, may be garbled as well.
+        with contextlib.suppress(msgspec.MsgspecError, TypeError):
+            if zlib.crc32(self.body) == self.checksum:
+                body = _decode(self.body)
+                if (body.rows[0][0], body.rows[-1][0]) == (self.first, self.last):
+                    return body
+        raise SpoolDamaged(f"block {self.first} is not what was written")
 
     def messages(self) -> list[Numbered]:
         """What it holds. Raises SpoolDamaged when it is not what was written."""
-        self.check()
-        body = _decode(self.body)
+        body = self._read()
         streams = [
             (each, Instrument(each.exchange, each.market_type, each.symbol, each.native_id))
             for each in body.streams
@@ -92,6 +103,8 @@ class Block:
             stream, instrument = streams[place]
             message = Message(stream.subject, msg_id, payload, instrument, stream.data_type)
             messages.append((number, message))
+        for at in body.unplaced:
+            messages[at][1].unplaced = True
         return messages
 
 

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 import structlog
 import trio
 
-from marketprism.errors import SpoolDamaged, SpoolLost, StartFailed
+from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
 from marketprism.feeds.venue import Moment
 from marketprism.sinks.blocks import Numbered
 from marketprism.sinks.spool import Saved, Spool
@@ -75,16 +75,18 @@ class Disk:
             if not await self._do(self._open_or_late):
                 self._row.set_aside = self.spool.set_aside
                 log.error("spool.late", aside=self.spool.set_aside)
-        except (StartFailed, SpoolDamaged) as failure:
+        except (StartFailed, SpoolDamaged, SpoolFull) as failure:
             raise SpoolLost(str(failure)) from failure
 
     def _open_or_late(self) -> bool:
         """Open it; whether it was empty."""
         self.spool.open(self._stamp())
         if self.spool.lowest() is None:
+            self.spool.begin_anew()
             return True
         self.spool.put_aside("late", self._stamp(), "it was found too late")
         self.spool.open(self._stamp())
+        self.spool.begin_anew()
         return False
 
     async def put_aside(self, kind: str, why: str) -> None:
@@ -104,8 +106,8 @@ class Disk:
     async def read(self, after: int, most: int, most_bytes: int) -> list[Numbered]:
         return await self._do(self.spool.read, after, most, most_bytes)
 
-    async def mark(self, handed: int) -> None:
-        await self._do(self.spool.mark, handed)
+    async def mark(self, handed: int = 0, floor: int = 0, placed: int = 0) -> None:
+        await self._do(self.spool.mark, handed, floor, placed)
 
     async def trim(self, floor: int, handed: int, beyond: int, losses: Saved) -> int:
         left = await self._do(self.spool.trim, floor, handed, beyond, losses)
@@ -114,6 +116,10 @@ class Disk:
 
     async def clear(self) -> None:
         await self._do(self.spool.clear)
+        self._row.file_bytes = self.spool.used
+
+    async def remove(self) -> None:
+        await self._do(self.spool.remove)
         self._row.file_bytes = self.spool.used
 
     async def close(self) -> None:

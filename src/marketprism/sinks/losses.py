@@ -35,6 +35,15 @@ class Dropped(Loss):
     """The number of the message that ended it; 0 while it is open."""
     stored: bool = False
     """Its gap is in the stream already: a former process told it."""
+    unplaced: tuple[int, str] | None = None
+    """The number and the payload of one of them that was `unplaced`, its stream's first."""
+
+    @classmethod
+    def read(cls, saved: bytes) -> "Dropped":
+        """One as it was saved. Raises MsgspecError, LookupError, ValueError or TypeError."""
+        fields = msgspec.json.decode(saved)
+        instrument = Instrument(*fields.pop("instrument"))
+        return cls(instrument, DataType(fields.pop("affected")), **fields)
 
     def known_as(self, named: str, msg_id: str) -> bool:
         """This is the subject and the id of its gap."""
@@ -54,6 +63,7 @@ class Dropped(Loss):
         self.count += before.count
         self.countable = self.countable and before.countable
         self.stored = before.stored
+        self.unplaced = before.unplaced or self.unplaced
         if self.first_id is None or before.first_id is not None:
             self.first_id = before.first_id
         if self.last_id is None:
@@ -115,6 +125,8 @@ class Losses:
     def _add(self, loss: Dropped, number: int, message: Message, record: Record) -> None:
         loss.add(record)
         loss.upto = number
+        if message.unplaced:
+            loss.unplaced = number, message.payload.decode()
         self.changed = True
         self._board.lost[_origin(message.instrument, message.data_type)] += 1
         self._board.spool.dropped += 1
@@ -187,6 +199,21 @@ class Losses:
     def subjects(self) -> set[str]:
         """Of the gaps of those that are open."""
         return {subject(Gap.data_type, instrument) for instrument, _ in self._open}
+
+    def unplaced(self, placed: int) -> list[Message]:
+        """Those of open losses that were `unplaced`, beyond a number."""
+        return [
+            Message(
+                subject(loss.affected, loss.instrument),
+                "",
+                loss.unplaced[1].encode(),
+                loss.instrument,
+                loss.affected,
+                unplaced=True,
+            )
+            for loss in chain(*self._open.values())
+            if loss.unplaced is not None and loss.unplaced[0] > placed
+        ]
 
     def passed(self, number: int, message: Message) -> Dropped | None:
         """This one was stored, and so was the gap of the loss that it ended; or it was a part of
@@ -264,12 +291,14 @@ class Losses:
         """
         found = []
         for key, body in saved:
-            if key == _STARTS:
-                self.starts.restore(body)
-                continue
-            fields = msgspec.json.decode(body)
-            instrument = Instrument(*fields.pop("instrument"))
-            found.append(Dropped(instrument, DataType(fields.pop("affected")), **fields))
+            try:
+                if key == _STARTS:
+                    self.starts.restore(body)
+                else:
+                    found.append(Dropped.read(body))
+            except (msgspec.MsgspecError, LookupError, ValueError, TypeError) as error:
+                # It is what was written: by a version that words it differently.
+                log.error("spool.loss_unreadable", stream=key, reason=str(error))
         for loss in sorted(found, key=lambda loss: loss.since):
             if 0 < loss.end < lowest:
                 continue

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost
@@ -34,6 +35,8 @@ class Moving:
 
     def __init__(self, outbox: "Outbox", disk: Disk, board: Board) -> None:
         self.recovered: dict[str, Message] = {}
+        self.unplaced: dict[str, Message] = {}
+        """The first of each subject that a former process left so."""
         self._outbox = outbox
         self._disk = disk
         self._row = board.spool
@@ -46,24 +49,34 @@ class Moving:
         """Everything up to this number that is on disk is in memory too."""
         self._trouble: SpoolLost | None = None
         """Why it can only be read."""
+        self._placed = 0
+        """See `Mark`."""
         self._trimmed_at = 0.0
         self._trimmed = 0
 
     def _take_over(self) -> None:
         """What a former process left: what it may have delivered goes to memory at once."""
         outbox, spool = self._outbox, self._disk.spool
-        outbox.handed = spool.handed()
+        mark = spool.marked
+        loaded = spool.reach(mark.handed)
+        spool.mark(loaded)
+        outbox.handed = mark.handed
         dropped = outbox.losses.restore(spool.losses(), spool.lowest() or math.inf)
-        outbox.continue_after(max(dropped, outbox.handed))
+        for message in outbox.losses.unplaced(mark.placed):
+            self.unplaced.setdefault(message.subject, message)
+        outbox.continue_after(max(dropped, *attrs.astuple(mark)))
+        self._placed = mark.placed
         for block in spool.blocks():
-            messages = block.messages()
+            messages = self._read(block.messages())
             outbox.continue_after(block.last)
             self._written = block.last
             for _, message in messages:
                 self.recovered[message.subject] = message
+                if message.unplaced:
+                    self.unplaced.setdefault(message.subject, message)
                 if message.data_type == Gap.data_type:
                     outbox.losses.starts.note(*gap_start(message))
-            if block.first <= outbox.handed:
+            if block.last <= loaded:
                 self._loaded = block.last
                 outbox.waiting.extend(messages)
                 outbox.recount(messages, 1)
@@ -73,7 +86,6 @@ class Moving:
         outbox.doubt((subject, outbox.handed) for subject in outbox.losses.subjects)
         if self._written or outbox.losses:
             outbox.tail = deque()
-            spool.mark(self._loaded)
 
     async def _put(self) -> None:
         """Write the oldest of the tail. Where nothing else is on disk alone, and there are few in
@@ -102,23 +114,51 @@ class Moving:
             self._leave(batch)
 
     async def _fetch(self) -> None:
-        """Read the oldest that are on disk alone."""
+        """Read the oldest that are on disk alone. Nothing is handed out before that is on record; a
+        disk that is full takes the record, one that takes nothing at all is not waited for.
+        """
         outbox = self._outbox
-        part = outbox.row.capacity_bytes // PARTS
-        batch = await self._disk.read(self._loaded, self._few, part)
-        if not batch:
-            raise SpoolDamaged(f"{self._row.path}: messages are missing")
+        batch = await self._next()
         try:
-            await self._disk.mark(batch[-1][0])
+            await self._disk.mark(batch[-1][0], self._floor)
+        except SpoolFull as full:
+            raise SpoolLost(str(full)) from full
         except SpoolLost as failure:
             self._trouble = failure  # what can be read is delivered all the same
-        self._loaded = batch[-1][0]
+        self._returned(batch)
         outbox.waiting.extend(batch)
         outbox.recount(batch, 1)
-        outbox.away -= len(batch)
+
+    async def _forgo(self) -> None:
+        """Let the oldest go that are on disk alone: memory, which is full, has no room to have them
+        back first.
+        """
+        batch = await self._next()
+        losses, handed = self._outbox.losses, self._outbox.handed
+        for number, message in batch:
+            losses.drop(number, message, handed)
+        self._returned(batch)
+
+    async def _next(self) -> list[Numbered]:
+        part = self._outbox.row.capacity_bytes // PARTS
+        batch = self._read(await self._disk.read(self._loaded, self._few, part))
+        if not batch:
+            raise SpoolDamaged(f"{self._row.path}: messages are missing")
+        return batch
+
+    def _returned(self, batch: Sequence[Numbered]) -> None:
+        """These are no longer on disk alone."""
+        self._loaded = batch[-1][0]
+        self._outbox.away -= len(batch)
         self._row.held -= len(batch)
         self._row.held_bytes -= payload_bytes(batch)
         self._absent.remove(batch)
+
+    def _read(self, batch: list[Numbered]) -> list[Numbered]:
+        """As they are by now."""
+        for number, message in batch:
+            message.unplaced = message.unplaced and number > self._placed
+        return batch
 
     def _leave(self, batch: Sequence[Numbered]) -> None:
         """These are on disk and not in memory."""

@@ -146,9 +146,34 @@ class Outbox(Backlog):
         if self.spooling is not None:
             await self.spooling.open()
 
+    def abandon(self) -> None:
+        """Let an `open` that takes long end soon; `leave` follows."""
+        if self.spooling is not None:
+            self.spooling.abandon()
+
+    async def leave(self) -> None:
+        """Let go of what was taken over, as it is on disk; nothing was added to it."""
+        self.row.held = self.row.held_bytes = 0
+        if self.spooling is not None:
+            await self.spooling.leave()
+
     async def recovered(self) -> dict[str, Message]:
         """The last message of each subject that a former process left."""
         return {} if self.spooling is None else self.spooling.recovered
+
+    def unplaced(self) -> list[Message]:
+        """The first of each subject that a former process left `unplaced`; they are told once."""
+        if self.spooling is None:
+            return []
+        found, self.spooling.unplaced = self.spooling.unplaced, {}
+        return list(found.values())
+
+    async def place(self) -> None:
+        """None of the messages that it holds is `unplaced` any more: the gaps ahead of those are
+        stored. The disk remembers that, too.
+        """
+        if self.spooling is not None:
+            await self.spooling.place()
 
     async def run(self) -> None:
         """Carry messages to the disk and back as is needed, for ever."""

@@ -120,12 +120,14 @@ class Publishing:
                 await settle(outbox, last, self.board, self.out_of_order)
                 if positions is not None:
                     await positions.catch_up(last, outbox)
-                    await self._go_ahead(positions.ahead, send, max_payload, last)
                 async with trio.open_nursery() as nursery:
                     if positions is not None:
                         nursery.start_soon(self._serve, positions, last)
                     if pulse is not None:
                         nursery.start_soon(self._feel, pulse)
+                    if positions is not None:
+                        await self._go_ahead(positions.ahead, send, max_payload, last)
+                        await positions.ahead_stored(outbox)
                     await self._drain(outbox, send, max_payload)
                     nursery.cancel_scope.cancel()
         finally:
@@ -146,7 +148,11 @@ class Publishing:
     ) -> None:
         while queues:
             queues[0].rewind()
-            await settle(queues[0], last, self.board, self.out_of_order)
+            try:
+                await settle(queues[0], last, self.board, self.out_of_order)
+            except (SinkLost, SinkRefused) as conclusion:
+                self.fail(conclusion)
+                await trio.lowlevel.checkpoint()  # here it ends
             await self._drain(queues[0], send, max_payload)
             queues.popleft()
 

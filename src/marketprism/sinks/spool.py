@@ -1,4 +1,5 @@
-"""The spool's file: blocks of messages in SQLite, and what was dropped of each stream.
+"""The spool's file: blocks of messages in SQLite, and what was dropped of each stream; beside it
+how far they were handed out (`marks`).
 
 All of it blocks: it is called from one thread at a time, never from the event loop's. It knows no
 Trio. What the disk does to us is one of three conclusions: `SpoolFull`, `SpoolLost`,
@@ -6,19 +7,27 @@ Trio. What the disk does to us is one of three conclusions: `SpoolFull`, `SpoolL
 """
 
 import contextlib
+import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import attrs
 
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
 from marketprism.sinks.blocks import MOST_BYTES, MOST_MESSAGES, Block, Numbered, cut
+from marketprism.sinks.marks import Mark, Marks
 
 NAME = "spool.sqlite3"
-_FORMAT = 1
+MARKS = "spool.marks"
+_FORMAT = 2
+_FORMER = 1
+"""Without checksums of what was dropped, and with the mark in a table `handed`."""
 _PAGE = 16 * 1024
+_LOGS = ("-wal", "-shm", "")
+"""What SQLite appends to a file's name, the file itself last."""
 _LOG_PAGES = 1024
 """Pages after which SQLite moves its log of changes into the file: then it syncs, once."""
 _SCHEMA = f"""
@@ -26,10 +35,11 @@ PRAGMA user_version = {_FORMAT};
 CREATE TABLE blocks (
     first INTEGER PRIMARY KEY, last INTEGER NOT NULL, checksum INTEGER NOT NULL, body BLOB NOT NULL
 );
-CREATE TABLE losses (stream TEXT PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE handed (id INTEGER PRIMARY KEY CHECK (id = 0), number INTEGER NOT NULL);
-INSERT INTO handed VALUES (0, 0);
+CREATE TABLE losses (stream TEXT PRIMARY KEY, body BLOB NOT NULL, checksum INTEGER NOT NULL);
 """
+_DOUBTFUL_BLOCKS = 16
+"""Where the mark cannot be read: what is acknowledged is deleted twice a second, so what was handed
+out and is still there stands in the first blocks."""
 
 Saved = Sequence[tuple[str, bytes]]
 """What was dropped of each stream, as the outbox words it."""
@@ -52,7 +62,10 @@ class Spool:
     """Bytes of the file that hold something."""
     set_aside: str | None = None
     """Where a file is that could not be used, and why."""
+    abandoned: bool = False
+    """Set from another thread: it will not be used, and what takes long should end."""
     _connection: sqlite3.Connection | None = None
+    _marks: Marks | None = None
     _spare: int = 0
 
     @property
@@ -79,12 +92,19 @@ class Spool:
         self.close()
         try:
             self._open()
-            for block in self.blocks():
-                block.check()
+            self.losses()
+            with contextlib.closing(self.blocks()) as blocks:
+                for block in blocks:
+                    block.check()
         except SpoolDamaged as damage:
             aside = self.put_aside("damaged", now, str(damage))
             self._open()
             self._salvage(aside)
+        if self._open_marks().known is None:
+            self._mark_doubtful()
+        with contextlib.suppress(SpoolLost), self._changing() as connection:
+            # Where a full disk let nobody delete it.
+            connection.execute("DELETE FROM blocks WHERE last < ?", (self.marked.floor,))
 
     def _open(self) -> None:
         try:
@@ -93,6 +113,18 @@ class Spool:
         except BaseException:
             self.close()
             raise
+
+    def _mark_doubtful(self) -> None:
+        with _concluded():
+            row = (
+                self._open_connection()
+                .execute(
+                    "SELECT max(last) FROM (SELECT last FROM blocks ORDER BY first LIMIT ?)",
+                    (_DOUBTFUL_BLOCKS,),
+                )
+                .fetchone()
+            )
+        self.mark(row[0] or 0)
 
     def _connect(self) -> None:
         try:
@@ -113,12 +145,18 @@ class Spool:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise StartFailed(f"the spool {self.path} is another process's now") from error
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY and self._writable:
+                raise SpoolDamaged(f"{self.path}: {error}") from error
             raise
+        self._marks = Marks(self.directory / MARKS)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if not version and not tables:
             for statement in _SCHEMA.strip().split(";\n"):
                 connection.execute(statement)
+            self.mark(0)
+        elif version == _FORMER:
+            self._convert(connection)
         elif version != _FORMAT:
             raise SpoolDamaged(f"{self.path} is not a spool of this version")
         connection.execute("COMMIT")
@@ -127,19 +165,48 @@ class Spool:
             raise SpoolDamaged(f"{self.path}: {found}")
         self._measure()
 
+    @property
+    def _writable(self) -> bool:
+        """Nothing but what stands in the file says that it may only be read."""
+        return os.access(self.path, os.W_OK) and os.access(self.directory, os.W_OK)
+
+    def _convert(self, connection: sqlite3.Connection) -> None:
+        """Make a file of the former version one of this."""
+        (handed,) = connection.execute("SELECT number FROM handed").fetchone() or (0,)
+        if not isinstance(handed, int) or not 0 <= handed < 1 << 62:
+            raise SpoolDamaged(f"{self.path}: its mark is {handed!r}")
+        self.mark(handed)
+        losses = connection.execute("SELECT stream, body FROM losses").fetchall()
+        connection.execute("DROP TABLE handed")
+        connection.execute("DROP TABLE losses")
+        connection.execute(
+            "CREATE TABLE losses "
+            "(stream TEXT PRIMARY KEY, body BLOB NOT NULL, checksum INTEGER NOT NULL)"
+        )
+        self._save(connection, losses)
+        connection.execute(f"PRAGMA user_version = {_FORMAT}")
+
     def _salvage(self, aside: Path) -> None:
-        """Take over what can be read of a damaged file, up to where it cannot."""
-        with contextlib.closing(sqlite3.connect(aside)) as old, contextlib.suppress(SpoolDamaged):
-            with _concluded():
-                (handed,) = old.execute("SELECT number FROM handed").fetchone() or (0,)
-                losses = old.execute("SELECT stream, body FROM losses").fetchall()
+        """Take over what can be read of a damaged file: the blocks up to one that cannot, and what
+        was dropped as far as it is what was written.
+        """
+        with contextlib.closing(sqlite3.connect(aside)) as old:
+            losses = []
+            with contextlib.suppress(SpoolDamaged), _concluded():
+                for row in old.execute("SELECT CAST(stream AS BLOB), body, checksum FROM losses"):
+                    with contextlib.suppress(SpoolDamaged):
+                        losses.append(_checked(*row))
             with self._changing() as connection:
-                connection.execute("UPDATE handed SET number = ?", (handed,))
-                connection.executemany("INSERT INTO losses VALUES (?, ?)", losses)
-            with _concluded():
+                self._save(connection, losses)
+            with contextlib.suppress(SpoolDamaged), _concluded():
+                after = 0
                 rows = old.execute("SELECT first, last, checksum, body FROM blocks ORDER BY first")
                 for row in rows:
-                    Block(*row).check()
+                    block = Block(*row)
+                    block.check()
+                    if block.first <= after:
+                        raise SpoolDamaged(f"block {block.first} is not in order")
+                    after = block.last
                     with self._changing() as connection:
                         connection.execute("INSERT INTO blocks VALUES (?, ?, ?, ?)", row)
 
@@ -149,16 +216,20 @@ class Spool:
             with contextlib.suppress(sqlite3.Error):  # what was committed is there all the same
                 self._connection.close()
             self._connection = None
+        if self._marks is not None:
+            self._marks.close()
+            self._marks = None
 
     def put_aside(self, kind: str, now: str, why: str) -> Path:
-        """Give it up under another name, with its log of changes; the new one begins empty.
+        """Give it up under another name, with its log of changes; the new one begins empty, and
+        goes on from its mark: a salvaged beginning of it has the same numbers.
 
         Raises SpoolLost when it cannot be renamed.
         """
         self.close()
         aside = self.path.with_name(f"{NAME}.{kind}-{now}")
         try:
-            for suffix in ("-wal", "-shm", ""):
+            for suffix in _LOGS:
                 old = self.path.with_name(f"{NAME}{suffix}")
                 if old.exists():
                     old.rename(aside.with_name(f"{aside.name}{suffix}"))
@@ -167,30 +238,51 @@ class Spool:
         self.set_aside = f"{aside}: {why}"
         return aside
 
-    def blocks(self) -> Iterator[Block]:
-        """All of it, in order. Raises SpoolLost or SpoolDamaged on the way."""
-        with _concluded():
-            for row in self._open_connection().execute(
-                "SELECT first, last, checksum, body FROM blocks ORDER BY first"
-            ):
+    def blocks(self) -> Generator[Block, None, None]:
+        """All that is held, in order. Raises SpoolLost or SpoolDamaged on the way."""
+        with self._found(
+            "SELECT first, last, checksum, body FROM blocks WHERE last >= ? ORDER BY first",
+            self.marked.floor,
+        ) as rows:
+            for row in rows:
+                if self.abandoned:
+                    raise SpoolLost(f"{self.path} is not needed any more")
                 yield Block(*row)
 
     def lowest(self) -> int | None:
         """The first number in it; None when there is no message."""
-        with _concluded():
-            (first,) = self._open_connection().execute("SELECT min(first) FROM blocks").fetchone()
-        return None if first is None else int(first)
+        return self._number("SELECT min(first) FROM blocks WHERE last >= ?", self.marked.floor)
 
-    def handed(self) -> int:
-        """Up to which number messages may have been given to a sink."""
+    def reach(self, number: int) -> int:
+        """The last number of the blocks that begin up to this one; 0 when there are none."""
+        found = self._number("SELECT max(last) FROM blocks WHERE first <= ?", number)
+        return found or 0
+
+    def _number(self, question: str, about: int) -> int | None:
         with _concluded():
-            (number,) = self._open_connection().execute("SELECT number FROM handed").fetchone()
-        return int(number)
+            (number,) = self._open_connection().execute(question, (about,)).fetchone()
+        return None if number is None else int(number)
+
+    @property
+    def marked(self) -> Mark:
+        """How far it is on record."""
+        return self._open_marks().known or Mark()
 
     def losses(self) -> Saved:
-        """What was saved of them last."""
-        with _concluded():
-            return self._open_connection().execute("SELECT stream, body FROM losses").fetchall()
+        """What was saved of them last. Raises SpoolDamaged when it is not what was written."""
+        with self._found("SELECT CAST(stream AS BLOB), body, checksum FROM losses") as rows:
+            return [_checked(*row) for row in rows]
+
+    @contextlib.contextmanager
+    def _found(self, question: str, *about: int) -> Iterator[sqlite3.Cursor]:
+        """The rows of an answer. While an answer is not read to its end or closed, the file is
+        locked, even under another name.
+        """
+        with (
+            _concluded(),
+            contextlib.closing(self._open_connection().execute(question, about)) as rows,
+        ):
+            yield rows
 
     def write(self, batch: Sequence[Numbered], handed: int, losses: Saved | None = None) -> None:
         """Add messages behind all that are there, and save what was dropped: all or nothing.
@@ -209,12 +301,13 @@ class Spool:
             raise SpoolLost(f"{self.directory}: {error.strerror}") from error
         if size > self._spare and free - size < self.min_free:
             raise SpoolFull(f"{self.directory} has only {free:,} bytes left")
+        if handed:
+            self.mark(handed)
         with self._changing() as connection:
             connection.executemany(
                 "INSERT INTO blocks VALUES (?, ?, ?, ?)",
                 [(each.first, each.last, each.checksum, each.body) for each in blocks],
             )
-            connection.execute("UPDATE handed SET number = max(number, ?)", (handed,))
             if losses is not None:
                 self._save(connection, losses)
 
@@ -222,21 +315,30 @@ class Spool:
         """The next messages beyond a number: whole blocks, until there are so many."""
         found: list[Numbered] = []
         size = 0
-        with _concluded():
-            for row in self._open_connection().execute(
-                "SELECT first, last, checksum, body FROM blocks WHERE first > ? ORDER BY first",
-                (after,),
-            ):
+        with self._found(
+            "SELECT first, last, checksum, body FROM blocks WHERE first > ? ORDER BY first", after
+        ) as rows:
+            for row in rows:
                 found += Block(*row).messages()
                 size += len(row[-1])
                 if len(found) >= most or size >= most_bytes:
                     break
         return found
 
-    def mark(self, handed: int) -> None:
-        """From now on messages up to this number may be given to a sink."""
-        with self._changing() as connection:
-            connection.execute("UPDATE handed SET number = max(number, ?)", (handed,))
+    def mark(self, handed: int = 0, floor: int = 0, placed: int = 0) -> None:
+        """From now on messages up to `handed` may be given to a sink, nothing below `floor` is
+        held, and up to `placed` no message is unplaced any more. It needs no room on the disk.
+
+        Raises SpoolFull or SpoolLost.
+        """
+        marks, mark = self._open_marks(), Mark(handed, floor, placed)
+        if (joined := mark.joined(marks.known or Mark())) != marks.known:
+            marks.write(joined)
+
+    def begin_anew(self) -> None:
+        """Nothing in it is held: whoever fills it has numbers of his own."""
+        self.clear()
+        self._open_marks().write(Mark())
 
     def trim(self, floor: int, handed: int, beyond: int, losses: Saved) -> int:
         """Delete the blocks of which nothing is held any more, and save what was dropped: nothing
@@ -255,18 +357,34 @@ class Spool:
     @staticmethod
     def _save(connection: sqlite3.Connection, losses: Saved) -> None:
         connection.execute("DELETE FROM losses")
-        connection.executemany("INSERT INTO losses VALUES (?, ?)", losses)
+        connection.executemany(
+            "INSERT INTO losses VALUES (?, ?, ?)",
+            [(stream, body, _checksum(stream.encode(), body)) for stream, body in losses],
+        )
 
     def clear(self) -> None:
         """Nothing in it is held any more: give its place on the disk back."""
         with self._changing() as connection:
             connection.execute("DELETE FROM blocks")
             connection.execute("DELETE FROM losses")
-            connection.execute("UPDATE handed SET number = 0")
         with _concluded():
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._measure()
+
+    def remove(self) -> None:
+        """Nothing in it is held any more, and it cannot be changed: delete it, which needs no room,
+        and begin with an empty one where there is some. Raises SpoolLost.
+        """
+        self.close()
+        try:
+            for suffix in _LOGS:
+                self.path.with_name(f"{NAME}{suffix}").unlink(missing_ok=True)
+        except OSError as error:
+            raise SpoolLost(f"{self.path}: {error.strerror}") from error
+        self.used = self._spare = 0
+        with contextlib.suppress(SpoolLost, SpoolFull, SpoolDamaged, StartFailed):
+            self._open()
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
@@ -294,6 +412,23 @@ class Spool:
             raise SpoolLost(f"{self.path} is not open")
         return self._connection
 
+    def _open_marks(self) -> Marks:
+        if self._marks is None:
+            raise SpoolLost(f"{self.path} is not open")
+        return self._marks
+
+
+def _checksum(stream: bytes, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(stream))
+
+
+def _checked(stream: bytes, body: bytes, checksum: int) -> tuple[str, bytes]:
+    """What was dropped of a stream. Raises SpoolDamaged when it is not what was written."""
+    with contextlib.suppress(TypeError):  # of what a garbled database says that it is
+        if _checksum(stream, body) == checksum:
+            return stream.decode(), body
+    raise SpoolDamaged("what was dropped of a stream is not what was written")
+
 
 @contextlib.contextmanager
 def _concluded() -> Iterator[None]:
@@ -303,9 +438,20 @@ def _concluded() -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         words = f"the spool's file: {error}"
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA):
-            raise SpoolDamaged(words) from error
-        if code == sqlite3.SQLITE_ERROR or not isinstance(error, sqlite3.DatabaseError):
-            # A table that is not there, or not as we made it.
+        if code in _DAMAGE or not isinstance(error, sqlite3.DatabaseError):
             raise SpoolDamaged(words) from error
         raise SpoolLost(words) from error
+    except UnicodeDecodeError as error:  # what the database says of itself is garbled
+        raise SpoolDamaged(f"the spool's file: {error}") from error
+
+
+_DAMAGE = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_SCHEMA,
+    sqlite3.SQLITE_ERROR,  # a table that is not there, or not as we made it
+    0,  # Python's own: text that is none
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_TOOBIG,
+}
+"""What only a file that is not as we wrote it is the reason of."""

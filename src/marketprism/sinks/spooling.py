@@ -36,8 +36,10 @@ class Spooling(Moving):
     def __init__(self, outbox: "Outbox", disk: Disk, board: Board) -> None:
         super().__init__(outbox, disk, board)
         self._retry_at = 0.0
-        """When it may be written again, after it failed; the same for reading:"""
+        """When it may be written again, after it failed; the same for reading, and for letting
+        go what is on it:"""
         self._read_at = 0.0
+        self._forgo_at = 0.0
 
     @property
     def usable(self) -> bool:
@@ -51,12 +53,33 @@ class Spooling(Moving):
             await self._disk.open(self._take_over)
         except SpoolDamaged as damage:
             await self._give_up(str(damage))
-        except SpoolLost as failure:
+        except (SpoolLost, SpoolFull) as failure:
             await self._disk.close()
-            self._failed(failure)
+            if not self._disk.spool.abandoned:
+                self._failed(failure)
         if outbox.tail is not None:
             self._disk.say("spooling")
             log.info("spool.recovered", messages=outbox.row.held + outbox.away, path=self._row.path)
+
+    def abandon(self) -> None:
+        """See `Outbox.abandon`."""
+        self._disk.spool.abandoned = True
+
+    async def leave(self) -> None:
+        """See `Outbox.leave`."""
+        await self._disk.close()
+
+    async def place(self) -> None:
+        """See `Outbox.place`."""
+        outbox = self._outbox
+        if outbox.tail is None:
+            return
+        self._placed = outbox.latest
+        try:
+            await self._disk.mark(placed=self._placed)
+        except (SpoolLost, SpoolFull) as failure:
+            # The next process may tell a gap again, which is better than none.
+            log.warning("spool.unmarked", reason=str(failure))
 
     async def turn(self) -> float:
         """One round of what there is to do; the seconds until the next, unless there is a stir."""
@@ -124,7 +147,7 @@ class Spooling(Moving):
     async def _end(self) -> None:
         """All that was on disk is acknowledged: from now on it is memory again."""
         try:
-            await self._disk.clear()
+            await self._clear()
         except SpoolLost as failure:
             await self._give_up(str(failure))
             return
@@ -133,6 +156,14 @@ class Spooling(Moving):
         self._outbox.losses.changed = False
         self._written = self._loaded = self._trimmed = 0
         self._disk.say("idle")
+
+    async def _clear(self) -> None:
+        """Nothing in it is held: where a full disk does not let it be emptied, it is deleted."""
+        try:
+            await self._disk.clear()
+        except SpoolLost as failure:
+            await self._disk.remove()
+            log.warning("spool.removed", path=self._row.path, reason=str(failure))
 
     async def _let_go(self) -> None:
         """The disk does not work and memory is full: the oldest go."""
@@ -144,8 +175,15 @@ class Spooling(Moving):
         size = row.held_bytes - row.capacity_bytes * 7 // 8
         if outbox.drop(messages, size) or not outbox.away:
             return
-        # What is older than all that could go is on the disk.
-        await self._give_up(self._row.reason or "it cannot be read")
+        # All that could go is younger than what is on the disk alone. That gives memory no room
+        # before all of it is gone, so it goes bit by bit: the disk may take something again.
+        if trio.current_time() < self._forgo_at:
+            return
+        self._forgo_at = trio.current_time() + RETRY
+        try:
+            await self._forgo()
+        except (SpoolLost, SpoolDamaged) as failure:
+            await self._give_up(str(failure))
 
     async def _give_up(self, why: str) -> None:
         """What is on disk cannot be had, or not be deleted: go on without it, and begin anew when
@@ -190,7 +228,7 @@ class Spooling(Moving):
         if outbox.row.held or outbox.away or outbox.losses:
             await self._trim()
         else:
-            await self._disk.clear()
+            await self._clear()
 
     def _failed(self, failure: Exception) -> None:
         self._retry_at = trio.current_time() + RETRY
