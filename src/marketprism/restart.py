@@ -130,7 +130,8 @@ class Positions:
         for key, each in [(key, each) for key, each in self._late.items() if key in found]:
             if each.first is not None and each.first[1].msg_id == found[key][1]:
                 # It may be ended here, and is done again then.
-                await forget(outbox, self.board, key, found[key][1])
+                if not await forget(outbox, self.board, key, found[key][1]):
+                    outbox.skip(key, each.first[1].msg_id)
                 del self._late[key]
         # From here on at once: what is decided is never decided again.
         gaps: list[Message] = []

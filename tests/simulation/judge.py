@@ -36,6 +36,8 @@ class Terms:
     """Seconds between two snapshots of a book, where there is nothing else of it."""
     stops: Sequence[tuple[float, float]] = ()
     """From when to when the collector was being stopped in order."""
+    began: float = 0.0
+    """The collector's own time when virtual time was 0, in seconds since the epoch."""
 
 
 @attrs.frozen
@@ -45,7 +47,7 @@ class Entry:
     at: float
     fields: dict[str, Any]
     parting: bool = False
-    """It was stored while the collector was being stopped, and says only what was still open then:
+    """It was told while the collector was being stopped, and says only what was still open then:
     whether something was missing, nobody knew."""
 
     @property
@@ -71,7 +73,13 @@ def judged(
         gap = fields["data_type"] == "gap"
         data_type = fields["affected"] if gap else fields["data_type"]
         key = (fields["exchange"], fields["market_type"], data_type, fields["symbol"])
-        stopped = any(began <= message.at <= ended for began, ended in terms.stops)
+        # What went by the disk is stored by the next process.
+        told = facts.milliseconds(fields["collected_at"]) / 1000 - terms.began
+        stopped = any(
+            began - 0.001 <= at <= ended
+            for began, ended in terms.stops
+            for at in (message.at, told)
+        )
         entries[key].append(Entry(message.at, fields, gap and stopped))
         if not message.subject.endswith("." + fields["symbol"]):
             breaches.append(f"{message.subject} holds {fields['symbol']}")

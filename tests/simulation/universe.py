@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from unittest.mock import patch
 
 import attrs
 import mishaps  # noqa: F401 (they register themselves)
@@ -25,6 +26,7 @@ from trio.testing import MockClock
 from truth import Truthful
 from web import Net
 
+from marketprism import app
 from marketprism.app import Collector
 from marketprism.cgroup import Limit
 from marketprism.config import DEFAULTS, load
@@ -40,6 +42,7 @@ from marketprism.settings import (
     TradeOptions,
 )
 from marketprism.simulator.skin import Rates
+from marketprism.sinks.spool import Spool
 
 T = TypeVar("T")
 
@@ -216,7 +219,8 @@ def lived(of: int | Plan) -> Outcome:
         if plan.spool:
             spool = SpoolConfig(path=Path(place), max_bytes=plan.spool, min_free=1)
             config = attrs.evolve(config, outbox=attrs.evolve(config.outbox, spool=spool))
-        return trio.run(_live, plan, config, errors, clock=clock)
+        with spools() as buried:
+            return trio.run(_live, plan, config, errors, buried, clock=clock)
 
 
 async def at_once(function: Callable[..., T], *arguments: Any) -> T:
@@ -225,7 +229,26 @@ async def at_once(function: Callable[..., T], *arguments: Any) -> T:
     return function(*arguments)
 
 
-async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
+@contextmanager
+def spools() -> Iterator[Callable[[], None]]:
+    """What to call when a collector was killed: its spool's lock ends with its process."""
+    made: list[Spool] = []
+
+    def make(*arguments: Any) -> Spool:
+        made.append(Spool(*arguments))
+        return made[-1]
+
+    def bury() -> None:
+        for spool in made[-1:]:
+            spool.close()
+
+    with patch.object(app, "Spool", make):
+        yield bury
+
+
+async def _live(
+    plan: Plan, config: Config, errors: list[str], buried: Callable[[], None]
+) -> Outcome:
     chance = random.Random(plan.seed)
     clock = Clock((EPOCH + chance.randrange(300)) * 1_000_000_000)
     base_ms = clock.base // 1_000_000
@@ -261,7 +284,8 @@ async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
                 pages=False,
             )
 
-        owner = Owner(make, random.Random(f"owner {plan.seed}"), plan.restarts)
+        chance_of_owner = random.Random(f"owner {plan.seed}")
+        owner = Owner(make, chance_of_owner, plan.restarts, buried)
         chaos = Chaos(chance, exchanges, net, broker, clock)
         nursery.start_soon(owner.run, chaos)
         await trio.sleep(chance.uniform(0.0, 12.0))
@@ -275,7 +299,15 @@ async def _live(plan: Plan, config: Config, errors: list[str]) -> Outcome:
         with trio.move_on_after(10):
             await collector.ended.wait()
         every = plan.snapshot_interval if plan.mode == "snapshot" else None
-        terms = Terms(calm + LIVE_WITHIN, until, plan.trade_kind, plan.depth, every, owner.stops)
+        terms = Terms(
+            calm + LIVE_WITHIN,
+            until,
+            plan.trade_kind,
+            plan.depth,
+            every,
+            owner.stops,
+            clock.base / 1e9,
+        )
         offers = {venue: list(OFFERS[venue]) for venue in plan.venues}
         breaches = [f"a bug: {error}" for error in errors]
         if not collector.ended.is_set() or collector.undelivered:

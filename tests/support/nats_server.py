@@ -41,7 +41,8 @@ class Server:
             command += ["-js", "-sd", str(self.store)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
+        # After a kill it reads its whole store again.
+        deadline = time.monotonic() + 60
         while not self._healthy():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()

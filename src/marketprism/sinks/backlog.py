@@ -7,7 +7,7 @@ from itertools import chain, count
 from marketprism.sinks.blocks import Numbered
 from marketprism.sinks.losses import Losses
 from marketprism.status import Board, QueueRow
-from marketprism.wire import Message
+from marketprism.wire import Message, origin
 
 STEP = 2
 """Between the numbers of two messages: a gap that must go between them gets the odd one."""
@@ -45,6 +45,8 @@ class Backlog:
         self.waiting: deque[Numbered] = deque()
         self.tail: deque[Numbered] | None = None
         """None: nothing is on disk."""
+        self._skipped: dict[str, str] = {}
+        """See `skip`."""
         self._doubted: dict[str, int] = {}
         """The last number of each subject that may be in the stream."""
 
@@ -86,6 +88,8 @@ class Backlog:
         if self.held_back:
             return []
         batch = [waiting.popleft() for _ in range(min(most, len(waiting)))]
+        if self._skipped:
+            batch = self._unskipped(batch)
         if self.losses:
             batch = self._gated(batch, most)
         if batch:
@@ -93,6 +97,23 @@ class Backlog:
             self._order.extend([number for number, _ in batch])
             self.handed = max(self.handed, batch[-1][0])
         return batch
+
+    def skip(self, subject: str, msg_id: str) -> None:
+        """The next message of this subject is stored already if it has this id: it is on disk, and
+        is left out when it comes. Of a subject of which nothing was taken yet.
+        """
+        self._skipped[subject] = msg_id
+
+    def _unskipped(self, batch: list[Numbered]) -> list[Numbered]:
+        passed: list[Numbered] = []
+        for number, message in batch:
+            if self._skipped.pop(message.subject, None) == message.msg_id:
+                self.recount([(number, message)], -1)
+                self._board.published[origin(message.subject)] += 1
+                self._board.sink.acknowledged += 1
+            else:
+                passed.append((number, message))
+        return passed
 
     def _gated(self, batch: list[Numbered], most: int) -> list[Numbered]:
         """What may go of a batch and what follows it: see `Losses`."""

@@ -179,8 +179,12 @@ class Moving:
 
     @property
     def _short(self) -> bool:
-        """There are few messages in memory that may be taken."""
-        return len(self._outbox.waiting) * 2 < self._few
+        """There are few messages in memory that may be taken, and room for more: a sink that takes
+        all there is must not fill it, since what comes has to pass through it to the disk.
+        """
+        outbox = self._outbox
+        head = outbox.row.held - len(outbox.tail or ())
+        return len(outbox.waiting) * 2 < self._few and head * 4 < outbox.row.capacity * 3
 
     @property
     def _floor(self) -> int:
