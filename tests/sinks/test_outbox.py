@@ -8,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from marketprism.instruments import Instrument
 from marketprism.sinks import Outbox
-from marketprism.status import QueueRow
+from marketprism.status import Board, QueueRow
 from marketprism.wire import Message
 
 INSTRUMENT = Instrument("okx", "spot", "BTC-USDT", "BTC-USDT")
@@ -244,3 +244,18 @@ async def test_spilling_early_holds_less_and_takes_what_waited_when_it_is_over(
     outbox.spill(False)
     await passed.wait()
     assert (row.capacity, row.capacity_bytes) == (80, 800)
+
+
+def test_what_the_stream_holds_is_left_out_where_it_comes_from_the_disk() -> None:
+    """Only the next message of its subject can be it; and it counts as published."""
+    board = Board()
+    outbox = Outbox(10, 10_000, board.outbox, board=board)
+    first, second = (
+        Message("trade-data.okx.spot.A-B", f"trade:{n}", b"{}", INSTRUMENT, "trade") for n in (1, 2)
+    )
+    outbox.append([first, second])
+    outbox.skip(first.subject, first.msg_id)
+    assert [message for _, message in outbox.take(10)] == [second]
+    assert (board.outbox.held, board.sink.acknowledged) == (1, 1)
+    outbox.append([first])
+    assert [message for _, message in outbox.take(10)] == [first]
