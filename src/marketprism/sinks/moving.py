@@ -207,11 +207,13 @@ class Moving:
         self._trimmed_at = trio.current_time()
         with contextlib.suppress(SpoolFull, SpoolLost):  # what follows says it
             await self._mark(self._loaded)
-        saved, outbox.losses.changed = outbox.losses.saved(), False
+        saved, changed = outbox.losses.saved(), outbox.losses.changed
+        outbox.losses.changed = False
         try:
             left = await self._disk.trim(floor, outbox.handed, beyond, saved)
         except SpoolLost as failure:
-            self._trouble, outbox.losses.changed = failure, True
+            self._trouble = failure
+            outbox.losses.changed = outbox.losses.changed or changed
             return
         self._trimmed = floor
         outbox.losses.forget(left)
