@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from market_log import BTC, ETH, Broker, Feed, Found, at_once
 from trio.testing import MockClock
 
+from marketprism.errors import SpoolLost
 from marketprism.feeds.venue import Moment
 from marketprism.records import DataType
 from marketprism.sinks import Outbox
@@ -35,7 +36,19 @@ STEPS = st.one_of(
     st.tuples(st.just("turn"), st.floats(0.02, 3)),
     st.tuples(st.just("reconnect"), st.none()),
     st.tuples(st.sampled_from(["crash", "stop"]), st.none()),
+    st.tuples(st.just("disk"), st.booleans()),
 )
+
+
+class FullSpool(Spool):
+    """One whose disk may be so full that nothing in the file can be changed."""
+
+    full = False
+
+    def _changing(self) -> Any:
+        if self.full:
+            raise SpoolLost("the disk is full")
+        return super()._changing()
 
 
 @attrs.define
@@ -53,12 +66,12 @@ class History:
     connected: bool = True
     outbox: Outbox = attrs.field(init=False)
     board: Board = attrs.field(init=False)
-    spool: Spool = attrs.field(init=False)
+    spool: FullSpool = attrs.field(init=False)
 
     async def begin(self) -> None:
         self.lives += 1
         self.board = Board()
-        self.spool = Spool(self.place / str(self.lives), self.spool_bytes, 0)
+        self.spool = FullSpool(self.place / str(self.lives), self.spool_bytes, 0)
         self.outbox = Outbox(
             60,
             10**9,
@@ -101,6 +114,7 @@ class History:
 
     async def end(self, kind: str) -> None:
         """The process is no more; another follows, and says that it saw nothing meanwhile."""
+        self.spool.full = self.spool.full and kind == "crash"
         before = self.place / str(self.lives)
         self.dropped += self.board.spool.dropped
         if kind == "stop":
@@ -171,8 +185,11 @@ async def lived(steps: list[tuple[str, Any]], spool_bytes: int) -> History:
                     await trio.sleep(argument)
                 case "reconnect":
                     await history.reconnect()
+                case "disk":
+                    history.spool.full = argument
                 case _:
                     await history.end(kind)
+        history.spool.full = False
         await history.drain()
         history.dropped += history.board.spool.dropped
         history.spool.close()
@@ -184,8 +201,8 @@ async def lived(steps: list[tuple[str, Any]], spool_bytes: int) -> History:
 def test_every_message_is_stored_once_in_order_or_lies_in_a_gap(
     steps: list[tuple[str, Any]], spool_bytes: int
 ) -> None:
-    """Whatever was cut, dropped, crashed, stopped: books chain, trades count on, nothing comes
-    twice although the broker remembers no ids; what is told missing is what is missing.
+    """Whatever was cut, dropped, crashed, stopped, full: books chain, trades count on, nothing
+    comes twice although the broker remembers no ids; what is told missing is what is missing.
     """
     history = trio.run(lived, steps, spool_bytes, clock=MockClock(autojump_threshold=0))
     found = Found.of(history.broker.stored)

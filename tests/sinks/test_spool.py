@@ -312,6 +312,21 @@ def test_a_block_that_was_changed_is_not_believed() -> None:
         changed.messages()
 
 
+def test_to_open_one_can_be_given_up(tmp_path: Path) -> None:
+    """The file stays as it is."""
+    spool = opened(tmp_path)
+    spool.write(numbered(3000), 0)
+    spool.close()
+    spool = Spool(tmp_path, LARGE, 0)
+    spool.abandon()
+    with pytest.raises(SpoolLost, match="not needed any more"):
+        spool.open(NOW)
+    spool.abandon()
+    spool.close()
+    assert spool.set_aside is None
+    assert all_of(opened(tmp_path)) == numbered(3000)
+
+
 def test_what_is_unplaced_is_so_after_it_was_read(tmp_path: Path) -> None:
     """In a block of a former version nothing is."""
     batch = numbered(5)

@@ -1,6 +1,7 @@
 """The outbox and its disk: over a real server, over disks that fail, and over a stop."""
 
 import resource
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -326,6 +327,27 @@ async def test_what_a_full_disk_gave_away_is_not_stored_twice_by_the_next_proces
         broker.send(life.outbox, 100, 100)
         await life.outbox.spooling.turn()  # type: ignore[union-attr]
     assert [message.msg_id for message in broker.stored] == [message.msg_id for message in sent]
+
+
+async def test_killed_on_a_full_disk_what_was_dropped_is_not_passed_over(
+    tmp_path: Path, until: Until
+) -> None:
+    """What it let go since the disk took nothing more is not on record as lost: so it is there."""
+    place, copy, feed = tmp_path / "one", tmp_path / "another", Feed()
+    life = Life(place)
+    async with life.running() as outbox:
+        await life.fill([feed.trade() for _ in range(10_000)])
+        await until(lambda: life.board.spool.held > 9_000)
+        with largest_file(8192):
+            outbox.append([feed.trade() for _ in range(1_000)])
+            await until(lambda: life.board.spool.dropped > 500)
+        shutil.copytree(place, copy)
+    life = Life(copy)
+    async with life.running() as outbox:
+        left = await emptied(outbox)
+    found = Found.of(left)
+    assert found.faults == []
+    assert found.trades["trade BTC-USDT"][0] == 1
 
 
 async def test_without_a_disk_from_the_start_memory_serves(tmp_path: Path, until: Until) -> None:

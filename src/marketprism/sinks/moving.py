@@ -1,5 +1,6 @@
 """How messages get from memory to the disk and back: the single steps. See `spooling`."""
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -120,7 +121,7 @@ class Moving:
         outbox = self._outbox
         batch = await self._next()
         try:
-            await self._disk.mark(batch[-1][0], self._floor)
+            await self._mark(batch[-1][0])
         except SpoolFull as full:
             raise SpoolLost(str(full)) from full
         except SpoolLost as failure:
@@ -128,6 +129,13 @@ class Moving:
         self._returned(batch)
         outbox.waiting.extend(batch)
         outbox.recount(batch, 1)
+
+    async def _mark(self, handed: int) -> None:
+        """Put on record what may be given to a sink. What was dropped, and is not saved yet, must
+        be found on the disk again by a process that begins before it is.
+        """
+        floor = 0 if self._outbox.losses.changed else self._floor
+        await self._disk.mark(handed, floor)
 
     async def _forgo(self) -> None:
         """Let the oldest go that are on disk alone: memory, which is full, has no room to have them
@@ -200,12 +208,16 @@ class Moving:
     async def _trim(self) -> None:
         outbox, floor = self._outbox, self._floor
         beyond = min(outbox.beyond, self._loaded + 1) if outbox.away else outbox.beyond
-        saved, outbox.losses.changed = outbox.losses.saved(), False
         self._trimmed_at = trio.current_time()
+        with contextlib.suppress(SpoolFull, SpoolLost):  # what follows says it
+            await self._mark(self._loaded)
+        saved, changed = outbox.losses.saved(), outbox.losses.changed
+        outbox.losses.changed = False
         try:
             left = await self._disk.trim(floor, outbox.handed, beyond, saved)
         except SpoolLost as failure:
-            self._trouble, outbox.losses.changed = failure, True
+            self._trouble = failure
+            outbox.losses.changed = outbox.losses.changed or changed
             return
         self._trimmed = floor
         outbox.losses.forget(left)

@@ -63,7 +63,7 @@ class Spool:
     set_aside: str | None = None
     """Where a file is that could not be used, and why."""
     abandoned: bool = False
-    """Set from another thread: it will not be used, and what takes long should end."""
+    """It will not be used, and what takes long should end."""
     _connection: sqlite3.Connection | None = None
     _marks: Marks | None = None
     _spare: int = 0
@@ -209,6 +209,13 @@ class Spool:
                     after = block.last
                     with self._changing() as connection:
                         connection.execute("INSERT INTO blocks VALUES (?, ?, ?, ?)", row)
+
+    def abandon(self) -> None:
+        """Let an `open` that takes long end with SpoolLost; called from another thread."""
+        self.abandoned = True
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):  # it was closed in this moment
+                self._connection.interrupt()
 
     def close(self) -> None:
         """Let go of it; another process may have it now."""

@@ -63,7 +63,7 @@ class Spooling(Moving):
 
     def abandon(self) -> None:
         """See `Outbox.abandon`."""
-        self._disk.spool.abandoned = True
+        self._disk.spool.abandon()
 
     async def leave(self) -> None:
         """See `Outbox.leave`."""
