@@ -2,11 +2,9 @@
 
 import random
 import sqlite3
-import zlib
 from contextlib import closing
 from pathlib import Path
 
-import msgspec
 import pytest
 import trio
 from market_log import Feed, at_once
@@ -207,26 +205,6 @@ def test_a_mark_that_is_torn_or_gone_costs_no_start(tmp_path: Path) -> None:
         spool.close()
 
 
-def test_a_file_of_the_former_version_is_taken_over(tmp_path: Path) -> None:
-    """With all that is in it."""
-    spool = opened(tmp_path)
-    spool.write(numbered(100), 0, [("a stream", b"{}")])
-    spool.close()
-    (tmp_path / MARKS).unlink()
-    with closing(sqlite3.connect(spool.path)) as connection:
-        connection.executescript(
-            "ALTER TABLE losses DROP COLUMN checksum; PRAGMA user_version = 1;"
-            "CREATE TABLE handed (id INTEGER PRIMARY KEY, number INTEGER NOT NULL);"
-            "INSERT INTO handed VALUES (0, 40);"
-        )
-    for _ in range(2):
-        spool = opened(tmp_path)
-        assert spool.set_aside is None
-        assert all_of(spool) == numbered(100)
-        assert (spool.marked.handed, spool.losses()) == (40, [("a stream", b"{}")])
-        spool.close()
-
-
 def test_of_what_was_dropped_only_what_was_changed_is_not_believed(tmp_path: Path) -> None:
     """The file is set aside, and the rest taken over: not a start fails."""
     spool = opened(tmp_path)
@@ -328,18 +306,12 @@ def test_to_open_one_can_be_given_up(tmp_path: Path) -> None:
 
 
 def test_what_is_unplaced_is_so_after_it_was_read(tmp_path: Path) -> None:
-    """In a block of a former version nothing is."""
+    """The fact goes to the disk with the message."""
     batch = numbered(5)
     batch[3][1].unplaced = True
     spool = opened(tmp_path)
     spool.write(batch, 0)
     assert [number for number, message in all_of(spool) if message.unplaced] == [batch[3][0]]
-    spool.close()
-    (block,) = cut(batch)
-    streams, rows, _ = msgspec.msgpack.decode(block.body)
-    body = msgspec.msgpack.encode([streams, rows])
-    old = Block(block.first, block.last, zlib.crc32(body), body)
-    assert old.messages() == numbered(5)
 
 
 def test_a_message_larger_than_a_block_has_one_of_its_own() -> None:

@@ -35,7 +35,7 @@ class _Body(msgspec.Struct, array_like=True):
     streams: list[_Stream]
     rows: list[tuple[int, int, str, bytes]]
     """Number, stream, message id, payload."""
-    unplaced: list[int] = []
+    unplaced: list[int]
     """The places of the rows that are."""
 
 

@@ -22,9 +22,7 @@ from marketprism.sinks.marks import Mark, Marks
 
 NAME = "spool.sqlite3"
 MARKS = "spool.marks"
-_FORMAT = 2
-_FORMER = 1
-"""Without checksums of what was dropped, and with the mark in a table `handed`."""
+_FORMAT = 1
 _PAGE = 16 * 1024
 _LOGS = ("-wal", "-shm", "")
 """What SQLite appends to a file's name, the file itself last."""
@@ -155,8 +153,6 @@ class Spool:
             for statement in _SCHEMA.strip().split(";\n"):
                 connection.execute(statement)
             self.mark(0)
-        elif version == _FORMER:
-            self._convert(connection)
         elif version != _FORMAT:
             raise SpoolDamaged(f"{self.path} is not a spool of this version")
         connection.execute("COMMIT")
@@ -169,22 +165,6 @@ class Spool:
     def _writable(self) -> bool:
         """Nothing but what stands in the file says that it may only be read."""
         return os.access(self.path, os.W_OK) and os.access(self.directory, os.W_OK)
-
-    def _convert(self, connection: sqlite3.Connection) -> None:
-        """Make a file of the former version one of this."""
-        (handed,) = connection.execute("SELECT number FROM handed").fetchone() or (0,)
-        if not isinstance(handed, int) or not 0 <= handed < 1 << 62:
-            raise SpoolDamaged(f"{self.path}: its mark is {handed!r}")
-        self.mark(handed)
-        losses = connection.execute("SELECT stream, body FROM losses").fetchall()
-        connection.execute("DROP TABLE handed")
-        connection.execute("DROP TABLE losses")
-        connection.execute(
-            "CREATE TABLE losses "
-            "(stream TEXT PRIMARY KEY, body BLOB NOT NULL, checksum INTEGER NOT NULL)"
-        )
-        self._save(connection, losses)
-        connection.execute(f"PRAGMA user_version = {_FORMAT}")
 
     def _salvage(self, aside: Path) -> None:
         """Take over what can be read of a damaged file: the blocks up to one that cannot, and what
