@@ -85,7 +85,7 @@ async def test_a_recording_rebuilds_its_books_and_has_every_trade_once(
 ) -> None:
     """Books to the last level, trades to the last id, no gap, no update that does not chain."""
     expected = json.loads((captures / "expected_final_books.json").read_text())[name]
-    exchange = player(captures / name, speed=40, start_delay=2)
+    exchange = player(captures / name, speed=40, start_delay=3)
     async with running(exchange, server, RECORDINGS[name]) as rig:
         consumer = await played(rig)
     assert consumer.faults == []
@@ -112,7 +112,7 @@ async def test_the_default_depth_gives_the_same_top(captures: Path, server: Serv
     """Fewer levels are known; the best ones and the id are the exchange's."""
     name = next(iter(RECORDINGS))
     expected = json.loads((captures / "expected_final_books.json").read_text())[name]
-    exchange = player(captures / name, speed=40, start_delay=2)
+    exchange = player(captures / name, speed=40, start_delay=3)
     async with running(exchange, server, RECORDINGS[name], depth=400, snapshot_interval=1) as rig:
         consumer = await played(rig)
     assert consumer.faults == []
@@ -129,7 +129,7 @@ async def test_the_default_depth_gives_the_same_top(captures: Path, server: Serv
 async def test_a_capture_of_our_own_rebuilds_its_books(server: Server) -> None:
     """The same where there are no recordings: every level, every trade."""
     lines = own_capture()
-    exchange = player(lines, speed=4, start_delay=2)
+    exchange = player(lines, speed=4, start_delay=3)
     async with running(exchange, server, SYMBOLS) as rig:
         consumer = await played(rig)
         truth = await true_books(exchange)
@@ -144,7 +144,7 @@ async def test_a_capture_of_our_own_rebuilds_its_books(server: Server) -> None:
 async def test_each_loss_is_one_gap_and_the_books_end_true(server: Server) -> None:
     """A cut, a skipped update, a late snapshot: one gap for each loss, none for anything else."""
     lines = own_capture(10)
-    exchange = player(lines, speed=2, start_delay=2)
+    exchange = player(lines, speed=2, start_delay=3)
     async with running(exchange, server, SYMBOLS) as rig:
         board = rig.collector.board
         await rig.until(lambda: sum(board.received.values()) > 100)
@@ -181,7 +181,7 @@ async def test_each_loss_is_one_gap_and_the_books_end_true(server: Server) -> No
 async def test_garbage_is_counted_and_disturbs_nothing(server: Server) -> None:
     """Malformed, unknown, negative, not a number: rejected by name, everything else arrives."""
     lines = own_capture()
-    exchange = player(lines, speed=3, start_delay=2)
+    exchange = player(lines, speed=3, start_delay=3)
     async with running(exchange, server, SYMBOLS) as rig:
         board = rig.collector.board
         await rig.until(lambda: board.received["binance", "spot", "trade"] > 20)
@@ -202,7 +202,7 @@ async def test_garbage_is_counted_and_disturbs_nothing(server: Server) -> None:
 
 async def test_an_oversize_message_ends_that_connection_in_a_gap(server: Server) -> None:
     """It is closed, said so, opened again; what was missed meanwhile is a gap."""
-    exchange = player(own_capture(10), speed=2, start_delay=2)
+    exchange = player(own_capture(10), speed=2, start_delay=3)
     limits = {"max_message_bytes": 200_000}
     async with running(exchange, server, SYMBOLS, limits=limits) as rig:
         row = await connected(rig)
@@ -226,7 +226,7 @@ async def test_nats_may_be_away_at_the_start_and_die_on_the_way(absent_server: S
     read meanwhile is stored, once and in order.
     """
     lines = own_capture(12)
-    exchange = player(lines, speed=2, start_delay=2)
+    exchange = player(lines, speed=2, start_delay=3)
     async with running(exchange, absent_server, SYMBOLS) as rig:
         board = rig.collector.board
         await rig.until(lambda: sum(board.received.values()) > 50)

@@ -100,7 +100,7 @@ async def test_a_recording_rebuilds_its_books_and_has_every_trade_once(
     """Best levels, level counts, ids; no gap, nothing that does not chain, nothing rejected."""
     expected = json.loads((captures / "expected_final_books.json").read_text())[recording.file]
     path = captures / recording.file
-    exchange = player(path, venue=recording.venue, speed=12, start_delay=2)
+    exchange = player(path, venue=recording.venue, speed=12, start_delay=3)
     symbols = tuple(recording.symbols.values())
     async with running(
         exchange, server, symbols, venue=recording.venue, data_types=BOOKS_AND_TRADES

@@ -233,7 +233,7 @@ async def test_a_sabotaged_recording_ends_in_true_books_and_tells_what_is_missin
     path = captures / recording.file
     expected = json.loads((captures / "expected_final_books.json").read_text())[recording.file]
     exchange = player(
-        path, venue=recording.venue, speed=recording.seconds / PLAYED_IN, start_delay=2
+        path, venue=recording.venue, speed=recording.seconds / PLAYED_IN, start_delay=3
     )
     saboteur = Saboteur(exchange, recording.venue, random.Random(name))
     async with running(
