@@ -52,6 +52,8 @@ class Player:
         self._first: dict[str, Snapshot] = {}
         self._sent: defaultdict[str, list[Update]] = defaultdict(list)
         self._known = {symbol: trio.Event() for symbol in self.symbols}
+        self._awaited: dict[tuple[str, int], Snapshot | None] = {}
+        """By symbol and limit, the answers to requests that came before their recorded moment."""
 
     async def play(self, stage: Stage) -> None:
         """Publish the capture once."""
@@ -82,10 +84,17 @@ class Player:
             known.set()
 
     async def snapshot(self, symbol: str, limit: int, *, stale: bool = False) -> Snapshot | None:
-        """The book as of the playback's position; before its recorded moment the answer waits."""
+        """The book as of the playback's position; before its recorded moment the answer waits, and
+        is then of that moment, however much is played until it is fetched.
+        """
+        waits = not self._known[symbol].is_set()
+        if waits:
+            self._awaited[symbol, limit] = None
         await self._known[symbol].wait()
         if stale and symbol in self._first:
             return self._first[symbol]
+        if waits and (answer := self._awaited[symbol, limit]) is not None:
+            return answer
         book = self._books.get(symbol)
         return None if book is None else book.snapshot(limit)
 
@@ -138,6 +147,9 @@ class Player:
             return
         self._books[symbol] = book
         self._first.setdefault(symbol, snapshot)
+        for asked, limit in self._awaited:
+            if asked == symbol:
+                self._awaited[asked, limit] = book.snapshot(limit)
         self._known[symbol].set()
 
 
