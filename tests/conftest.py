@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from nats_server import Server
 
+from marketprism.sinks.spool import Spool
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How much the simulation does: see tests/simulation."""
@@ -38,6 +40,24 @@ def captures() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no recordings at {folder} (MARKETPRISM_CAPTURES names the folder)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _spools_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A collector that is killed within a test leaves its spool open: what the operating system
+    takes from a process that has ended is taken from it when the test ends.
+    """
+    opened: list[Spool] = []
+    connect = Spool._connect
+
+    def noted(spool: Spool) -> None:
+        opened.append(spool)
+        connect(spool)
+
+    monkeypatch.setattr(Spool, "_connect", noted)
+    yield
+    for spool in opened:
+        spool.close()
 
 
 @pytest.fixture
