@@ -225,6 +225,25 @@ async def test_what_a_late_stream_begins_with_and_is_stored_is_not_stored_again(
     assert case.board.outbox.held == 1
 
 
+@pytest.mark.parametrize(("first", "reasons"), [(8, []), (10, ["disconnect", "restart"])])
+async def test_what_a_feed_lost_before_its_first_record_is_known_better_by_the_position(
+    first: int, reasons: list[str], autojump_clock: MockClock
+) -> None:
+    """The feed had nothing to join that record to; where the two join, nothing is missing."""
+    case = Case()
+    case.stream.store(trade(7, at=100))
+    await case.positions.read([WANT])
+    await case.positions.catch_up(case.stream.last, case.outbox)
+    cursor = Cursor(received=890 * SECOND)
+    cursor.lose("disconnect")
+    lost = cursor.close(BTC, DataType.TRADE, 900 * SECOND, "binance_spot/0", None)
+    assert lost is not None
+    case.pump(lost, trade(first, at=900))
+    published = case.held()
+    assert sorted(record.reason for record in published if isinstance(record, Gap)) == reasons
+    assert published[-1] == decode(encode(trade(first, at=900)).payload)
+
+
 async def test_a_late_stream_that_was_never_stored_has_no_gap(autojump_clock: MockClock) -> None:
     """Nothing came before its first message."""
     case = Case()

@@ -226,7 +226,10 @@ class Positions:
         that is stored already.
         """
         passed: list[Message] = []
+        doubts: dict[str, Message] = {}
         for record, message in zip(records, messages, strict=True):
+            if isinstance(record, Gap):
+                doubts[subject(record.affected, record.instrument)] = message
             late = self._late.get(message.subject)
             if late is not None and late.known is None:
                 if late.first is None:
@@ -239,6 +242,9 @@ class Positions:
                     continue
                 if (gap := self._gap(known, record)) is not None:
                     passed.append(encode(gap))
+                elif (doubt := doubts.get(message.subject)) in passed:
+                    # Of a connection before its first record, the feed knew nothing to join it to.
+                    passed.remove(doubt)
             passed.append(message)
         return passed
 

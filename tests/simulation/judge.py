@@ -5,6 +5,7 @@ exchange wrote them.
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -18,6 +19,10 @@ from broker import Stored
 from facts import Fact
 from truth import Truthful
 
+from marketprism.restart import CONNECTION
+
+LATENCY = 2.0
+"""Seconds from what is said to what is stored, when all is well."""
 Key = tuple[str, str, str, str]
 """Exchange, market type, data type, symbol."""
 
@@ -46,9 +51,10 @@ class Entry:
 
     at: float
     fields: dict[str, Any]
-    parting: bool = False
-    """It was told while the collector was being stopped, and says only what was still open then:
-    whether something was missing, nobody knew."""
+    unsure: bool = False
+    """Whether something was missing, nobody knew: it was told while the collector was being
+    stopped, and says what was still open then; or a new process learned too late where a stream
+    had been, whose ids do not count."""
 
     @property
     def is_gap(self) -> bool:
@@ -80,7 +86,8 @@ def judged(
             for began, ended in terms.stops
             for at in (message.at, told)
         )
-        entries[key].append(Entry(message.at, fields, gap and stopped))
+        late = fields.get("connection") == CONNECTION and fields["first_missing_id"] is None
+        entries[key].append(Entry(message.at, fields, gap and (stopped or late)))
         if not message.subject.endswith("." + fields["symbol"]):
             breaches.append(f"{message.subject} holds {fields['symbol']}")
     for exchange in exchanges:
@@ -98,20 +105,26 @@ def judged(
 def _stream(
     exchange: Truthful, native: str, data_type: str, entries: list[Entry], terms: Terms
 ) -> list[str]:
-    breaches = list(_gaps(entries, terms))
+    """What is wrong with one stream."""
     if data_type == "orderbook":
-        return breaches + judge_books.judged(exchange, native, entries, terms)
-    if data_type in judge_series.JUDGES:
-        return breaches + judge_series.JUDGES[data_type](exchange, native, entries, terms)
-    if (exchange.venue, data_type) == ("binance_derivatives", "open_interest"):
-        return breaches + judge_series.polled_interest(exchange, native, entries, terms)
-    told = facts.of(exchange, data_type, native, terms.trade_kind)
-    return breaches + sequence(told, entries, facts.IDENTITY[data_type], data_type, terms)
+        breaches = judge_books.judged(exchange, native, entries, terms)
+    elif data_type in judge_series.JUDGES:
+        breaches = judge_series.JUDGES[data_type](exchange, native, entries, terms)
+    elif (exchange.venue, data_type) == ("binance_derivatives", "open_interest"):
+        breaches = judge_series.polled_interest(exchange, native, entries, terms)
+    else:
+        told = facts.of(exchange, data_type, native, terms.trade_kind)
+        # A gap ends with the next that is said, and in a quiet market that comes late.
+        said = (fact.at for fact in told if fact.at >= terms.live_from)
+        next_said = next(said, math.inf) + LATENCY
+        breaches = sequence(told, entries, facts.IDENTITY[data_type], data_type, terms)
+        return [*_gaps(entries, max(terms.live_from, next_said)), *breaches]
+    return [*_gaps(entries, terms.live_from), *breaches]
 
 
-def _gaps(entries: list[Entry], terms: Terms) -> Iterable[str]:
+def _gaps(entries: list[Entry], live_from: float) -> Iterable[str]:
     for entry in entries:
-        if entry.is_gap and entry.at > terms.live_from:
+        if entry.is_gap and entry.at > live_from:
             yield f"not live again in time: {_told(entry)}"
         if entry.is_gap and entry.fields["ended_at"] < entry.fields["started_at"]:
             yield f"a gap ends before it starts: {_told(entry)}"
@@ -166,7 +179,7 @@ def _covered(
     late = [fact for fact in missing if fact.at >= terms.live_from]
     if late:
         yield f"{late[0].identity} is missing though all was well"
-    warranted = missing or any(gap.parting for gap in gaps)
+    warranted = missing or any(gap.unsure for gap in gaps)
     if gaps and not warranted and proven and before != "the end":
         yield f"a gap where nothing is missing, before {before}: {_told(gaps[0])}"
     numbers = [fact.number for fact in missing]

@@ -168,7 +168,7 @@ class _Case:
         """Whether the gap is about something, and says what."""
         told = [gap.fields for gap in self.gaps]
         bounds = [gap for gap in told if gap["first_missing_id"] is not None]
-        if any(gap.parting for gap in self.gaps):
+        if any(gap.unsure for gap in self.gaps):
             return
         if self.true.place < expected and ident == self.last:
             reasons = [gap["reason"] for gap in told]

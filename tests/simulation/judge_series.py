@@ -37,7 +37,7 @@ def _steps(entries: "list[Entry]", usual: int, longest: int, breaches: list[str]
             breaches.append(f"{at} comes after {last}")
         elif last is not None and at - last > longest and not gaps:
             breaches.append(f"nothing between {last} and {at}, and no gap")
-        elif last is not None and at - last <= usual and gaps and not gaps[-1].parting:
+        elif last is not None and at - last <= usual and gaps and not gaps[-1].unsure:
             breaches.append(f"a gap where nothing is missing, before {at}")
         last, gaps = at, []
 

@@ -37,6 +37,7 @@ class Mutant:
                 channel=SMALL if self.tight else plan.channel,
                 outbox=SMALL if self.tight else plan.outbox,
                 restarts=self.restarts,
+                busy=1.0,
             )
 
 

@@ -3,7 +3,6 @@
 import gc
 import hashlib
 import random
-import ssl
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ import trio._core._run as trio_run
 from broker import Broker, BrokerSink, Stored
 from chaos import FAULTS, Chaos, Clock
 from judge import Terms, judged
+from loopback import untrusting
 from owner import Owner
 from trio.testing import MockClock
 from truth import Truthful
@@ -104,6 +104,8 @@ class Plan:
     """Seconds between two restarts of the collector, on average; 0: there are none."""
     spool: int = 0
     """Bytes that may go to disk; 0: memory is all there is."""
+    busy: float = 1.0
+    """How much happens in its markets, of what can."""
 
     @property
     def faults(self) -> list[str]:
@@ -130,6 +132,7 @@ class Plan:
         audit_interval = extra.choice([0.0, 2.0, 15.0])
         owner = random.Random(f"restarts {seed}")
         restarts = owner.choice([0.0, 0.0, owner.uniform(8.0, 50.0)])
+        busy = extra.choice([0.2, 0.4, 1.0])
         plan = cls(
             seed,
             (first, *chance.sample(others, more)),
@@ -144,9 +147,10 @@ class Plan:
             chance.randint(40, 150) if tight else 100_000,
             chance.randint(40, 150) if tight else 500_000,
             chance.random() < 0.7,
-            chance.choice([0.1, 0.25, 0.5]),
+            chance.choice([0.25, 0.5, 1.0]),
             chance.choice([0.0, chance.uniform(12.0, 60.0)]),
             restarts,
+            busy=busy,
         )
         return plan if shallow is None else attrs.evolve(plan, depth=shallow)
 
@@ -173,10 +177,6 @@ class Outcome:
 def packaged(venues: tuple[str, ...]) -> Config:
     """The packaged configuration, which is the same in all universes."""
     return load(path=None, environ={}, directory=DEFAULTS, venues=dict(OFFERS), only=venues)
-
-
-trusting = cache(ssl.create_default_context)
-"""Nothing is encrypted in memory, and to read all authorities takes as long as a virtual minute."""
 
 
 def configured(plan: Plan) -> Config:
@@ -252,7 +252,9 @@ async def _live(
     chance = random.Random(plan.seed)
     clock = Clock((EPOCH + chance.randrange(300)) * 1_000_000_000)
     base_ms = clock.base // 1_000_000
-    rates = Rates(chance.uniform(0.5, 3.0), chance.uniform(1.0, 6.0), plan.step)
+    rates = Rates(
+        plan.busy * chance.uniform(0.5, 3.0), plan.busy * chance.uniform(1.0, 6.0), plan.step
+    )
     exchanges = {
         venue: Truthful(
             venue,
@@ -277,7 +279,7 @@ async def _live(
                 chance=chance.random,
                 dial=net.dial,
                 transport=net,
-                tls=trusting,
+                tls=untrusting,
                 sink=partial(BrokerSink, broker),
                 limit=lambda: Limit(None, "none"),
                 worker=at_once,
