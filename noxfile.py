@@ -46,12 +46,14 @@ print(
 def _install(session: nox.Session, *groups: str) -> None:
     project = nox.project.load_toml("pyproject.toml")
     session.install(*nox.project.dependency_groups(project, *groups))
+    # Else each worker compiles all tests, and each process the source.
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The tests, six at a time: most of them wait, some for long, so who is done takes from the
-    others. What follows `--` goes to pytest.
+    """The tests, seven at a time, for most of them wait, and one after the other, for some wait
+    long. What follows `--` goes to pytest.
 
     Those marked `once` are long and run on the oldest Python alone: their time is that of the
     faults in them. The simulation has a session of its own.
@@ -59,7 +61,9 @@ def tests(session: nox.Session) -> None:
     _install(session, "test")
     session.install("-e", ".")
     chosen = () if session.python == PYTHONS[0] else ("-m", "not once")
-    spread = ("-n", "6", "--dist", "worksteal", "--ignore=tests/simulation")
+    spread = ("-n", "7", "--maxschedchunk", "1", "--ignore=tests/simulation")
+    # Compiled by one, for seven.
+    session.run("pytest", "--collect-only", "-qq", silent=True)
     session.run("pytest", *spread, *chosen, *session.posargs)
 
 
@@ -92,7 +96,7 @@ def mutations(session: nox.Session) -> None:
 def simulation(session: nox.Session) -> None:
     """Simulated universes and what befalls them: `nox -s simulation -- --seeds 500`.
 
-    By default 200, on all cores; `-- -k one_seed --seed 7` is one of them again.
+    By default 200 and more, on all cores; `-- -k one_seed --seed 7` is one of them again.
     """
     _install(session, "test")
     session.install("-e", ".")
@@ -104,12 +108,14 @@ def simulation(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0])
 def faults(session: nox.Session) -> None:
     """The long forms of what befalls NATS and the process: 100,000 messages and three SIGKILLs,
-    half a minute's SIGSTOP, 40 s of outage, fifty SIGTERMs, twenty SIGKILLs of the collector.
+    half a minute's SIGSTOP, 40 s of outage, fifty SIGTERMs, twenty SIGKILLs of the collector, seven
+    days in virtual time.
     """
     _install(session, "test")
     session.install("-e", ".")
     chosen = session.posargs or (
         "tests/feeds/test_audit.py",
+        "tests/simulation/test_long_run.py",
         "tests/sinks/test_nats_faults.py",
         "tests/sinks/test_settling.py",
         "tests/sinks/test_spooling.py",

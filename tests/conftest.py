@@ -18,6 +18,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="the one universe of test_one_seed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, so that at the end none of them is waited for."""
+    items.sort(key=lambda item: item.get_closest_marker("once") is None)
+
+
 @pytest.fixture
 def seeds(pytestconfig: pytest.Config) -> int | None:
     """How many universes were asked for; None: as many as fit the time."""

@@ -8,6 +8,7 @@ import pytest
 import structlog
 import trio
 from consumer import Consumer
+from loopback import untrusting
 from nats_server import Server
 from rig import Rig, configured
 
@@ -58,7 +59,7 @@ async def begun(nursery: trio.Nursery, exchange: Exchange, server: Server, venue
     settings = config.exchanges[venue]
     orderbook = attrs.evolve(settings.orderbook, audit_interval=QUICK)
     settings = attrs.evolve(settings, orderbook=orderbook)
-    collector = Collector(attrs.evolve(config, exchanges={venue: settings}))
+    collector = Collector(attrs.evolve(config, exchanges={venue: settings}), tls=untrusting)
     nursery.start_soon(collector.run)
     await collector.started.wait()
     return Rig(exchange, collector, server, nursery)

@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 from consumer import Consumer
+from loopback import untrusting
 from nats_server import Server
 from ports import free_port
 from rig import Rig, configured, running
@@ -108,6 +109,7 @@ async def test_a_recording_rebuilds_its_books_and_has_every_trade_once(
     assert {native(s): numbers for s, numbers in consumer.trades.items()} == trades_of(lines)
 
 
+@pytest.mark.once
 async def test_the_default_depth_gives_the_same_top(captures: Path, server: Server) -> None:
     """Fewer levels are known; the best ones and the id are the exchange's."""
     name = next(iter(RECORDINGS))
@@ -126,6 +128,7 @@ async def test_the_default_depth_gives_the_same_top(captures: Path, server: Serv
         assert book.snapshots > 2
 
 
+@pytest.mark.once
 async def test_a_capture_of_our_own_rebuilds_its_books(server: Server) -> None:
     """The same where there are no recordings: every level, every trade."""
     lines = own_capture()
@@ -141,6 +144,7 @@ async def test_a_capture_of_our_own_rebuilds_its_books(server: Server) -> None:
     assert {native(s): numbers for s, numbers in consumer.trades.items()} == trades_of(lines)
 
 
+@pytest.mark.once
 async def test_each_loss_is_one_gap_and_the_books_end_true(server: Server) -> None:
     """A cut, a skipped update, a late snapshot: one gap for each loss, none for anything else."""
     lines = own_capture(10)
@@ -200,6 +204,7 @@ async def test_garbage_is_counted_and_disturbs_nothing(server: Server) -> None:
     assert board.connections["binance_spot/0"].reconnects == 0
 
 
+@pytest.mark.once
 async def test_an_oversize_message_ends_that_connection_in_a_gap(server: Server) -> None:
     """It is closed, said so, opened again; what was missed meanwhile is a gap."""
     exchange = player(own_capture(10), speed=2, start_delay=3)
@@ -221,6 +226,7 @@ async def connected(rig: Rig) -> Any:
     return board.connections["binance_spot/0"]
 
 
+@pytest.mark.once
 async def test_nats_may_be_away_at_the_start_and_die_on_the_way(absent_server: Server) -> None:
     """The collector reads on, /health says 503 and why; when NATS is back everything that was
     read meanwhile is stored, once and in order.
@@ -295,7 +301,7 @@ async def test_a_venue_in_trouble_disturbs_no_other(
     config = configured(good_address, server, SYMBOLS, kind="raw")
     other = configured(bad_address, server, SYMBOLS, venue="okx_spot")
     both = attrs.evolve(config, exchanges={**config.exchanges, **other.exchanges})
-    collector = Collector(both)
+    collector = Collector(both, tls=untrusting)
     nursery.start_soon(collector.run)
     rig = Rig(good, collector, server, nursery)
     board = collector.board
@@ -366,6 +372,7 @@ async def test_a_signal_under_load_stores_everything_that_was_read(
     assert stopped["received"] > 2000
 
 
+@pytest.mark.once
 async def test_a_stream_that_falls_silent_is_renewed_then_reconnected(server: Server) -> None:
     """Acknowledged, pings answered, no data: found by its own rhythm, step by step, and live again
     once the exchange speaks.
@@ -376,7 +383,7 @@ async def test_a_stream_that_falls_silent_is_renewed_then_reconnected(server: Se
         address = await nursery.start(simulator.serve, exchange)
         config = configured(address, server, SYMBOLS, kind="raw")
         supervision = attrs.evolve(config.supervision, freshness=quick)
-        collector = Collector(attrs.evolve(config, supervision=supervision))
+        collector = Collector(attrs.evolve(config, supervision=supervision), tls=untrusting)
         nursery.start_soon(collector.run)
         rig = Rig(exchange, collector, server, nursery)
         board = collector.board

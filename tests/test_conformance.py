@@ -9,6 +9,7 @@ import pytest
 import trio
 from cards import CARDS, Card, changed
 from desk import Desk
+from loopback import untrusting
 from nats_server import Server
 from rig import Rig, configured
 
@@ -197,7 +198,7 @@ async def test_everything_on_offer_appears_in_the_simulator(venue: str, server: 
     async with trio.open_nursery() as nursery:
         address = await nursery.start(simulator.serve, exchange)
         config = configured(address, server, symbols, venue=venue, depth=400, snapshot_interval=5)
-        collector = Collector(config)
+        collector = Collector(config, tls=untrusting)
         nursery.start_soon(collector.run)
         stored = collector.board.published
         rig = Rig(exchange, collector, server, nursery)

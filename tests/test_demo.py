@@ -67,8 +67,8 @@ async def test_it_shows_records_and_stops_in_order(tmp_path: Path) -> None:
     assert total is not None, last
     received, stored, gaps = (int(number.replace(",", "")) for number in total.groups())
     assert received + gaps == stored > 0
-    assert seconds["records"] < 12
-    assert seconds["stopped"] < 6
+    assert seconds["records"] < 30
+    assert seconds["stopped"] < 15
     assert left(tmp_path) == []
 
 

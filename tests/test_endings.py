@@ -9,6 +9,7 @@ import pytest
 import trio
 from consumer import Consumer
 from forms import form
+from loopback import untrusting
 from market_log import Feed
 from nats_server import Server
 from ports import free_port
@@ -65,7 +66,7 @@ async def test_a_stop_while_it_starts_is_quick_and_loses_nothing(
     spool.open("now")
     spool.write(messages, 40)
     spool.close()
-    collector = Collector(config)
+    collector = Collector(config, tls=untrusting)
     nursery.start_soon(collector.run)
     if met == "its server recovers":
         with trio.fail_after(10):

@@ -12,6 +12,7 @@ import attrs
 import pytest
 import trio
 from consumer import Consumer
+from loopback import untrusting
 from nats_server import Server
 from peers import frame
 from rig import Rig, configured
@@ -197,8 +198,8 @@ async def test_a_fault_is_shown_survived_and_told(
     """Seen in time, in words; live again; the gaps are true; nobody else and no task is touched."""
     fault = FAULTS[name]
     monkeypatch.setattr(connection, "BAN_SECONDS", 2.0)
-    victim = simulator.market("binance_spot", seed=5, trades_per_second=60)
-    bystander = simulator.market("okx_spot", seed=6, trades_per_second=60)
+    victim = simulator.market("binance_spot", seed=5, trades_per_second=30, quotes_per_second=20)
+    bystander = simulator.market("okx_spot", seed=6, trades_per_second=30, quotes_per_second=20)
     address = await nursery.start(simulator.serve, victim)
     beside = await nursery.start(simulator.serve, bystander)
     async with relaying(urlsplit(address.ws_url).port or 0) as relay:
@@ -217,6 +218,7 @@ async def test_a_fault_is_shown_survived_and_told(
             attrs.evolve(config, exchanges=both, supervision=supervision),
             # Half of the longest wait, always: a second in which the pages can be read.
             chance=lambda: 0.5,
+            tls=untrusting,
         )
         nursery.start_soon(collector.run)
         rig = Rig(victim, collector, server, nursery)
@@ -228,7 +230,7 @@ async def test_a_fault_is_shown_survived_and_told(
             with trio.fail_after(fault.within):
                 seen = await pages(rig)
                 while fault.words not in json.dumps(seen):
-                    await trio.sleep(0.05)
+                    await trio.sleep(0.1)
                     seen = await pages(rig)
             shown = trio.current_time() - began
             fault.end(Scene(victim, relay, mischief))

@@ -70,7 +70,7 @@ async def test_they_are_spread_over_the_end_of_a_life(autojump_clock: MockClock)
 async def test_without_a_life_none_is_planned(autojump_clock: MockClock) -> None:
     """And nothing is due."""
     async with boxed("binance_spot") as box:
-        await trio.sleep(600)
+        await trio.sleep(240)
         row = box.rows["binance_spot/0"]
         assert (row.rotation_due, box.count(), row.connects) == (None, 0, 1)
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import loopback
 import msgspec
 import pytest
 import trio
@@ -352,7 +353,7 @@ async def served(board: Board) -> AsyncIterator[httpx.AsyncClient]:
 
         port = await nursery.start(run)
         base = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
+        async with loopback.client(base_url=base) as client:
             yield client
         nursery.cancel_scope.cancel()
 

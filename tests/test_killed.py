@@ -14,6 +14,7 @@ import pytest
 import trio
 from consumer import Consumer
 from forms import form
+from loopback import untrusting
 from nats_server import Server
 from ports import free_port
 from rig import Rig, configured
@@ -126,7 +127,7 @@ async def test_where_nats_is_away_at_the_restart_gaps_go_ahead_of_what_was_read(
     config = configured(address, server, ("BTC-USDT", "ETH-USDT"), kind="raw")
     config = attrs.evolve(config, nats=attrs.evolve(config.nats, restart_lookup=0.5))
     for life in range(2):
-        collector = Collector(config)
+        collector = Collector(config, tls=untrusting)
         rig = Rig(exchange, collector, server, nursery)
         if life:
             server.kill()

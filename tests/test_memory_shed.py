@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import httpx
+import loopback
 import pytest
 import trio
 from consumer import Consumer
@@ -39,7 +40,7 @@ class Process:
 
     async def get(self, path: str) -> dict[str, Any]:
         """A page of it."""
-        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        async with loopback.client(timeout=5) as client:
             answer = await client.get(f"http://127.0.0.1:{self.port}{path}")
         fields: dict[str, Any] = answer.json()
         return fields

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable
 
-import httpx
+import loopback
 import trio
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
@@ -236,7 +236,7 @@ async def test_metrics_are_served() -> None:
 
         port = await nursery.start(run)
         base = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
+        async with loopback.client(base_url=base) as client:
             answer = await client.get("/metrics")
             assert answer.status_code == 200
             assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import loopback
 import pytest
 import trio
 import trustme
@@ -134,7 +135,7 @@ async def pages(health: int, metrics: int) -> list[str]:
     """All pages, once the peers have refused."""
     addresses = [f"http://{LOCAL}:{health}/{path}" for path in ("health", "status", "connections")]
     addresses.append(f"http://{LOCAL}:{metrics}/metrics")
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with loopback.client() as client:
         with trio.fail_after(20):
             while True:
                 await trio.sleep(0.2)

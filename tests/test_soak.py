@@ -18,7 +18,7 @@ from marketprism.simulator import Exchange, serve
 
 pytestmark = pytest.mark.once
 
-SECONDS = float(os.environ.get("MARKETPRISM_SOAK_SECONDS", "12"))
+SECONDS = float(os.environ.get("MARKETPRISM_SOAK_SECONDS", "9"))
 """Half an hour in `nox -s soak`."""
 FAULT_EVERY = max(SECONDS / 30, 2.0)
 """Seconds; a minute in half an hour."""
@@ -28,8 +28,10 @@ MARKETS = {
     "okx_spot": ("BTC-USDT", "ETH-USDT"),
     "okx_derivatives": ("BTC-USDT", "ETH-USDT"),
 }
-TRADES, QUOTES = 420.0, 300.0
-"""A second and symbol: with book updates every 100 ms, some 2,000 messages a second in all."""
+TRADES, QUOTES = (420.0, 300.0) if SECONDS >= 600 else (100.0, 75.0)
+"""A second and symbol: with book updates every 100 ms, some 2,000 messages a second in all; in the
+short form a quarter of it.
+"""
 WARM_UP = 1 / 3
 """Of the time: caches fill, the allocator finds its size."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import httpx
+import loopback
 import pytest
 import trio
 from nats_server import Server
@@ -56,7 +57,7 @@ class Service:
 
     async def status(self) -> dict[str, Any]:
         """Its page of that name."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with loopback.client() as client:
             answer = await client.get(f"http://127.0.0.1:{self.health}/status")
         status: dict[str, Any] = answer.json()
         return status

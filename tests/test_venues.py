@@ -46,7 +46,7 @@ MANNERS = Manners(connect_timeout=3, silence_timeout=3, message_interval=0)
 POLICY = SupervisionConfig(
     BackoffConfig(first=0.02, cap=0.05), IntensityConfig(restarts=2), refused_retry=0.2
 )
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 Talk = Callable[[Line], Awaitable[None]]
 

@@ -57,7 +57,7 @@ from marketprism.settings import FreshnessConfig, Manners, ProxyConfig
 from marketprism.status import ConnectionRow
 
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
-PATIENCE = 5.0
+PATIENCE = 20.0
 QUICK = Manners(connect_timeout=0.3, silence_timeout=0.3, message_interval=0.0)
 CALM = Manners(connect_timeout=PATIENCE, silence_timeout=PATIENCE, message_interval=0.0)
 
@@ -266,7 +266,7 @@ async def test_a_peer_that_never_answers_the_handshake_is_given_up() -> None:
         with trio.fail_after(PATIENCE):
             await life.ended.wait()
             await gone.wait()
-        assert 0.25 < trio.current_time() - began < 1.5
+        assert 0.25 < trio.current_time() - began < 5
     assert isinstance(life.error, Lost)
     assert str(life.error) == f"{life.host}: no connection in time"
     row = life.world.board.hosts[life.host]

@@ -13,7 +13,7 @@ from trustme import CA, LeafCert
 from marketprism.errors import Lost, MarketPrismError, RateLimited, Refused
 from marketprism.feeds.dialing import dial, rejected, translated
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 @functools.cache

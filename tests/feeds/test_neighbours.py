@@ -13,11 +13,13 @@ from trio.testing import MockClock
 from universe import EPOCH
 
 from marketprism.simulator.faults import Faults
+from marketprism.simulator.skin import Rates
 
 pytestmark = pytest.mark.once
 
 SETTLED = 70.0
 """Seconds after which all is live and every first limit has faded."""
+CALM = Rates(1.0, 2.0, step=0.5)
 FLOOR = 30.0
 """Seconds of silence that are borne of any stream."""
 
@@ -34,19 +36,19 @@ def states(box: Box) -> dict[tuple[str, str], str]:
     return {(str(kind), native): row.state for (_, (kind, native)), row in rows.items()}
 
 
-@pytest.mark.parametrize(("status", "after"), [(418, 900), (503, None)])
+@pytest.mark.parametrize(("status", "after"), [(418, 300), (503, None)])
 async def test_a_book_that_waits_for_its_host_waits_alone(
     status: int, after: int | None, autojump_clock: MockClock
 ) -> None:
     """However long it is: no other stream is disturbed, it is asked for once at a time, and it is
     back when the host is.
     """
-    async with boxed("binance_spot") as box:
+    async with boxed("binance_spot", rates=CALM) as box:
         await trio.sleep(SETTLED)
         faults, board = box.exchange.faults, box.collector.board
         faults.fail(status, 10**6, retry_after=after)
         faults.skip(1, "BTCUSDT", "orderbook")
-        for _ in range(85):
+        for _ in range(28):
             await trio.sleep(10)
             assert board.hosts["binance_spot"].waiting <= 1
         others = {key: state for key, state in states(box).items() if key[1] != "BTCUSDT"}
@@ -66,7 +68,7 @@ async def test_a_stream_that_stays_silent_costs_its_neighbours_nothing(
     autojump_clock: MockClock,
 ) -> None:
     """Another connection takes over from its own: the others go over without a gap."""
-    async with boxed("binance_spot") as box:
+    async with boxed("binance_spot", rates=CALM) as box:
         await trio.sleep(5 * SETTLED)
         box.exchange.faults.mute(20 * FLOOR, stream="btcusdt@trade")
         await box.until(lambda: box.count(), 10 * FLOOR)
@@ -84,7 +86,7 @@ async def test_a_stream_that_stays_silent_costs_its_neighbours_nothing(
 
 async def test_a_connection_on_which_nothing_comes_is_given_up(autojump_clock: MockClock) -> None:
     """Though it answers pings: none of its streams has anything to lose."""
-    async with boxed("binance_spot") as box:
+    async with boxed("binance_spot", rates=CALM) as box:
         await trio.sleep(SETTLED)
         (ident,) = box.exchange.connections
         box.exchange.faults.mute(1e9, connection=ident)
@@ -98,7 +100,7 @@ async def test_the_gap_of_a_dead_connection_begins_when_it_died(
     venue: str, autojump_clock: MockClock
 ) -> None:
     """What we tell again of a book that we have is no sign of its life."""
-    async with boxed(venue) as box:
+    async with boxed(venue, rates=CALM) as box:
         await trio.sleep(SETTLED + 4.0)
         (link,) = box.net.links
         died = trio.current_time()
@@ -144,7 +146,7 @@ async def test_an_exchange_that_counts_pings_is_never_told_too_much(
     names = [f"Z{number:02d}" for number in range(98)]
     monkeypatch.setitem(universe.SYMBOLS, "binance_spot", tuple(f"{n}-USDT" for n in names))
     monkeypatch.setitem(universe.NATIVE, "binance_spot", tuple(f"{n}USDT" for n in names))
-    async with boxed("binance_spot"):
+    async with boxed("binance_spot", rates=CALM):
         await trio.sleep(45)
     assert len(frames) > 98
     for first, sixth in zip(frames, frames[5:], strict=False):

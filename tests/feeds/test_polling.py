@@ -1,11 +1,10 @@
 """When a poll asks: real REST over a transport that answers, in virtual time."""
 
-import ssl
-
 import httpx
 import msgspec
 import pytest
 import trio
+from loopback import UNTRUSTING
 
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.okx.ratios import ratio_polls
@@ -52,7 +51,7 @@ async def test_a_row_that_is_not_there_yet_is_asked_for_again_soon(
         return Moment(BEGAN * 10**9 + round(ahead * 1e9) + nanoseconds, nanoseconds)
 
     board = Board()
-    hosts, proxies, tls = Hosts(board), Proxies(ProxyConfig()), ssl.create_default_context()
+    hosts, proxies, tls = Hosts(board), Proxies(ProxyConfig()), UNTRUSTING
     want = Want(DataType.LSR_ALL_ACCOUNT, SWAP)
     (poll,) = ratio_polls("http://rest.test", "okx_derivatives", [want])
     api = Api("http://rest.test", "ws://stream.test")

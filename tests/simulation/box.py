@@ -11,6 +11,7 @@ import trio
 from broker import Broker, BrokerSink
 from chaos import Clock
 from judge import Terms, judged
+from loopback import untrusting
 from truth import Truthful
 from universe import EPOCH, NATIVE, Plan, configured
 from web import Net
@@ -23,6 +24,7 @@ from marketprism.status import ConnectionRow
 
 SETTLED = 10.0
 """Seconds by which all is live."""
+BUSY = Rates(3.0, 6.0, step=0.25)
 
 
 @attrs.define(eq=False)
@@ -83,7 +85,9 @@ class Box:
 
 
 @asynccontextmanager
-async def boxed(*venues: str, life: float = 0.0, seed: int = 5) -> AsyncIterator[Box]:
+async def boxed(
+    *venues: str, life: float = 0.0, seed: int = 5, rates: Rates = BUSY
+) -> AsyncIterator[Box]:
     """All of it, until the context ends."""
     plan = attrs.evolve(
         Plan.of(seed),
@@ -100,7 +104,7 @@ async def boxed(*venues: str, life: float = 0.0, seed: int = 5) -> AsyncIterator
         venue: Truthful(
             venue,
             seed,
-            Rates(3.0, 6.0, step=0.1),
+            rates,
             lambda: EPOCH * 1000 + round(trio.current_time() * 1000),
             symbols=NATIVE.get(venue),
         )
@@ -118,6 +122,7 @@ async def boxed(*venues: str, life: float = 0.0, seed: int = 5) -> AsyncIterator
             chance=chance.random,
             dial=net.dial,
             transport=net,
+            tls=untrusting,
             sink=partial(BrokerSink, broker),
             pages=False,
         )

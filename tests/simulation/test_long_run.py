@@ -1,4 +1,4 @@
-"""Seven days: what an exchange allows is never exceeded."""
+"""Days, seven in the long form: what an exchange allows is never exceeded."""
 
 import importlib
 import random
@@ -13,6 +13,8 @@ import pytest
 import trio
 from broker import Broker, BrokerSink
 from chaos import Chaos, Clock
+from forms import form
+from loopback import untrusting
 from trio.testing import MockClock
 from truth import Truthful
 from universe import EPOCH, Plan, configured, pinned, quiet
@@ -26,6 +28,7 @@ from marketprism.settings import Config, OrderbookOptions
 from marketprism.simulator.skin import Rates
 
 DAY = 86_400.0
+DAYS = form(2.0, 7.0)
 LIFE = 23.5 * 3600.0
 VENUES = ("binance_spot", "binance_derivatives", "okx_spot", "okx_derivatives")
 KINDS = ["cut", "end", "hole", "vanished", "unreachable", "closed", "shutdown", "rejected", "fail"]
@@ -146,6 +149,7 @@ async def _week(seed: int, days: float, errors: list[str]) -> Week:
             chance=chance.random,
             dial=net.dial,
             transport=net,
+            tls=untrusting,
             sink=partial(BrokerSink, broker),
             limit=lambda: Limit(None, "none"),
             pages=False,
@@ -168,7 +172,7 @@ async def _week(seed: int, days: float, errors: list[str]) -> Week:
     return Week(net.dialled, asked, chaos.counts, errors, late)
 
 
-def test_in_seven_days_no_limit_of_an_exchange_is_exceeded(
+def test_in_days_no_limit_of_an_exchange_is_exceeded(
     monkeypatch: pytest.MonkeyPatch, say: Callable[[str], None]
 ) -> None:
     """Disconnects, storms of 429, jumps of the wall clock: attempts and weight, as the exchanges
@@ -178,7 +182,7 @@ def test_in_seven_days_no_limit_of_an_exchange_is_exceeded(
         monkeypatch.setattr(importlib.import_module(name), constant, value)
     began = time.process_time()
     with pinned(7), quiet() as errors:
-        week = trio.run(_week, 7, 7.0, errors, clock=MockClock(autojump_threshold=0))
+        week = trio.run(_week, 7, DAYS, errors, clock=MockClock(autojump_threshold=0))
     took = time.process_time() - began
     assert week.errors == []
     assert week.late == []
@@ -196,7 +200,7 @@ def test_in_seven_days_no_limit_of_an_exchange_is_exceeded(
             most = most_within(events, seconds)
             assert most <= allowed, f"{most} of {budget} of {venue} within {seconds} s"
     attempts, storms = sum(map(len, week.dialled.values())), week.counts.total()
-    say(f"seven days in {took:.0f} s, {storms} faults, {attempts} attempts, at most {dials}")
+    say(f"{DAYS:g} days in {took:.0f} s, {storms} faults, {attempts} attempts, at most {dials}")
 
 
 def test_a_stretch_is_counted_wherever_it_begins() -> None:

@@ -13,9 +13,9 @@ from universe import VENUES, Outcome, Plan, lived
 
 import marketprism
 
-FIXED = range(80)
+FIXED = range(60)
 """Seeds that every run has."""
-FRESH = 120
+FRESH = 100
 """How many more a run has, which no other state of the source had."""
 PARTS = 32
 """Tests that the seeds are dealt to, so that all cores have some."""

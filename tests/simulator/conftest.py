@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import loopback
 import msgspec
 import pytest
 import trio
@@ -43,7 +44,7 @@ def final_books(captures: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 async def get(base: str, path: str) -> httpx.Response:
     """One request of a client of its own, which is spared reading certificates."""
-    async with httpx.AsyncClient(base_url=base, timeout=5, verify=False) as client:
+    async with loopback.client(base_url=base, timeout=5) as client:
         return await client.get(path)
 
 
@@ -115,7 +116,7 @@ def handshake() -> Handshake:
     }
 
     async def status(url: str) -> int:
-        async with httpx.AsyncClient(timeout=5) as client:
+        async with loopback.client(timeout=5) as client:
             answer = await client.get(url.replace("ws://", "http://"), headers=headers)
             return answer.status_code
 

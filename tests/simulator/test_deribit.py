@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import httpx
+import loopback
 import msgspec
 import pytest
 import trio
@@ -68,7 +68,7 @@ async def test_what_a_cut_hid_is_back_filled_exactly(
     exchange = indices()
     address = await serving(exchange)
     told: dict[int, float] = {}
-    async with connect(address.ws_url + PATH) as websocket, httpx.AsyncClient() as client:
+    async with connect(address.ws_url + PATH) as websocket, loopback.client() as client:
         await ask(websocket, receive, "public/subscribe", channels=[BTC])
         exchange.faults.skip(3, stream=BTC)
         while len(told) < 6:
@@ -103,7 +103,7 @@ async def test_longer_rows_sum_up_the_seconds(
     base = (await serving(exchange)).base_url
     start, step = 1_700_000_010_500 - 3 * seconds * 1_000, seconds * 1_000
     query = f"?currency=ETH&start_timestamp={start}&end_timestamp=1800000000000"
-    async with httpx.AsyncClient(base_url=base) as client:
+    async with loopback.client(base_url=base) as client:
         answer = await client.get(f"{DATA}{query}&resolution={resolution}")
     rows = answer.json()["result"]["data"]
     assert [row[0] for row in rows] == [
@@ -121,7 +121,7 @@ async def test_a_long_answer_is_continued(serving: Serving) -> None:
     exchange.clock_ms = lambda: 1_700_000_000_000
     base = (await serving(exchange)).base_url
     query = f"{DATA}?currency=BTC&resolution=1&start_timestamp=1699998500000&end_timestamp="
-    async with httpx.AsyncClient(base_url=base) as client:
+    async with loopback.client(base_url=base) as client:
         late = (await client.get(f"{query}1700000000000")).json()["result"]
         early = (await client.get(f"{query}{late['continuation']}")).json()["result"]
     assert early["continuation"] is None
@@ -181,7 +181,7 @@ async def test_wrong_requests_over_rest_are_refused(serving: Serving, handshake:
     """Status 400 with the error of JSON-RPC; other paths have no websocket."""
     address = await serving(market("deribit_derivatives"))
     times = "start_timestamp=1&end_timestamp=2"
-    async with httpx.AsyncClient(base_url=address.base_url) as client:
+    async with loopback.client(base_url=address.base_url) as client:
         for path, code in (
             ("/api/v2/public/nothing", -32601),
             (f"{DATA}?currency=DOGE&resolution=60&{times}", -32602),
@@ -201,7 +201,7 @@ async def test_faults_reach_the_indices(
     """Flawed values, late and failing REST, a cut; what it has not is refused."""
     exchange = indices()
     address = await serving(exchange)
-    async with connect(address.ws_url + PATH) as websocket, httpx.AsyncClient() as client:
+    async with connect(address.ws_url + PATH) as websocket, loopback.client() as client:
         await ask(websocket, receive, "public/subscribe", channels=[BTC])
         await receive(websocket)
         exchange.faults.mute(30, stream=BTC)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import httpx
+import loopback
 import msgspec
 import pytest
 import trio
@@ -116,12 +117,12 @@ async def test_a_muted_connection_loses_messages_but_answers_pings(
     url = (await serving(exchange)).ws_url + TRADES
     async with connect(url) as websocket:
         await receive(websocket)
-        exchange.faults.mute(0.5)
+        exchange.faults.mute(2.0)
         known = 0
         with trio.move_on_after(0.2):
             while True:
                 known = (await receive(websocket))["t"]
-        with trio.fail_after(0.2):
+        with trio.fail_after(1):
             await websocket.ping()
         async with connect(url) as new:
             assert await silence(websocket, 0.1)
@@ -190,7 +191,7 @@ async def test_an_announced_shutdown_comes(
                 heard += (await receive(told))["e"] == "trade"
         assert closed.value.reason is not None
         assert closed.value.reason.code == 1001
-        assert 0.4 <= trio.current_time() - began <= 3
+        assert 0.4 <= trio.current_time() - began <= 10
         assert heard > 1
         assert (await receive(other))["e"] == "trade"
 
@@ -238,7 +239,7 @@ async def test_skipped_updates_are_in_the_book_all_the_same(
         async with connect(other.ws_url + BOOK):
             await whole.finished.wait()
     path = "/api/v3/depth?symbol=BTCUSDT&limit=1000"
-    async with httpx.AsyncClient() as client:
+    async with loopback.client() as client:
         answers = [await client.get(each.base_url + path) for each in (address, other)]
     assert answers[0].json() == answers[1].json()
 
@@ -275,7 +276,7 @@ async def test_a_corruption_is_of_one_level_and_of_the_wire_alone(
         assert len(differing) == (number < 2)
     path = "/api/v3/depth?symbol=BTCUSDT&limit=1000"
     whole = await serving(player(CAPTURE, speed=math.inf, start_delay=0))
-    async with connect(whole.ws_url + BOOK) as websocket, httpx.AsyncClient() as client:
+    async with connect(whole.ws_url + BOOK) as websocket, loopback.client() as client:
         for _ in expected:
             await receive(websocket)
         answers = [await client.get(each.base_url + path) for each in (address, whole)]

@@ -2,7 +2,7 @@
 
 import math
 
-import httpx
+import loopback
 import pytest
 import trio
 from trio_websocket import ConnectionClosed
@@ -28,9 +28,9 @@ async def test_a_late_answer_has_the_book_of_its_asking(serving: Serving) -> Non
     exchange = busy()
     address = await serving(exchange)
     path = address.base_url + "/api/v3/depth?symbol=BTCUSDT"
-    exchange.faults.late(0.5, symbol="BTCUSDT")
+    exchange.faults.late(1.5, symbol="BTCUSDT")
     ids: dict[str, int] = {}
-    async with httpx.AsyncClient() as client, trio.open_nursery() as nursery:
+    async with loopback.client() as client, trio.open_nursery() as nursery:
 
         async def ask(name: str) -> None:
             ids[name] = (await client.get(path)).json()["lastUpdateId"]
@@ -39,9 +39,8 @@ async def test_a_late_answer_has_the_book_of_its_asking(serving: Serving) -> Non
         nursery.start_soon(ask, "late")
         await trio.sleep(0.2)
         await ask("prompt")
-        assert trio.current_time() - began < 0.45
         assert list(ids) == ["prompt"]
-    assert trio.current_time() - began >= 0.5
+    assert trio.current_time() - began >= 1.5
     assert ids["late"] < ids["prompt"]
 
 
@@ -53,7 +52,7 @@ async def test_a_stale_answer_is_older_than_what_was_told_before_it(
     address = await serving(exchange)
     path = address.base_url + "/api/v3/depth?symbol=BTCUSDT"
     await trio.sleep(0.2)
-    async with connect(address.ws_url + BOOK) as websocket, httpx.AsyncClient() as client:
+    async with connect(address.ws_url + BOOK) as websocket, loopback.client() as client:
         first = await receive(websocket)
         exchange.faults.stale()
         assert (await client.get(path)).json()["lastUpdateId"] < first["U"] - 1
@@ -66,7 +65,7 @@ async def test_requests_fail_as_often_as_asked(serving: Serving, status: int) ->
     exchange = busy()
     address = await serving(exchange)
     exchange.faults.fail(status, 2, retry_after=7, path="/api/v3/depth")
-    async with httpx.AsyncClient(base_url=address.base_url) as client:
+    async with loopback.client(base_url=address.base_url) as client:
         assert (await client.get("/api/v3/ping")).status_code == 200
         answers = [await client.get("/api/v3/depth?symbol=BTCUSDT") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [status, status, 200]
@@ -79,7 +78,7 @@ async def test_faults_can_be_asked_for_over_http(serving: Serving, connect: Conn
     address = await serving(exchange)
     async with (
         connect(address.ws_url + "/ws") as websocket,
-        httpx.AsyncClient(base_url=address.base_url) as client,
+        loopback.client(base_url=address.base_url) as client,
     ):
         url = "/simulator/faults"
         answer = await client.post(url, json={"fault": "cut", "connection": 1, "code": 4001})
@@ -114,7 +113,7 @@ async def test_a_wrong_fault_is_refused_with_a_reason(serving: Serving, body: by
     """Nothing happens, and the answer says why."""
     exchange = busy()
     address = await serving(exchange)
-    async with httpx.AsyncClient(base_url=address.base_url) as client:
+    async with loopback.client(base_url=address.base_url) as client:
         answer = await client.post("/simulator/faults", content=body)
         assert answer.status_code == 400
         assert answer.json()["error"]
@@ -128,7 +127,7 @@ async def test_the_state_can_be_looked_at(serving: Serving, connect: Connect) ->
     address = await serving(exchange)
     async with (
         connect(address.ws_url + TRADES),
-        httpx.AsyncClient(base_url=address.base_url) as client,
+        loopback.client(base_url=address.base_url) as client,
     ):
         await exchange.finished.wait()
         state = (await client.get("/simulator")).json()

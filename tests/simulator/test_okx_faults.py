@@ -4,7 +4,7 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
-import httpx
+import loopback
 import pytest
 import trio
 from trio_websocket import ConnectionClosed
@@ -65,7 +65,7 @@ async def test_a_withheld_snapshot_can_be_had_over_rest(
     address = await serving(exchange)
     exchange.faults.withhold(symbol=SYMBOL)
     book = ClientBook()
-    async with connect(address.ws_url + PATH) as websocket, httpx.AsyncClient() as client:
+    async with connect(address.ws_url + PATH) as websocket, loopback.client() as client:
         await say(websocket, "subscribe", arg("books", SYMBOL))
         found = await pushes(websocket, receive, lambda found: len(found["books"]) == 2)
         assert [each["action"] for each in found["books"]] == ["update"] * 2

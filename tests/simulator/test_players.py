@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import httpx
+import loopback
 import msgspec
 import pytest
 import trio
@@ -59,7 +59,7 @@ async def test_futures_end_on_their_final_books(
 
     async def fetch(symbol: str) -> None:
         path = f"{address.base_url}/fapi/v1/depth?symbol={symbol}&limit=1000"
-        async with httpx.AsyncClient(timeout=20) as client:
+        async with loopback.client(timeout=20) as client:
             snapshots[symbol] = (await client.get(path)).json()
 
     async with trio.open_nursery() as nursery:
@@ -131,7 +131,7 @@ async def test_swaps_and_the_rest_end_on_their_final_books(
         for message in found["books"]:
             again[message["arg"]["instId"]].take(message)
         agree(again, expected, len(args))
-    async with httpx.AsyncClient(base_url=address.base_url) as client:
+    async with loopback.client(base_url=address.base_url) as client:
         state = (await client.get("/simulator")).json()
         for symbol, book in books.items():
             path = f"/api/v5/market/books?instId={symbol}&sz=400"
@@ -215,7 +215,7 @@ async def test_a_recorded_market_can_be_played(venue: str, serving: Serving) -> 
         "binance_derivatives": f"/fapi/v1/depth?symbol={symbol}&limit=1000",
         "okx_derivatives": f"/api/v5/market/books?instId={symbol}&sz=400",
     }[venue]
-    async with httpx.AsyncClient(base_url=base) as client:
+    async with loopback.client(base_url=base) as client:
         body = (await client.get(path)).json()
     last = twin.told(symbol).last_id
     assert last == (body["lastUpdateId"] if "lastUpdateId" in body else body["data"][0]["seqId"])

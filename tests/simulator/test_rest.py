@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+import loopback
 import pytest
 import trio
 
@@ -126,7 +127,7 @@ async def test_a_live_book_joins_the_stream(
 async def test_a_request_for_a_book_not_known_yet_ends_with_its_client(serving: Serving) -> None:
     """A client that gives up waiting leaves nothing behind, and the server goes on."""
     address = await serving(player(record(Market(1), 2), speed=math.inf))
-    async with httpx.AsyncClient(base_url=address.base_url, timeout=0.2) as client:
+    async with loopback.client(base_url=address.base_url, timeout=0.2) as client:
         with pytest.raises(httpx.ReadTimeout):
             await client.get("/api/v3/depth?symbol=BTCUSDT")
     assert (await get(address.base_url, "/api/v3/ping")).json() == {}

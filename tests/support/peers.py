@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import attrs
 import trio
+from loopback import UNTRUSTING
 
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
@@ -140,7 +141,7 @@ async def a_world(
     """What the feeds of one process share."""
     board = Board()
     hosts, proxies = Hosts(board), Proxies(proxy or ProxyConfig())
-    context = tls or ssl.create_default_context()
+    context = tls or UNTRUSTING
     async with Rest(hosts, proxies, clock, context) as rest:
         yield World(Outlet(capacity, board), rest, hosts, proxies, board, clock, context)
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
-import httpx
+import loopback
 import trio
 from consumer import Consumer
 from nats_server import Server
@@ -82,7 +82,7 @@ class Rig:
     async def get(self, path: str) -> tuple[int, dict[str, Any]]:
         """A page of the health server."""
         port = self.collector.ports["health"]
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with loopback.client() as client:
             answer = await client.get(f"http://127.0.0.1:{port}{path}")
         return answer.status_code, answer.json()
 
@@ -133,7 +133,9 @@ async def running(
     """The system, up to date with nothing; everything of it ends with the context."""
     async with trio.open_nursery() as nursery:
         address = await nursery.start(serve, exchange)
-        collector = Collector(configured(address, server, symbols, **options))
+        collector = Collector(
+            configured(address, server, symbols, **options), tls=loopback.untrusting
+        )
         nursery.start_soon(collector.run)
         await collector.started.wait()
         yield Rig(exchange, collector, server, nursery)

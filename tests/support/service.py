@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import loopback
 import psutil
 import trio
 from nats_server import Server
@@ -71,7 +72,7 @@ class Service:
         """A page of the health server; status 0 while nobody answers."""
         url = f"http://127.0.0.1:{self._content['http']['port']}{path}"
         try:
-            async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+            async with loopback.client(timeout=5) as client:
                 answer = await client.get(url)
         except httpx.HTTPError:
             return 0, {}
