@@ -5,6 +5,7 @@ import random
 import signal
 import statistics
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -45,6 +46,8 @@ class Sample:
     descriptors: int
     threads: int
     tasks: int
+    levels: int
+    """Of all books: what the markets have, and no matter of ours."""
 
 
 @attrs.define
@@ -62,9 +65,16 @@ class Soak:
         """A sample every fiftieth of the time, at most every five seconds."""
         while True:
             _, page = await self.service.page("/status")
-            tasks = page.get("tasks", 0)
-            self.samples.append(Sample(trio.current_time(), *self.service.usage(), tasks))
+            self.samples.append(self.sample(page))
             await trio.sleep(min(5.0, SECONDS / 50))
+
+    def sample(self, page: dict[str, Any]) -> Sample:
+        """As of now; of what the page lacks, as of the last."""
+        last = self.samples[-1] if self.samples else None
+        tasks = page.get("tasks", last.tasks if last else 0)
+        books = page.get("memory", {}).get("holders", {}).get("books", {})
+        levels = books.get("levels", last.levels if last else 0)
+        return Sample(trio.current_time(), *self.service.usage(), tasks, levels)
 
     async def disturb(self) -> None:
         """One fault after another; the last quarter of the time of each is left to heal."""
@@ -143,7 +153,7 @@ async def test_a_long_run_with_faults_leaks_nothing_and_loses_nothing(
         if server.process.poll() is not None:
             await trio.to_thread.run_sync(server.start)
         await service.healthy(60)
-        soak.samples.append(Sample(trio.current_time(), *service.usage(), soak.samples[0].tasks))
+        soak.samples.append(soak.sample({}))
         code = await service.ends(signal.SIGTERM)
         reader.stop = True
         with trio.fail_after(60):
@@ -176,7 +186,8 @@ def _tell(soak: Soak, reader: Reader, capsys: pytest.CaptureFixture[str]) -> Non
         print(
             f"\n{lasted:.0f} s, {reader.read / lasted:.0f} messages/s, {len(soak.done)} faults; "
             f"resident {late[0].resident / 2**20:.1f} -> {late[-1].resident / 2**20:.1f} MiB, "
-            f"{rate * 3600:+.2f} ± {2 * error * 3600:.2f} MiB/h; descriptors "
+            f"{rate * 3600:+.2f} ± {2 * error * 3600:.2f} MiB/h; levels of books "
+            f"{late[0].levels} -> {late[-1].levels}; descriptors "
             f"{soak.samples[0].descriptors} -> {soak.samples[-1].descriptors} (most "
             f"{max(s.descriptors for s in soak.samples)}), tasks "
             f"{min(s.tasks for s in late)}-{max(s.tasks for s in late)}, threads "

@@ -10,14 +10,22 @@ import contextlib
 import os
 import shutil
 import sqlite3
-import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
 
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
 from marketprism.sinks.blocks import MOST_BYTES, MOST_MESSAGES, Block, Numbered, cut
+from marketprism.sinks.damage import (
+    BLOCKS,
+    LOSSES,
+    checked,
+    checksum,
+    concluded,
+    readable_blocks,
+    readable_losses,
+)
 from marketprism.sinks.marks import Mark, Marks
 
 NAME = "spool.sqlite3"
@@ -106,14 +114,14 @@ class Spool:
 
     def _open(self) -> None:
         try:
-            with _concluded():
+            with concluded():
                 self._connect()
         except BaseException:
             self.close()
             raise
 
     def _mark_doubtful(self) -> None:
-        with _concluded():
+        with concluded():
             row = (
                 self._open_connection()
                 .execute(
@@ -171,24 +179,12 @@ class Spool:
         was dropped as far as it is what was written.
         """
         with contextlib.closing(sqlite3.connect(aside)) as old:
-            losses = []
-            with contextlib.suppress(SpoolDamaged), _concluded():
-                for row in old.execute("SELECT CAST(stream AS BLOB), body, checksum FROM losses"):
-                    with contextlib.suppress(SpoolDamaged):
-                        losses.append(_checked(*row))
+            losses = list(readable_losses(old))
             with self._changing() as connection:
                 self._save(connection, losses)
-            with contextlib.suppress(SpoolDamaged), _concluded():
-                after = 0
-                rows = old.execute("SELECT first, last, checksum, body FROM blocks ORDER BY first")
-                for row in rows:
-                    block = Block(*row)
-                    block.check()
-                    if block.first <= after:
-                        raise SpoolDamaged(f"block {block.first} is not in order")
-                    after = block.last
-                    with self._changing() as connection:
-                        connection.execute("INSERT INTO blocks VALUES (?, ?, ?, ?)", row)
+            for block in readable_blocks(old):
+                with self._changing() as connection:
+                    self._add(connection, [block])
 
     def abandon(self) -> None:
         """Let an `open` that takes long end with SpoolLost; called from another thread."""
@@ -227,10 +223,8 @@ class Spool:
 
     def blocks(self) -> Generator[Block, None, None]:
         """All that is held, in order. Raises SpoolLost or SpoolDamaged on the way."""
-        with self._found(
-            "SELECT first, last, checksum, body FROM blocks WHERE last >= ? ORDER BY first",
-            self.marked.floor,
-        ) as rows:
+        held = f"{BLOCKS} WHERE last >= ? ORDER BY first"
+        with self._found(held, self.marked.floor) as rows:
             for row in rows:
                 if self.abandoned:
                     raise SpoolLost(f"{self.path} is not needed any more")
@@ -246,7 +240,7 @@ class Spool:
         return found or 0
 
     def _number(self, question: str, about: int) -> int | None:
-        with _concluded():
+        with concluded():
             (number,) = self._open_connection().execute(question, (about,)).fetchone()
         return None if number is None else int(number)
 
@@ -257,8 +251,8 @@ class Spool:
 
     def losses(self) -> Saved:
         """What was saved of them last. Raises SpoolDamaged when it is not what was written."""
-        with self._found("SELECT CAST(stream AS BLOB), body, checksum FROM losses") as rows:
-            return [_checked(*row) for row in rows]
+        with self._found(LOSSES) as rows:
+            return [checked(*row) for row in rows]
 
     @contextlib.contextmanager
     def _found(self, question: str, *about: int) -> Iterator[sqlite3.Cursor]:
@@ -266,7 +260,7 @@ class Spool:
         locked, even under another name.
         """
         with (
-            _concluded(),
+            concluded(),
             contextlib.closing(self._open_connection().execute(question, about)) as rows,
         ):
             yield rows
@@ -291,10 +285,7 @@ class Spool:
         if handed:
             self.mark(handed)
         with self._changing() as connection:
-            connection.executemany(
-                "INSERT INTO blocks VALUES (?, ?, ?, ?)",
-                [(each.first, each.last, each.checksum, each.body) for each in blocks],
-            )
+            self._add(connection, blocks)
             if losses is not None:
                 self._save(connection, losses)
 
@@ -302,9 +293,7 @@ class Spool:
         """The next messages beyond a number: whole blocks, until there are so many."""
         found: list[Numbered] = []
         size = 0
-        with self._found(
-            "SELECT first, last, checksum, body FROM blocks WHERE first > ? ORDER BY first", after
-        ) as rows:
+        with self._found(f"{BLOCKS} WHERE first > ? ORDER BY first", after) as rows:
             for row in rows:
                 found += Block(*row).messages()
                 size += len(row[-1])
@@ -342,11 +331,18 @@ class Spool:
         return floor if lowest is None else lowest
 
     @staticmethod
+    def _add(connection: sqlite3.Connection, blocks: Iterable[Block]) -> None:
+        connection.executemany(
+            "INSERT INTO blocks VALUES (?, ?, ?, ?)",
+            [(each.first, each.last, each.checksum, each.body) for each in blocks],
+        )
+
+    @staticmethod
     def _save(connection: sqlite3.Connection, losses: Saved) -> None:
         connection.execute("DELETE FROM losses")
         connection.executemany(
             "INSERT INTO losses VALUES (?, ?, ?)",
-            [(stream, body, _checksum(stream.encode(), body)) for stream, body in losses],
+            [(stream, body, checksum(stream, body)) for stream, body in losses],
         )
 
     def clear(self) -> None:
@@ -354,7 +350,7 @@ class Spool:
         with self._changing() as connection:
             connection.execute("DELETE FROM blocks")
             connection.execute("DELETE FROM losses")
-        with _concluded():
+        with concluded():
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._measure()
@@ -377,7 +373,7 @@ class Spool:
     def _changing(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all of it or nothing."""
         connection = self._open_connection()
-        with _concluded():
+        with concluded():
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -403,42 +399,3 @@ class Spool:
         if self._marks is None:
             raise SpoolLost(f"{self.path} is not open")
         return self._marks
-
-
-def _checksum(stream: bytes, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(stream))
-
-
-def _checked(stream: bytes, body: bytes, checksum: int) -> tuple[str, bytes]:
-    """What was dropped of a stream. Raises SpoolDamaged when it is not what was written."""
-    with contextlib.suppress(TypeError):  # of what a garbled database says that it is
-        if _checksum(stream, body) == checksum:
-            return stream.decode(), body
-    raise SpoolDamaged("what was dropped of a stream is not what was written")
-
-
-@contextlib.contextmanager
-def _concluded() -> Iterator[None]:
-    """What SQLite's errors mean to us: the one table of them."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        words = f"the spool's file: {error}"
-        if code in _DAMAGE or not isinstance(error, sqlite3.DatabaseError):
-            raise SpoolDamaged(words) from error
-        raise SpoolLost(words) from error
-    except UnicodeDecodeError as error:  # what the database says of itself is garbled
-        raise SpoolDamaged(f"the spool's file: {error}") from error
-
-
-_DAMAGE = {
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_SCHEMA,
-    sqlite3.SQLITE_ERROR,  # a table that is not there, or not as we made it
-    0,  # Python's own: text that is none
-    sqlite3.SQLITE_CONSTRAINT,
-    sqlite3.SQLITE_TOOBIG,
-}
-"""What only a file that is not as we wrote it is the reason of."""
