@@ -4,21 +4,19 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 
 import attrs
 import trio
-from broker import Broker, BrokerSink
+from broker import Broker
 from chaos import Clock
 from judge import Terms, judged
-from loopback import untrusting
+from stage import staged
 from truth import Truthful
 from universe import EPOCH, NATIVE, Plan, configured
 from web import Net
 
 from marketprism.app import Collector
 from marketprism.feeds import OFFERS
-from marketprism.feeds.venue import Moment
 from marketprism.simulator.skin import Rates
 from marketprism.status import ConnectionRow
 
@@ -116,16 +114,7 @@ async def boxed(
         net = Net(exchanges, chance, nursery)
         for exchange in exchanges.values():
             nursery.start_soon(exchange.run)
-        collector = Collector(
-            config,
-            now=lambda: Moment(clock.wall(), round(trio.current_time() * 1e9) + 1),
-            chance=chance.random,
-            dial=net.dial,
-            transport=net,
-            tls=untrusting,
-            sink=partial(BrokerSink, broker),
-            pages=False,
-        )
+        collector = staged(config, clock, chance, net, broker)
         nursery.start_soon(collector.run)
         box = Box(plan, exchanges, net, collector, broker)
         nursery.start_soon(box.watch)

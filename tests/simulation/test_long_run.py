@@ -5,24 +5,20 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from itertools import pairwise
 
 import attrs
 import pytest
 import trio
-from broker import Broker, BrokerSink
+from broker import Broker
 from chaos import Chaos, Clock
 from forms import form
-from loopback import untrusting
+from stage import staged
 from trio.testing import MockClock
 from truth import Truthful
 from universe import EPOCH, Plan, configured, pinned, quiet
 from web import Net
 
-from marketprism.app import Collector
-from marketprism.cgroup import Limit
-from marketprism.feeds.venue import Moment
 from marketprism.records import DataType
 from marketprism.settings import Config, OrderbookOptions
 from marketprism.simulator.skin import Rates
@@ -143,17 +139,7 @@ async def _week(seed: int, days: float, errors: list[str]) -> Week:
             exchange.remembers = False
             exchange.skin.silence_seconds = 3600.0
             nursery.start_soon(exchange.run)
-        collector = Collector(
-            config,
-            now=lambda: Moment(clock.wall(), round(trio.current_time() * 1e9) + 1),
-            chance=chance.random,
-            dial=net.dial,
-            transport=net,
-            tls=untrusting,
-            sink=partial(BrokerSink, broker),
-            limit=lambda: Limit(None, "none"),
-            pages=False,
-        )
+        collector = staged(config, clock, chance, net, broker)
         nursery.start_soon(collector.run)
         chaos = Chaos(chance, exchanges, net, broker, clock)
         nursery.start_soon(_storm, chaos, days * DAY)

@@ -17,21 +17,18 @@ import mishaps  # noqa: F401 (they register themselves)
 import structlog
 import trio
 import trio._core._run as trio_run
-from broker import Broker, BrokerSink, Stored
+from broker import Broker, Stored
 from chaos import FAULTS, Chaos, Clock
 from judge import Terms, judged
-from loopback import untrusting
 from owner import Owner
+from stage import staged
 from trio.testing import MockClock
 from truth import Truthful
 from web import Net
 
 from marketprism import app
-from marketprism.app import Collector
-from marketprism.cgroup import Limit
 from marketprism.config import DEFAULTS, load
 from marketprism.feeds import OFFERS
-from marketprism.feeds.venue import Moment
 from marketprism.settings import (
     Api,
     ChannelConfig,
@@ -223,12 +220,6 @@ def lived(of: int | Plan) -> Outcome:
             return trio.run(_live, plan, config, errors, buried, clock=clock)
 
 
-async def at_once(function: Callable[..., T], *arguments: Any) -> T:
-    """Where a disk is used: the real one, but in no thread, which would have its own time."""
-    await trio.lowlevel.checkpoint()
-    return function(*arguments)
-
-
 @contextmanager
 def spools() -> Iterator[Callable[[], None]]:
     """What to call when a collector was killed: its spool's lock ends with its process."""
@@ -272,22 +263,13 @@ async def _live(
         for exchange in exchanges.values():
             nursery.start_soon(exchange.run)
 
-        def make() -> Collector:
-            return Collector(
-                config,
-                now=lambda: Moment(clock.wall(), round(trio.current_time() * 1e9) + 1),
-                chance=chance.random,
-                dial=net.dial,
-                transport=net,
-                tls=untrusting,
-                sink=partial(BrokerSink, broker),
-                limit=lambda: Limit(None, "none"),
-                worker=at_once,
-                pages=False,
-            )
-
         chance_of_owner = random.Random(f"owner {plan.seed}")
-        owner = Owner(make, chance_of_owner, plan.restarts, buried)
+        owner = Owner(
+            partial(staged, config, clock, chance, net, broker),
+            chance_of_owner,
+            plan.restarts,
+            buried,
+        )
         chaos = Chaos(chance, exchanges, net, broker, clock)
         nursery.start_soon(owner.run, chaos)
         await trio.sleep(chance.uniform(0.0, 12.0))
