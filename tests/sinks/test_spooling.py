@@ -215,7 +215,9 @@ async def test_a_full_disk_lets_the_oldest_go_each_inside_a_gap(tmp_path: Path) 
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """No file of this process may grow beyond: the disk is full."""
+    """No file of this process may grow beyond: the disk is full. Nor may the one that standard
+    output goes to, so logs are captured meanwhile.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -261,7 +263,7 @@ async def test_a_disk_that_can_only_be_read_loses_the_oldest_first(
         await until(lambda: life.board.spool.held > 18_000)
         outbox.take(100)
         outbox.rewind()
-        with largest_file(8192):
+        with capture_logs(), largest_file(8192):
             outbox.append([feed.trade() for _ in range(1_200)])
             await until(lambda: life.board.spool.dropped > 0)
             await trio.sleep(0.2)
@@ -287,7 +289,7 @@ async def test_a_full_disk_gets_its_room_back_when_all_is_delivered(
     async with life.running() as outbox:
         await life.fill(made)
         await until(lambda: life.board.spool.held > 3000)
-        with largest_file(8192):
+        with capture_logs(), largest_file(8192):
             left = await taken(outbox, len(made))
             await until(lambda: outbox.tail is None)
             assert size(tmp_path) < 50_000
@@ -310,7 +312,7 @@ async def test_what_a_full_disk_gave_away_is_not_stored_twice_by_the_next_proces
         for at in range(0, len(sent), 50):
             outbox.append(sent[at : at + 50])
             await outbox.room()
-    with largest_file(8192):
+    with capture_logs(), largest_file(8192):
         life = Life(tmp_path)
         await life.outbox.open()
         for _ in range(40):
@@ -338,7 +340,7 @@ async def test_killed_on_a_full_disk_what_was_dropped_is_not_passed_over(
     async with life.running() as outbox:
         await life.fill([feed.trade() for _ in range(10_000)])
         await until(lambda: life.board.spool.held > 9_000)
-        with largest_file(8192):
+        with capture_logs(), largest_file(8192):
             outbox.append([feed.trade() for _ in range(1_000)])
             await until(lambda: life.board.spool.dropped > 500)
         shutil.copytree(place, copy)
