@@ -54,7 +54,7 @@ class Entry:
     unsure: bool = False
     """Whether something was missing, nobody knew: it was told while the collector was being
     stopped, and says what was still open then; or a new process learned too late where a stream
-    had been, whose ids do not count."""
+    of trades had been, whose ids do not count (OKX)."""
 
     @property
     def is_gap(self) -> bool:
@@ -86,7 +86,8 @@ def judged(
             for began, ended in terms.stops
             for at in (message.at, told)
         )
-        late = fields.get("connection") == CONNECTION and fields["first_missing_id"] is None
+        uncounted = (fields["exchange"], data_type) == ("okx", "trade")
+        late = uncounted and fields.get("connection") == CONNECTION
         entries[key].append(Entry(message.at, fields, gap and (stopped or late)))
         if not message.subject.endswith("." + fields["symbol"]):
             breaches.append(f"{message.subject} holds {fields['symbol']}")
@@ -114,11 +115,11 @@ def _stream(
         breaches = judge_series.polled_interest(exchange, native, entries, terms)
     else:
         told = facts.of(exchange, data_type, native, terms.trade_kind)
-        # A gap ends with the next that is said, and in a quiet market that comes late.
-        said = (fact.at for fact in told if fact.at >= terms.live_from)
-        next_said = next(said, math.inf) + LATENCY
         breaches = sequence(told, entries, facts.IDENTITY[data_type], data_type, terms)
-        return [*_gaps(entries, max(terms.live_from, next_said)), *breaches]
+        if data_type == "trade":
+            # A gap ends with the next that is said, and in a quiet market that comes late.
+            said = (fact.at for fact in told if fact.at >= terms.live_from)
+            return [*_gaps(entries, next(said, math.inf) + LATENCY), *breaches]
     return [*_gaps(entries, terms.live_from), *breaches]
 
 
