@@ -124,7 +124,7 @@ class Feed:
     def _open(
         self, nursery: trio.Nursery, life: Attempt, row: ConnectionRow, elder: Line | None = None
     ) -> Line:
-        session = self._shard.open(self._cursors)
+        session = self._shard.open(self._cursors, self._policy.refused_retry)
         if elder is not None:
             session.adopt(elder.session)
         row.state, row.url, row.streams = "dialling", session.url, session.streams

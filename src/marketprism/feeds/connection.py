@@ -286,6 +286,9 @@ class Connection:
     async def _write(self, connection: BatchingConnection) -> None:
         async for send, sent in self._said:
             await self._turn()
+            if send.number is not None:
+                # Before it is written: the answer may be read before this task goes on.
+                self._session.sent(send.number, self._world.now())
             await connection.send_message(send.payload)
             sent.set()
 
@@ -307,7 +310,8 @@ class Connection:
                 self._heard()
                 for state in self._own().values():
                     state.heard_until = sent
-            if patience.cancelled_caught:
+            if patience.cancelled_caught and (self._row.last_message or 0) <= sent:
+                # A connection that delivers is alive, whatever became of a pong.
                 raise Quiet(f"no answer to a ping for {PONG_WITHIN:g} s")
 
     async def _tick(self, connection: BatchingConnection) -> None:

@@ -15,7 +15,10 @@ import attrs
 from marketprism.errors import Transient
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, GapReason, Record
-from marketprism.settings import Manners
+from marketprism.settings import Manners, SupervisionConfig
+
+REFUSED_RETRY = SupervisionConfig().refused_retry
+"""Seconds; where nothing else is configured."""
 
 Stream = tuple[DataType, str]
 """Data type and native instrument id: the unit of freshness, gaps, parking and hand-over."""
@@ -158,6 +161,8 @@ class Send:
     """Say this on the wire."""
 
     payload: str
+    number: int | None = None
+    """Where it is awaited: `Session.sent` is told of it when it leaves."""
 
 
 @attrs.frozen
@@ -179,7 +184,7 @@ class Fetch:
 
 @attrs.frozen
 class Park:
-    """This one stream cannot be had; the others go on."""
+    """This one stream cannot be had now; the others go on, and it is asked for again."""
 
     stream: Stream
     reason: str
@@ -273,6 +278,11 @@ class Session(Protocol):
     def opening(self, now: Moment) -> Turn:
         """The connection stands: what to say first."""
 
+    def sent(self, number: int, now: Moment) -> None:
+        """The `Send` of that number leaves: it may have waited for long, in a queue or for a
+        budget. What it asks for is due from now on.
+        """
+
     def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
         """Frames that were read together, in their order."""
 
@@ -340,8 +350,12 @@ class Shard(Protocol):
     @property
     def wants(self) -> Sequence[Want]: ...
 
-    def open(self, cursors: Mapping[Stream, Cursor]) -> Session:
-        """A fresh session. It moves the cursors it is handed, in place."""
+    def open(
+        self, cursors: Mapping[Stream, Cursor], refused_retry: float = REFUSED_RETRY
+    ) -> Session:
+        """A fresh session. It moves the cursors it is handed, in place. What the exchange refuses
+        is asked for again every `refused_retry` seconds.
+        """
 
 
 class Poll(Protocol):

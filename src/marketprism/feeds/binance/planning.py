@@ -6,7 +6,7 @@ import attrs
 
 from marketprism.feeds.binance.market import Market
 from marketprism.feeds.binance.session import BinanceSession
-from marketprism.feeds.venue import Cursor, Session, Shard, Stream, Want
+from marketprism.feeds.venue import REFUSED_RETRY, Cursor, Session, Shard, Stream, Want
 from marketprism.settings import VenueConfig
 
 
@@ -19,8 +19,12 @@ class BinanceShard:
     market: Market
     settings: VenueConfig
 
-    def open(self, cursors: Mapping[Stream, Cursor]) -> Session:
-        return BinanceSession(self.id, self.market, self.settings, self.wants, cursors)
+    def open(
+        self, cursors: Mapping[Stream, Cursor], refused_retry: float = REFUSED_RETRY
+    ) -> Session:
+        return BinanceSession(
+            self.id, self.market, self.settings, self.wants, cursors, refused_retry
+        )
 
 
 def spread(wants: Sequence[Want], current: Sequence[Shard], room: int) -> list[list[Want]]:

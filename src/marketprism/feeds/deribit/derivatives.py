@@ -6,7 +6,17 @@ from typing import Final
 import attrs
 
 from marketprism.feeds.deribit.session import DeribitSession
-from marketprism.feeds.venue import Cursor, Fetch, Offer, Poll, Session, Shard, Stream, Want
+from marketprism.feeds.venue import (
+    REFUSED_RETRY,
+    Cursor,
+    Fetch,
+    Offer,
+    Poll,
+    Session,
+    Shard,
+    Stream,
+    Want,
+)
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.settings import VenueConfig
@@ -25,8 +35,10 @@ class DeribitShard:
     wants: tuple[Want, ...]
     settings: VenueConfig
 
-    def open(self, cursors: Mapping[Stream, Cursor]) -> Session:
-        return DeribitSession(self.id, self.settings, self.wants, cursors)
+    def open(
+        self, cursors: Mapping[Stream, Cursor], refused_retry: float = REFUSED_RETRY
+    ) -> Session:
+        return DeribitSession(self.id, self.settings, self.wants, cursors, refused_retry)
 
 
 class DeribitDerivatives:

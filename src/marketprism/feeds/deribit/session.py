@@ -21,6 +21,7 @@ from marketprism.feeds.deribit.messages import (
 from marketprism.feeds.deribit.series import MILLISECOND, SAMPLE_BYTES, SECOND, Series, Tag
 from marketprism.feeds.deribit.succession import Succession
 from marketprism.feeds.venue import (
+    REFUSED_RETRY,
     Close,
     Cursor,
     Fetched,
@@ -64,6 +65,7 @@ class DeribitSession:
         settings: VenueConfig,
         wants: Sequence[Want],
         cursors: Mapping[Stream, Cursor],
+        refused_retry: float = REFUSED_RETRY,
     ) -> None:
         self.name = name
         self.url = settings.api.ws_url.rstrip("/") + "/ws/api/v2"
@@ -85,6 +87,9 @@ class DeribitSession:
         turn = Turn(steps=[self._say("public/set_heartbeat", {"interval": interval}, [], now)])
         turn.steps += self._subscribe(list(self.streams), now).steps
         return turn
+
+    def sent(self, number: int, now: Moment) -> None:
+        """No command has a number that is awaited."""
 
     def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
         """Notifications and answers; what is neither is rejected and nothing else."""

@@ -22,6 +22,7 @@ from marketprism.feeds.okx.streams import (
 from marketprism.feeds.okx.subscriptions import Subscriptions
 from marketprism.feeds.okx.succession import Succession
 from marketprism.feeds.venue import (
+    REFUSED_RETRY,
     Close,
     Cursor,
     Fetched,
@@ -61,6 +62,7 @@ class OkxSession:
         settings: VenueConfig,
         wants: Sequence[Want],
         cursors: Mapping[Stream, Cursor],
+        refused_retry: float = REFUSED_RETRY,
     ) -> None:
         self.name = name
         self.url = settings.api.ws_url.rstrip("/") + "/ws/v5/public"
@@ -83,6 +85,9 @@ class OkxSession:
         if heartbeat := self._settings.limits.heartbeat:
             self._ping_at = now.monotonic + round(heartbeat * SECOND)
         return Turn(steps=[*self._subscribe(list(self.streams), now)])
+
+    def sent(self, number: int, now: Moment) -> None:
+        """No command has a number that is awaited."""
 
     def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
         """Pushes, answers to commands and notices; what is neither is rejected, nothing else."""

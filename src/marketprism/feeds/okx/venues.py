@@ -15,6 +15,7 @@ from marketprism.feeds.okx.instruments import read_instruments
 from marketprism.feeds.okx.ratios import ratio_polls
 from marketprism.feeds.okx.session import OkxSession
 from marketprism.feeds.venue import (
+    REFUSED_RETRY,
     Cursor,
     Fetch,
     Offer,
@@ -42,8 +43,10 @@ class OkxShard:
     wants: tuple[Want, ...]
     settings: VenueConfig
 
-    def open(self, cursors: Mapping[Stream, Cursor]) -> Session:
-        return OkxSession(self.id, self.settings, self.wants, cursors)
+    def open(
+        self, cursors: Mapping[Stream, Cursor], refused_retry: float = REFUSED_RETRY
+    ) -> Session:
+        return OkxSession(self.id, self.settings, self.wants, cursors, refused_retry)
 
 
 class _OkxVenue:
