@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Moment, Session, Turn
+from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Moment, Send, Session, Turn
 
 TICK_SECONDS = 0.25
 
@@ -34,6 +34,13 @@ class HandPlayed(ABC):
         self.seconds += 0.01
         answer = body if isinstance(body, FetchFailed) else Fetched(body, asked)
         return self.did(self.session.reply(self.fetches[-1].tag, answer, self.now))
+
+    def leave(self, turn: Turn) -> None:
+        """What a turn asks to be said leaves at once."""
+        for step in turn.steps:
+            said = step.before if isinstance(step, Fetch) else step
+            if isinstance(said, Send) and said.number is not None:
+                self.session.sent(said.number, self.now)
 
     def wait(self, seconds: float) -> Turn:
         """Ticks until then; the last one's turn."""

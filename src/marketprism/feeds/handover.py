@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
-from marketprism.feeds.venue import Moment, Session, Stream, StreamState, Turn
+from marketprism.feeds.venue import Moment, Phase, Session, Stream, StreamState, Turn
 from marketprism.records import GapReason
 
 Event = TypeVar("Event")
@@ -148,6 +148,14 @@ class Succession(ABC, Generic[Event]):
         self._handover.bereave()
         for stream in self._handover.due(self._reached, now):
             self._take(stream, "disconnect", now, turn)
+
+    def refused(self, stream: Stream) -> None:
+        """The younger cannot have a stream now. The elder's goes on while it speaks; where the
+        elder cannot have it either, there is nothing to take over.
+        """
+        before = self._handover.elder.streams.get(stream)
+        if before is not None and before.phase is Phase.PARKED:
+            self.give_up(stream)
 
     def give_up(self, stream: Stream) -> None:
         """The younger cannot have a stream, so nobody will: sight of it is lost."""

@@ -153,10 +153,12 @@ class Subscriptions(Generic[K]):
             self.forget(topic)
         return self._leave(topics, now)
 
-    def renew(self, topic: K) -> None:
-        """Leave and ask anew, soon, with others; nothing where it is asked for anyway."""
-        if topic not in self.unconfirmed:
-            self._renewals[topic] = None
+    def renew(self, topic: K) -> bool:
+        """Leave and ask anew, soon, with others. Nothing where it is asked for anyway: False."""
+        if topic in self.unconfirmed:
+            return False
+        self._renewals[topic] = None
+        return True
 
     def forget(self, topic: K) -> None:
         """It is another connection's, or nobody's, from now on."""
@@ -200,7 +202,7 @@ class Subscriptions(Generic[K]):
         return self._confirm(topic)
 
     def heard(self, topic: K) -> bool:
-        """A topic spoke, so it is confirmed, whatever became of its command. Is that news?"""
+        """A topic spoke, so it is confirmed, whatever became of its command: is that news."""
         return self._confirm(topic)
 
     def left(self, topic: K) -> None:

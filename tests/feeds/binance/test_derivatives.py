@@ -339,8 +339,10 @@ def test_renewing_a_stream_touches_no_other() -> None:
     """Left and subscribed again; its gap is of reason stale."""
     line = Line()
     line.hear(trade(1), mark_price(10))
-    turn = line.did(line.session.renew(FUNDING, line.now))
-    methods = [json.loads(step.payload) for step in turn.steps if isinstance(step, Send)]
+    line.did(line.session.renew(FUNDING, line.now))
+    line.wait(1)
+    steps = [step for turn in line.turns[-4:] for step in turn.steps]
+    methods = [json.loads(step.payload) for step in steps if isinstance(step, Send)]
     assert [body["method"] for body in methods] == ["UNSUBSCRIBE", "SUBSCRIBE"]
     assert all(body["params"] == ["btcusdt@markPrice@1s"] for body in methods)
     turn = line.hear(trade(2), mark_price(11))
@@ -562,14 +564,15 @@ def test_an_announced_shutdown_asks_for_another_connection() -> None:
 
 
 def test_a_refused_stream_is_parked_alone() -> None:
-    """Those of a command are tried one by one."""
+    """Those of a command are asked for again, half by half."""
     line = Line()
     error = {"error": {"code": 2, "msg": "Invalid request"}}
     session = line.shard.open({})
     session.opening(line.now)
     session.receive([json.dumps(error | {"id": 1}).encode()], line.now)
-    turn = session.receive([json.dumps(error | {"id": 4}).encode()], line.now)
-    assert Park(LIQUIDATIONS, "Invalid request") in turn.steps
+    session.receive([b'{"result":null,"id":2}'], line.now)
+    turn = session.receive([json.dumps(error | {"id": 3}).encode()], line.now)
+    assert Park(LIQUIDATIONS, "2: Invalid request") in turn.steps
     assert session.streams[LIQUIDATIONS].phase is Phase.PARKED
 
 

@@ -643,6 +643,7 @@ def test_a_renewal_of_the_elder_s_does_not_disturb() -> None:
     pair.hear(pair.elder, *frames(chain, 0, 5))
     pair.rotate()
     pair.did(pair.elder, pair.elder.session.renew(BOOK, pair.now))
+    pair.wait(1)
     pair.hear(pair.younger, *frames(chain, 7, 12))
     pair.confirm(pair.elder)
     pair.hear(pair.elder, *frames(chain, 9, 12))
@@ -697,23 +698,50 @@ def test_late_answers_to_the_elder_change_nothing() -> None:
     assert true(pair, chain.truths[5])
 
 
-def test_a_stream_that_the_younger_is_refused_is_parked() -> None:
-    """Nobody has it any more; the others go over."""
+def refuse(pair: Pair, side: Side, channel: str) -> None:
+    """Answer what a side asked for until it is settled: that channel is refused, all else granted."""
+    refusal: dict[str, Any] = {"error": {"code": 2, "msg": "Invalid request"}}
+    while side.sent:
+        command = side.sent.pop(0)
+        outcome = refusal if channel in command["params"] else {"result": None}
+        pair.hear(side, said(id=command["id"], **outcome))
+
+
+def test_a_stream_that_the_younger_is_refused_stays_with_the_elder() -> None:
+    """It goes on there; the others go over, and this one when it is granted."""
     pair = market()
     pair.hear(pair.elder, trade(1))
     pair.rotate(confirm=False)
-    (command,) = pair.younger.sent
-    pair.younger.sent.clear()
-    refusal: dict[str, Any] = {"error": {"code": 2, "msg": "Invalid request"}}
-    pair.hear(pair.younger, said(id=command["id"], **refusal))
-    for alone in list(pair.younger.sent):
-        if alone["params"] == ["btcusdt@aggTrade"]:
-            pair.hear(pair.younger, said(id=alone["id"], **refusal))
-        else:
-            pair.hear(pair.younger, said(result=None, id=alone["id"]))
-    assert pair.owned(TRADES)
+    refuse(pair, pair.younger, "btcusdt@aggTrade")
     assert pair.younger.session.streams[TRADES].phase is Phase.PARKED
     assert any(isinstance(step, Park) for step in pair.younger.steps)
+    pair.wait(QUIET)
+    assert set(pair.elder.session.streams) == {TRADES}
+    pair.hear(pair.elder, trade(2))
+    assert pair.trades == [1, 2]
+    pair.wait(30)
+    (again,) = pair.younger.sent
+    assert again["params"] == ["btcusdt@aggTrade"]
+    pair.confirm(pair.younger)
+    pair.hear(pair.younger, trade(3))
+    pair.hear(pair.elder, trade(3))
+    pair.wait()
+    assert not pair.elder.session.streams
+    pair.hear(pair.younger, trade(4))
+    assert pair.trades == [1, 2, 3, 4]
+    assert pair.gaps == []
+
+
+def test_a_stream_that_neither_can_have_is_not_waited_for() -> None:
+    """There is nothing to take over, and what it misses is a gap once it speaks."""
+    pair = market()
+    pair.hear(pair.elder, trade(1))
+    pair.did(pair.elder, pair.elder.session.renew(TRADES, pair.now))
+    pair.wait(1)
+    refuse(pair, pair.elder, "btcusdt@aggTrade")
+    pair.rotate(confirm=False)
+    refuse(pair, pair.younger, "btcusdt@aggTrade")
+    assert pair.owned(TRADES)
     assert pair.cursors[TRADES].gap is not None
     pair.wait(QUIET)
     assert not pair.elder.session.streams

@@ -1,6 +1,8 @@
 """Binance sessions, as one would play the exchange by hand."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import pytest
@@ -96,6 +98,7 @@ class Line(HandPlayed):
 
     def did(self, turn: Turn) -> Turn:
         self.turns.append(turn)
+        self.leave(turn)
         self.fetches += [step for step in turn.steps if isinstance(step, Fetch)]
         for record in turn.records:
             self.consumer.take(encode(record).payload)
@@ -465,45 +468,258 @@ def test_an_answer_that_comes_too_late_is_dropped() -> None:
 
 
 def test_an_unknown_symbol_is_parked_and_disturbs_nobody() -> None:
-    """The exchange's own word for it; trades go on."""
-    line = Line()
+    """The exchange's own word for it; trades go on. It is asked for again after half a minute, then
+    slowly, and lives when the exchange knows it.
+    """
+    line, chain = Line(), Chain.made(1, 6)
     body = b'{"code":-1121,"msg":"Invalid symbol."}'
     (park,) = line.answer(FetchFailed(400, None, body)).steps
     assert isinstance(park, Park)
     assert line.session.streams[BOOK].phase is Phase.PARKED
     asked = len(line.fetches)
-    line.wait(60)
+    line.wait(29)
     assert len(line.fetches) == asked
     assert line.hear(trade(1)).records
+    line.wait(2)
+    assert len(line.fetches) == asked + 1
+    assert line.answer(FetchFailed(400, None, body)).steps == []
+    line.wait(290)
+    assert len(line.fetches) == asked + 1
+    line.wait(15)
+    assert len(line.fetches) == asked + 2
+    line.answer(chain.snapshot(0))
+    assert line.session.streams[BOOK].phase is Phase.LIVE
 
 
-def test_a_refused_command_is_tried_one_by_one_and_the_guilty_parked() -> None:
-    """Of several streams in a command, those to blame are found."""
-    two = Instrument("binance", "spot", "ETH-USDT", "ETHUSDT", "ETH", "USDT")
-    wants = [Want(DataType.TRADE, BTC), Want(DataType.TRADE, two)]
-    session = BinanceSpot(CONFIG).plan(wants)[0].open({})
-    session.opening(moment(0))
-
-    def refuse(number: int) -> Turn:
-        error = {"error": {"code": 2, "msg": "Invalid request"}, "id": number}
-        return session.receive([json.dumps(error).encode()], moment(0.1))
-
-    again = [step for step in refuse(1).steps if isinstance(step, Send)]
-    assert [json.loads(send.payload)["params"] for send in again] == [
-        ["btcusdt@trade"],
-        ["ethusdt@trade"],
-    ]
-    parked = [step for step in refuse(3).steps if isinstance(step, Park)]
-    assert parked == [Park((DataType.TRADE, "ETHUSDT"), "Invalid request")]
+def test_an_unknown_symbol_that_speaks_is_known() -> None:
+    """Its update asks for the book at once, whatever REST said."""
+    line, chain = Line(), Chain.made(1, 6)
+    line.answer(FetchFailed(400, None, b'{"code":-1121,"msg":"Invalid symbol."}'))
+    asked = len(line.fetches)
+    line.hear(chain.frame(0))
+    assert len(line.fetches) == asked + 1
+    line.answer(chain.snapshot(0))
+    assert line.session.streams[BOOK].phase is Phase.LIVE
+    assert line.consumer.faults == []
 
 
-def test_a_command_without_an_answer_ends_the_connection() -> None:
-    """Ten seconds; nobody listens there."""
-    session = BinanceSpot(CONFIG).plan([Want(DataType.TRADE, BTC)])[0].open({})
-    session.opening(moment(0))
-    assert session.tick(moment(9)).steps == []
-    (close,) = session.tick(moment(11)).steps
-    assert isinstance(close, Close)
+def refusal(number: int, code: int = 2, msg: str = "Invalid request") -> bytes:
+    """Binance's answer to a command that it refuses."""
+    return json.dumps({"error": {"code": code, "msg": msg}, "id": number}).encode()
+
+
+def commands(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """What these say to the exchange."""
+    steps = [step for turn in turns for step in turn.steps]
+    said = [step.before if isinstance(step, Fetch) else step for step in steps]
+    return [json.loads(send.payload) for send in said if isinstance(send, Send)]
+
+
+@attrs.define
+class Trades(HandPlayed):
+    """A session of so many streams of trades, and what it says."""
+
+    count: int
+    seconds: float = 0.0
+    refused_retry: float = 300.0
+    turns: list[Turn] = attrs.field(factory=list)
+    fetches: list[Fetch] = attrs.field(factory=list)
+    session: Session = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        wants = [
+            Want(
+                DataType.TRADE,
+                Instrument("binance", "spot", f"X{n}-USDT", f"X{n}USDT", "X", "USDT"),
+            )
+            for n in range(self.count)
+        ]
+        cursors = {want.stream: Cursor() for want in wants}
+        self.session = BinanceSpot(CONFIG).plan(wants)[0].open(cursors, self.refused_retry)
+        self.did(self.session.opening(self.now))
+
+    @property
+    def now(self) -> Moment:
+        return moment(self.seconds)
+
+    def did(self, turn: Turn) -> Turn:
+        self.turns.append(turn)
+        self.leave(turn)
+        return turn
+
+    @property
+    def said(self) -> list[dict[str, Any]]:
+        return commands(self.turns)
+
+    def trade(self, number: int, trade_id: int) -> Turn:
+        """One of the stream of that number."""
+        return self.hear(trade(trade_id, s=f"X{number}USDT"))
+
+    def phase(self, number: int) -> Phase:
+        return self.session.streams[DataType.TRADE, f"X{number}USDT"].phase
+
+    def accept(self, body: dict[str, Any]) -> Turn:
+        return self.hear(json.dumps({"result": None, "id": body["id"]}).encode())
+
+
+def test_a_refused_command_is_divided_and_the_guilty_parked() -> None:
+    """Half by half, one command after the other; the others are confirmed."""
+    line = Trades(60)
+    bad = "x17usdt@trade"
+    answered = 0
+    while answered < len(line.said):
+        body = line.said[answered]
+        answered += 1
+        if bad in body["params"]:
+            line.hear(refusal(body["id"]))
+        else:
+            line.accept(body)
+    assert len(line.said) <= 1 + 2 * 6
+    parked = [step for turn in line.turns for step in turn.steps if isinstance(step, Park)]
+    assert parked == [Park((DataType.TRADE, "X17USDT"), "2: Invalid request")]
+    assert line.phase(17) is Phase.PARKED
+    others = {line.phase(number) for number in range(60) if number != 17}
+    assert others == {Phase.ACKNOWLEDGED}
+
+
+def test_what_is_refused_is_asked_for_again_and_lives_when_it_is_granted() -> None:
+    """After half a minute at most, then every `refused_retry`; the board says why meanwhile."""
+    line = Trades(1)
+    for _ in range(3):
+        line.hear(refusal(line.said[-1]["id"]))
+        state = line.session.streams[DataType.TRADE, "X0USDT"]
+        assert (state.phase, state.detail) == (Phase.PARKED, "2: Invalid request")
+        asked = len(line.said)
+        line.wait(30.5 if asked == 1 else 300.5)
+        assert len(line.said) == asked + 1
+    parks = [step for turn in line.turns for step in turn.steps if isinstance(step, Park)]
+    assert len(parks) == 1, "said once"
+    line.accept(line.said[-1])
+    assert line.phase(0) is Phase.ACKNOWLEDGED
+    assert line.trade(0, 1).records
+
+
+@pytest.mark.parametrize("code", [0, 1, 4, -1, -1003, -1008])
+def test_a_refusal_that_passes_is_asked_for_again_at_once(code: int) -> None:
+    """All but three codes may pass: refused twice, then granted."""
+    line = Trades(5)
+    line.hear(refusal(line.said[-1]["id"], code))
+    assert {line.phase(number) for number in range(5)} == {Phase.PARKED}
+    line.wait(1)
+    line.hear(refusal(line.said[-1]["id"], code))
+    line.wait(2)
+    line.accept(line.said[-1])
+    line.wait(0.25)
+    line.accept(line.said[-1])
+    assert {line.phase(number) for number in range(5)} == {Phase.ACKNOWLEDGED}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"error": {"code": 2, "msg": "Invalid request"}},
+        {"error": {"code": 2, "msg": "Invalid request"}, "id": None},
+        {"code": 2, "msg": "Invalid request"},
+        {"code": 2, "msg": "Invalid request", "id": None},
+        {"code": 2, "msg": "Invalid request", "id": "1"},
+        {"id": 1, "status": 400, "error": {"code": 2, "msg": "Invalid request", "data": {}}},
+    ],
+)
+def test_an_error_of_any_form_divides_what_is_not_confirmed(form: dict[str, Any]) -> None:
+    """Flat, without an id, with none: what does not speak is asked for again, half by half."""
+    line = Trades(5)
+    line.trade(0, 1)
+    line.hear(json.dumps(form).encode())
+    assert line.phase(0) is Phase.LIVE
+    asked = []
+    for _ in range(4):
+        asked += [param for param in line.said[-1]["params"]]
+        line.accept(line.said[-1])
+    assert {line.phase(number) for number in range(1, 5)} == {Phase.ACKNOWLEDGED}
+    assert set(asked) >= {f"x{number}usdt@trade" for number in range(1, 5)}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"result": None, "id": "1"},
+        {"result": [], "id": 1},
+        {"result": None, "id": 1, "status": 200},
+        {"response": "ok", "id": 1, "rateLimits": [{"limit": 5}]},
+        {"id": 1, "code": 200, "msg": "ok"},
+    ],
+)
+def test_an_acknowledgement_of_any_form_confirms(form: dict[str, Any]) -> None:
+    """Its id is what counts."""
+    line = Trades(2)
+    turn = line.hear(json.dumps(form).encode())
+    assert turn.steps == []
+    assert {line.phase(0), line.phase(1)} == {Phase.ACKNOWLEDGED}
+
+
+def test_a_lost_acknowledgement_costs_nothing_while_data_flows() -> None:
+    """What speaks is confirmed; nothing is cut, nothing asked for again."""
+    line = Trades(2)
+    for second in range(60):
+        line.trade(0, second + 1)
+        line.trade(1, second + 1)
+        line.wait(1)
+    assert len(line.said) == 1
+    assert not [step for turn in line.turns for step in turn.steps if not isinstance(step, Send)]
+
+
+def test_what_is_not_answered_and_silent_is_asked_for_again_and_then_ends_the_connection() -> None:
+    """Ten seconds each; nobody listens there."""
+    line = Trades(1)
+    line.wait(9)
+    assert len(line.said) == 1
+    line.wait(1.5)
+    assert len(line.said) == 2
+    line.wait(8)
+    steps = [step for turn in line.turns for step in turn.steps]
+    assert not any(isinstance(step, Close) for step in steps)
+    line.wait(2.5)
+    assert any(isinstance(step, Close) for turn in line.turns for step in turn.steps)
+
+
+def test_one_that_is_not_answered_does_not_end_those_that_speak() -> None:
+    """Another connection takes over instead."""
+    line = Trades(2)
+    for second in range(24):
+        line.trade(0, second + 1)
+        line.wait(1)
+    assert [body["params"] for body in line.said[1:]] == [["x1usdt@trade"]]
+    steps = [step for turn in line.turns for step in turn.steps]
+    assert any(isinstance(step, Rotate) for step in steps)
+    assert not any(isinstance(step, Close) for step in steps)
+
+
+def test_time_in_our_own_queue_is_no_silence_of_the_exchange() -> None:
+    """A book's command waits for its snapshot's turn; its answer is due when it was sent."""
+    cursors = {BOOK: Cursor()}
+    session = BinanceSpot(CONFIG).plan([Want(DataType.ORDERBOOK, BTC)])[0].open(cursors)
+    (fetch,) = session.opening(moment(0)).steps
+    assert isinstance(fetch, Fetch)
+    assert all(session.tick(moment(at)).steps == [] for at in range(1, 600, 5))
+    assert fetch.before is not None
+    assert fetch.before.number is not None
+    session.sent(fetch.before.number, moment(600))
+    assert session.tick(moment(609)).steps == []
+    assert session.tick(moment(611)).steps != []
+
+
+def test_many_renewals_are_two_commands() -> None:
+    """A group that falls silent at once floods no queue, and cuts nobody."""
+    line = Trades(40)
+    line.accept(line.said[-1])
+    for number in range(40):
+        line.trade(number, 1)
+    for number in range(20):
+        line.did(line.session.renew((DataType.TRADE, f"X{number}USDT"), line.now))
+    line.wait(1)
+    leave, ask = line.said[1:]
+    assert (leave["method"], ask["method"]) == ("UNSUBSCRIBE", "SUBSCRIBE")
+    assert leave["params"] == ask["params"] == [f"x{number}usdt@trade" for number in range(20)]
 
 
 def test_an_announced_shutdown_asks_for_another_connection() -> None:
@@ -549,9 +765,10 @@ def test_renewing_a_book_resubscribes_and_resynchronises_it_alone() -> None:
     line = Line()
     line.synchronise(chain)
     line.hear(trade(1), chain.frame(0))
-    turn = line.did(line.session.renew(BOOK, line.now))
-    (leave,) = (step for step in turn.steps if isinstance(step, Send))
-    assert json.loads(leave.payload)["method"] == "UNSUBSCRIBE"
+    line.did(line.session.renew(BOOK, line.now))
+    line.wait(1)
+    leave, _ = commands(line.turns[-4:])
+    assert leave["method"] == "UNSUBSCRIBE"
     before = line.fetches[-1].before
     assert before is not None
     number = json.loads(before.payload)["id"]

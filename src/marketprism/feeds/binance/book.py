@@ -22,11 +22,13 @@ from marketprism.feeds.binance.market import Rule, Source
 from marketprism.feeds.binance.messages import (
     DepthSnapshot,
     DepthUpdate,
+    Failure,
     read_failure,
     read_snapshot,
 )
 from marketprism.feeds.comparison import Change, Verdict
 from marketprism.feeds.venue import (
+    REFUSED_RETRY,
     Fetch,
     Fetched,
     FetchFailed,
@@ -55,7 +57,10 @@ OVERTAKEN = 10 * SECOND
 RENUMBERED_AFTER = 3
 """So many snapshots behind what was published, and the stream with them: the exchange counts anew.
 """
-INVALID_SYMBOL = -1121
+UNKNOWN_SYMBOL = frozenset({-1121, -4108})
+"""Codes of what the exchange does not know, or does not trade (any more, or yet)."""
+UNKNOWN_FIRST = 30 * SECOND
+"""From the first such answer to the next request."""
 
 
 class Tag(NamedTuple):
@@ -97,6 +102,8 @@ class BookStream:
     """Its rule for the update before."""
     countable: bool
     """The market numbers every change, so that two ids say how many lie between."""
+    refused_retry: float = REFUSED_RETRY
+    """Seconds between two requests for a book that the exchange does not know."""
     auditor: Auditor = attrs.field(init=False)
     book: OrderBook | None = None
     """None while out of step."""
@@ -106,6 +113,8 @@ class BookStream:
     attempt: int = 0
     """Which answer is awaited; earlier ones are not wanted any more."""
     failures: int = 0
+    unknown: int = 0
+    """So many times in a row the exchange did not know its symbol."""
     behind: int = 0
     retry_at: int | None = None
     acknowledged_at: int | None = None
@@ -131,6 +140,11 @@ class BookStream:
         decimals.pairs(update.b, update.a)
         if update.u < update.U:
             raise decimals.NotANumber(f"first id {update.U} above last id {update.u}")
+        if self.unknown:
+            # What speaks is known.
+            self.unknown = 0
+            self.state.phase, self.state.detail = Phase.ACKNOWLEDGED, None
+            turn.steps.append(self.begin())
         if (book := self.book) is None:
             self._buffer(update, now)
         elif update.u <= book.last_id and not self._contradicts(update, book):
@@ -163,7 +177,7 @@ class BookStream:
         self.auditor.interrupt()
         self.buffer = []
         self.attempt += 1
-        self.failures = self.behind = 0
+        self.failures = self.behind = self.unknown = 0
         self.retry_at = None
         self.state.resyncs += 1
         self.state.phase = Phase.ACKNOWLEDGED
@@ -173,7 +187,8 @@ class BookStream:
         self, attempt: int, answer: Fetched | FetchFailed, now: Moment, turn: Turn
     ) -> None:
         """Step 3's answer: a book, or a reason to ask again later."""
-        if attempt != self.attempt or self.book is not None or self.state.phase is Phase.PARKED:
+        refused = self.state.phase is Phase.PARKED and not self.unknown
+        if attempt != self.attempt or self.book is not None or refused:
             return
         if isinstance(answer, FetchFailed):
             self._failed(answer, now, turn)
@@ -289,16 +304,25 @@ class BookStream:
             failure = read_failure(answer.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             failure = None
-        if answer.status == 400 and failure is not None and failure.code == INVALID_SYMBOL:
-            self.state.phase = Phase.PARKED
-            self.state.detail = "the exchange does not know this symbol"
-            stream = (self.state.data_type, self.state.instrument.native_id)
-            turn.steps.append(Park(stream, self.state.detail))
+        if failure is not None and failure.code in UNKNOWN_SYMBOL:
+            self._not_known(failure, now, turn)
             return
         said = "no answer" if answer.status is None else f"status {answer.status}"
         self._later(now, f"no snapshot: {said}")
         if answer.retry_after is not None and self.retry_at is not None:
             self.retry_at = max(self.retry_at, now.monotonic + round(answer.retry_after * SECOND))
+
+    def _not_known(self, failure: Failure, now: Moment, turn: Turn) -> None:
+        """It may be listed, or trade again: it is asked for again, and heard if it speaks."""
+        why = f"the exchange does not know this symbol ({failure.code})"
+        if not self.unknown:
+            stream = (self.state.data_type, self.state.instrument.native_id)
+            turn.steps.append(Park(stream, why))
+        patience = round(self.refused_retry * SECOND)
+        self.attempt += 1
+        self.retry_at = now.monotonic + (patience if self.unknown else min(UNKNOWN_FIRST, patience))
+        self.unknown += 1
+        self.state.phase, self.state.detail = Phase.PARKED, why
 
     def _buffer(self, update: DepthUpdate, now: Moment) -> None:
         buffer = self.buffer
@@ -392,7 +416,7 @@ class BookStream:
                 turn.records.append(gap)
                 heals = gap.started_at
         self.buffer = []
-        self.failures = self.behind = 0
+        self.failures = self.behind = self.unknown = 0
         state.phase, state.detail, state.waits = Phase.LIVE, None, False
         since = beyond[0].wall if beyond else now.wall
         self.auditor.proved(snapshot.lastUpdateId, since, now)

@@ -148,24 +148,6 @@ def why_unread(frame: bytes, cause: Exception, events: Container[str]) -> str:
     return "unfit event" if kind in events else "unknown event"
 
 
-class CommandError(msgspec.Struct):
-    """Why a command was refused."""
-
-    code: int
-    msg: str = ""
-
-
-class Answer(msgspec.Struct, forbid_unknown_fields=True):
-    """To a command. Nothing but an id and its outcome, so that no event passes for one."""
-
-    id: int | None
-    result: msgspec.Raw | None = None
-    error: CommandError | None = None
-
-
-read_answer: Final = msgspec.json.Decoder(Answer).decode
-
-
 class DepthSnapshot(msgspec.Struct):
     """`GET …/depth`."""
 

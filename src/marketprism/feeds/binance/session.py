@@ -7,20 +7,21 @@ import msgspec
 
 from marketprism.errors import Lost
 from marketprism.feeds import audit, decimals
+from marketprism.feeds.binance import commands
 from marketprism.feeds.binance.book import Tag
-from marketprism.feeds.binance.commands import Command, Commands
 from marketprism.feeds.binance.market import Market
 from marketprism.feeds.binance.messages import (
     COIN_MARGINED,
     UNREADABLE,
     ForceOrder,
     ServerShutdown,
-    read_answer,
     why_unread,
 )
 from marketprism.feeds.binance.streams import Event, Streams, stream_of
 from marketprism.feeds.binance.succession import Succession
+from marketprism.feeds.subscribing import Command, Subscriptions
 from marketprism.feeds.venue import (
+    REFUSED_RETRY,
     Close,
     Cursor,
     Fetched,
@@ -32,6 +33,7 @@ from marketprism.feeds.venue import (
     Reject,
     Rotate,
     Session,
+    Step,
     Stream,
     StreamState,
     Turn,
@@ -55,14 +57,15 @@ class BinanceSession:
         settings: VenueConfig,
         wants: Sequence[Want],
         cursors: Mapping[Stream, Cursor],
+        refused_retry: float = REFUSED_RETRY,
     ) -> None:
         self.name = name
         self.url = market.url
         self._market = market
-        self._settings = settings
         self._read, self._events = market.vocabulary
-        self._streams = Streams(name, market, settings)
-        self._commands = Commands(self._channel)
+        self._streams = Streams(name, market, settings, refused_retry)
+        rules = commands.rules(settings.limits.subscribe_batch, refused_retry)
+        self._subscriptions = Subscriptions[Stream](name, rules, self._waits_for_budget)
         self._succession: Succession | None = None
         self._released: set[Stream] = set()
         """Those that went over to another connection: what is still heard of them is no news."""
@@ -78,13 +81,18 @@ class BinanceSession:
         """All is subscribed at once, but each book when its snapshot is next in the budget; one
         that comes from another connection needs none.
         """
-        return self._subscribe(list(self.streams), now)
+        return Turn(steps=self._said(self._subscriptions.subscribe(list(self.streams), now)))
+
+    def sent(self, number: int, now: Moment) -> None:
+        self._subscriptions.sent(number, now)
 
     def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
         """Events and answers to commands; what is neither is rejected and nothing else."""
         turn = Turn()
         for frame in frames:
             self._hear(frame, None, now, turn)
+        if self._subscriptions.unconfirmed:
+            turn.steps += self._said(self._subscriptions.proceed(now))
         return turn
 
     def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
@@ -96,12 +104,11 @@ class BinanceSession:
             return turn
         assert isinstance(tag, Tag)
         if (book := self._streams.books.get(tag.native_id)) is not None:
-            self._commands.sent((DataType.ORDERBOOK, tag.native_id), now)
             book.answered(tag.attempt, answer, now, turn)
         return turn
 
     def tick(self, now: Moment) -> Turn:
-        """Due snapshots and retries; a command without an answer ends the connection."""
+        """Due snapshots and retries, of subscriptions too."""
         turn = Turn()
         for book in self._streams.books.values():
             book.tick(now, turn)
@@ -109,16 +116,17 @@ class BinanceSession:
         if self._succession is not None:
             self._succession.proceed(now, turn)
             self._succession = self._succession or None
-        if (command := self._commands.overdue(now)) is not None:
-            turn.steps.append(Close(Lost(f"{command.method} was not answered")))
+        due = self._subscriptions.tick(now)
+        turn.steps += self._said(due.commands)
+        if due.unheard:
+            turn.steps.append(self._doubt(due.unheard, now))
         return turn
 
     def change(self, add: Sequence[Want], remove: Sequence[Want], now: Moment) -> Turn:
         """Subscribe and unsubscribe on the live connection, without touching other streams."""
         turn = Turn()
         gone = [want.stream for want in remove if want.stream in self.streams]
-        if gone:
-            turn.steps.append(self._commands.say("UNSUBSCRIBE", gone, now))
+        turn.steps += self._said(self._subscriptions.unsubscribe(gone, now))
         for stream in gone:
             if self._succession is not None:
                 self._succession.give_up(stream)
@@ -127,19 +135,21 @@ class BinanceSession:
         for want in new:
             self._released.discard(want.stream)
             self._streams.add(want, Cursor())
-        turn.steps += self._subscribe([want.stream for want in new], now).steps
+        asked = self._subscriptions.subscribe([want.stream for want in new], now)
+        turn.steps += self._said(asked)
         return turn
 
     def renew(self, stream: Stream, now: Moment) -> Turn:
-        """Leave and subscribe again; a book starts over, a trade's id tells what was missed."""
+        """Leave and subscribe again, with others that are renewed; a book starts over, a trade's
+        id tells what was missed.
+        """
         data_type, native_id = stream
-        self.streams[stream].cursor.lose("stale")
-        turn = Turn(steps=[self._commands.say("UNSUBSCRIBE", [stream], now)])
-        if data_type is DataType.ORDERBOOK:
-            self._streams.books[native_id].restart()
-            self._streams.books[native_id].acknowledged_at = None
-        turn.steps += self._subscribe([stream], now).steps
-        return turn
+        if self._subscriptions.renew(stream):
+            self.streams[stream].cursor.lose("stale")
+            if data_type is DataType.ORDERBOOK:
+                self._streams.books[native_id].restart()
+                self._streams.books[native_id].acknowledged_at = None
+        return Turn()
 
     def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
         """A snapshot from the local book."""
@@ -166,6 +176,7 @@ class BinanceSession:
     def release(self, stream: Stream) -> object:
         """It is the younger's from now on: its book, or what was said of it last."""
         self._released.add(stream)
+        self._subscriptions.forget(stream)
         return self._streams.remove(stream)
 
     def inherit(self, now: Moment) -> Turn:
@@ -180,21 +191,29 @@ class BinanceSession:
         data_type, native_id = stream
         return native_id.lower() + self._market.channels[data_type]
 
-    def _subscribe(self, streams: Sequence[Stream], now: Moment) -> Turn:
-        turn = Turn()
-        books = [
-            stream
-            for stream in streams
-            if stream[0] is DataType.ORDERBOOK and not self._awaits(stream)
-        ]
-        plain = [stream for stream in streams if stream not in books]
-        size = self._settings.limits.subscribe_batch
-        for start in range(0, len(plain), size):
-            turn.steps.append(self._commands.say("SUBSCRIBE", plain[start : start + size], now))
-        for stream in books:
-            said = self._commands.say("SUBSCRIBE", [stream], None)
-            turn.steps.append(self._streams.books[stream[1]].open(said, SETTLE_SECONDS))
-        return turn
+    def _said(self, asked: Sequence[Command[Stream]]) -> list[Step]:
+        """What to do for these to be said."""
+        steps: list[Step] = []
+        for command in asked:
+            said, stream = commands.text(command, self._channel), command.topics[0]
+            if not command.leaving and self._waits_for_budget(stream):
+                steps.append(self._streams.books[stream[1]].open(said, SETTLE_SECONDS))
+            else:
+                steps.append(said)
+        return steps
+
+    def _waits_for_budget(self, stream: Stream) -> bool:
+        """Whether a stream is subscribed when its snapshot is granted, by itself."""
+        return stream[0] is DataType.ORDERBOOK and not self._awaits(stream)
+
+    def _doubt(self, unheard: Sequence[Stream], now: Moment) -> Step:
+        """What becomes of a connection that twice did not answer for these."""
+        words = f"{self._channel(unheard[0])} was asked for twice and not answered"
+        since = now.monotonic - commands.ANSWER_WITHIN
+        if any((state.last_record or 0) > since for state in self.streams.values()):
+            # Those that speak lose nothing where another takes over.
+            return Rotate(words)
+        return Close(Lost(words))
 
     def _awaits(self, stream: Stream) -> bool:
         """Whether a stream is another connection's still."""
@@ -232,6 +251,8 @@ class BinanceSession:
                 if liquidation is None:
                     return
                 event = liquidation
+            if self._subscriptions.unconfirmed:
+                self._spoke(stream_of(event), now, turn)
             if self._succession is None or not self._succession.hold(event, now):
                 self._streams.accept(event, now, turn)
         except KeyError as error:
@@ -258,19 +279,28 @@ class BinanceSession:
     def _no_event(self, frame: bytes, cause: Exception, now: Moment, turn: Turn) -> None:
         sample = frame[:SAMPLE_BYTES]
         try:
-            answer = read_answer(frame)
+            answer = commands.read_answer(frame)
         except UNREADABLE:
             why = why_unread(frame, cause, self._events)
             turn.steps.append(Reject(why, str(cause), sample))
             return
-        command = self._commands.answered(answer.id)
         if answer.error is not None:
-            self._command_failed(command, answer.error.msg, sample, now, turn)
-        elif command is None:
+            turn.steps.append(Reject("command refused", answer.error.words, sample))
+            self._refused(answer.number, answer.error, now, turn)
+            return
+        granted = None if answer.number is None else self._subscriptions.granted(answer.number)
+        if granted is None:
             turn.steps.append(Reject("unknown answer", "an answer to no command", sample))
-        elif command.method == "SUBSCRIBE":
-            for stream in command.streams:
-                self._confirmed(stream, now, turn)
+        for stream in granted or ():
+            self._confirmed(stream, now, turn)
+
+    def _spoke(self, stream: Stream, now: Moment, turn: Turn) -> None:
+        """What speaks is confirmed, whatever became of its command."""
+        if self._subscriptions.heard(stream):
+            refused = self.streams[stream].phase is Phase.PARKED
+            self._confirmed(stream, now, turn)
+            if refused and stream[0] is DataType.ORDERBOOK and not self._awaits(stream):
+                turn.steps.append(self._streams.books[stream[1]].begin())
 
     def _confirmed(self, stream: Stream, now: Moment, turn: Turn) -> None:
         if stream not in self.streams:
@@ -281,20 +311,14 @@ class BinanceSession:
         else:
             self._streams.listening(stream, now, turn)
 
-    def _command_failed(
-        self, command: Command | None, why: str, sample: bytes, now: Moment, turn: Turn
+    def _refused(
+        self, number: int | None, error: commands.CommandError, now: Moment, turn: Turn
     ) -> None:
-        turn.steps.append(Reject("command refused", why, sample))
-        if command is None or command.method != "SUBSCRIBE":
-            return
-        if len(command.streams) > 1:
-            # One of them is to blame; alone, each says which.
-            for stream in command.streams:
-                turn.steps.append(self._commands.say("SUBSCRIBE", [stream], now))
-            return
-        (stream,) = command.streams
-        if self._succession is not None:
-            self._succession.give_up(stream)
-        if (state := self.streams.get(stream)) is not None:
-            state.phase, state.detail = Phase.PARKED, why
-            turn.steps.append(Park(stream, why))
+        """What cannot be had now is asked for again; meanwhile the board says why."""
+        for stream in self._subscriptions.refused(number, now, passes=error.passes):
+            if self._succession is not None:
+                self._succession.refused(stream)
+            state = self.streams[stream]
+            if state.phase is not Phase.PARKED or state.detail != error.words:
+                turn.steps.append(Park(stream, error.words))
+            state.phase, state.detail = Phase.PARKED, error.words

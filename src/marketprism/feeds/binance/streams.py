@@ -56,7 +56,9 @@ def position(event: Event) -> int:
 class Streams:
     """The streams of one connection."""
 
-    def __init__(self, name: str, market: Market, settings: VenueConfig) -> None:
+    def __init__(
+        self, name: str, market: Market, settings: VenueConfig, refused_retry: float
+    ) -> None:
         self.states: dict[Stream, StreamState] = {}
         self.books: dict[str, BookStream] = {}
         self.trades: dict[str, StreamState] = {}
@@ -66,6 +68,7 @@ class Streams:
         self._name = name
         self._market = market
         self._settings = settings
+        self._refused_retry = refused_retry
 
     def add(self, want: Want, cursor: Cursor) -> None:
         """One more, that goes on from there."""
@@ -83,6 +86,7 @@ class Streams:
                     rule.joins,
                     rule.continues,
                     rule.countable,
+                    self._refused_retry,
                 )
             case DataType.TRADE:
                 kind = "raw" if self._market.channels[DataType.TRADE] == "@trade" else "aggregated"
@@ -142,8 +146,8 @@ class Streams:
     def confirmed(self, stream: Stream, now: Moment) -> None:
         """The exchange confirmed the subscription."""
         state = self.states[stream]
-        if state.phase is Phase.WANTED:
-            state.phase = Phase.ACKNOWLEDGED
+        if state.phase in (Phase.WANTED, Phase.PARKED):
+            state.phase, state.detail = Phase.ACKNOWLEDGED, None
         if stream[0] is DataType.ORDERBOOK:
             self.books[stream[1]].acknowledged_at = now.monotonic
 

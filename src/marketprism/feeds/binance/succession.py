@@ -76,7 +76,7 @@ class Succession(handover.Succession[Event]):
             book = self._new.books[native_id]
             if joined and handed.book is not None:
                 book.succeed(handed)
-            else:
+            elif self._new.states[stream].phase is not Phase.PARKED:
                 turn.steps.append(book.begin())
         elif isinstance(handed, FundingThinning):
             self._new.funding[native_id] = handed
