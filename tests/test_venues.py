@@ -66,6 +66,9 @@ class OneSession:
         self.state.phase = Phase.ACKNOWLEDGED
         return Turn()
 
+    def sent(self, number: int, now: Moment) -> None:
+        raise NotImplementedError
+
     def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
         records: list[Record] = []
         cursor = self.state.cursor
@@ -121,7 +124,7 @@ class OneShard:
     wants: Sequence[Want]
     id: str = "test/0"
 
-    def open(self, cursors: Mapping[Stream, Cursor]) -> OneSession:
+    def open(self, cursors: Mapping[Stream, Cursor], refused_retry: float = 0.0) -> OneSession:
         return OneSession(self.url, StreamState(BTC, DataType.TRADE, cursors[TRADES]))
 
 

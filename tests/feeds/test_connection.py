@@ -98,6 +98,9 @@ class Script:
         self.told.append("opening")
         return Turn(steps=self.first)
 
+    def sent(self, number: int, now: Moment) -> None:
+        self.told.append(f"sent {number}")
+
     def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
         self.told.append("receive")
         return self.each(frames)
@@ -421,19 +424,62 @@ async def test_each_frame_puts_the_silence_off() -> None:
     assert len(await put(life.world)) == 4
 
 
-async def test_a_ping_without_an_answer_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much is told meanwhile."""
+async def test_a_peer_that_answers_no_ping_and_says_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A half-open connection shows here first."""
     monkeypatch.setattr(connection_module, "PING_EVERY", 0.1)
     monkeypatch.setattr(connection_module, "PONG_WITHIN", 0.2)
-
-    async def talk(line: Line) -> None:
-        while True:
-            await line.say(frame(b"1"))
-            await trio.sleep(0.02)
-
-    life = await end(websocket(talk))
+    life = await end(websocket(silence))
     assert isinstance(life.error, Quiet)
     assert str(life.error) == "no answer to a ping for 0.2 s"
+
+
+async def test_a_pong_that_never_comes_ends_nothing_while_data_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What delivers is alive: the next ping is sent, and the next."""
+    monkeypatch.setattr(connection_module, "PING_EVERY", 0.05)
+    monkeypatch.setattr(connection_module, "PONG_WITHIN", 0.2)
+    pinged = trio.Event()
+
+    async def talk(line: Line) -> None:
+        async def tell() -> None:
+            while True:
+                await line.say(frame(b"1"))
+                await trio.sleep(0.01)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell)
+            pings = 0
+            while pings < 4:
+                opcode, _ = await line.hear()
+                pings += opcode == 9
+            pinged.set()
+            await trio.sleep_forever()
+
+    async with connected(websocket(talk)) as life:
+        with trio.fail_after(PATIENCE):
+            await pinged.wait()
+        assert not life.ended.is_set()
+
+
+async def test_a_session_hears_when_what_it_says_leaves() -> None:
+    """Not when it asked for it: the second one waits for its turn here."""
+    heard = trio.Event()
+
+    async def talk(line: Line) -> None:
+        opcode, payload = await line.hear()
+        assert (opcode, payload) == (1, b"first")
+        heard.set()
+        await line.answer_pings()
+
+    session = Script(first=[Send("first", 7), Send("second", 8)])
+    manners = attrs.evolve(CALM, message_interval=600)
+    async with connected(websocket(talk), session, manners):
+        with trio.fail_after(PATIENCE):
+            await heard.wait()
+        assert session.told == ["opening", "sent 7"]
 
 
 async def test_pings_of_both_sides_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
@@ -74,9 +75,9 @@ class Exchange:
             self.say(due.commands)
 
 
-def exchange(rules: Rules = RULES, **changes: object) -> Exchange:
+def exchange(rules: Rules = RULES, **changes: Any) -> Exchange:
     """One that has been asked nothing yet."""
-    return attrs.evolve(Exchange(Subscriptions("test/0", rules)), **changes)
+    return Exchange(Subscriptions("test/0", rules), **changes)
 
 
 def names(count: int) -> list[str]:

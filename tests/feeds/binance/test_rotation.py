@@ -699,7 +699,7 @@ def test_late_answers_to_the_elder_change_nothing() -> None:
 
 
 def refuse(pair: Pair, side: Side, channel: str) -> None:
-    """Answer what a side asked for until it is settled: that channel is refused, all else granted."""
+    """Answer all that a side asks for: that channel is refused, all else granted."""
     refusal: dict[str, Any] = {"error": {"code": 2, "msg": "Invalid request"}}
     while side.sent:
         command = side.sent.pop(0)
@@ -737,7 +737,8 @@ def test_a_stream_that_neither_can_have_is_not_waited_for() -> None:
     pair = market()
     pair.hear(pair.elder, trade(1))
     pair.did(pair.elder, pair.elder.session.renew(TRADES, pair.now))
-    pair.wait(1)
+    pair.seconds += 1
+    pair.did(pair.elder, pair.elder.session.tick(pair.now))
     refuse(pair, pair.elder, "btcusdt@aggTrade")
     pair.rotate(confirm=False)
     refuse(pair, pair.younger, "btcusdt@aggTrade")
