@@ -279,3 +279,86 @@ def test_topics_by_themselves_have_their_own_commands_and_hold_up_nobody() -> No
     line.wait(40)
     assert set(line.live) == {"t0"}
     assert {command.topics[0] for command in line.said[-2:]} == {"t1", "book1"}
+
+
+def renewing(line: Exchange) -> tuple[Command[str], Command[str]]:
+    """A renewal of one topic that was sent, and not answered."""
+    line.ask("t0", "t1")
+    line.answers = lambda command: False
+    line.subscriptions.renew("t0")
+    line.wait(2)
+    leave, join = line.said[-2:]
+    assert (leave.leaving, join.leaving) == (True, False)
+    return leave, join
+
+
+def test_what_is_heard_while_it_is_being_left_confirms_nothing() -> None:
+    """It is of the subscription before; when its time is over, it is of whatever there is."""
+    line = exchange()
+    leave, join = renewing(line)
+    assert line.subscriptions.leaving("t0")
+    assert not line.subscriptions.leaving("t1")
+    assert not line.subscriptions.heard("t0")
+    assert line.subscriptions.granted(leave.number) == []
+    assert not line.subscriptions.leaving("t0")
+    assert line.subscriptions.heard("t0")
+    assert line.subscriptions.granted(join.number) == []
+    line = exchange()
+    renewing(line)
+    line.wait(11)
+    assert not line.subscriptions.leaving("t0")
+    assert line.subscriptions.heard("t0")
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_an_answer_to_what_follows_shows_that_it_is_left(*, by_name: bool) -> None:
+    """Its own answer is lost, or comes later."""
+    line = exchange()
+    leave, join = renewing(line)
+    if by_name:
+        assert line.subscriptions.accepted("t0")
+        line.subscriptions.left("t0")
+    else:
+        assert line.subscriptions.granted(join.number) == ["t0"]
+        assert line.subscriptions.granted(leave.number) == []
+    assert not line.subscriptions.leaving("t0")
+    assert not line.subscriptions.unconfirmed
+    line.wait(30)
+    assert line.said[-1] is join
+
+
+def test_a_topic_that_is_asked_for_twice_stands_with_the_second_acceptance() -> None:
+    """The first is of what is left between them."""
+    line = exchange(answers=lambda command: False)
+    line.ask("t0")
+    line.say(line.subscriptions.unsubscribe(["t0"], line.moment))
+    line.ask("t0")
+    assert not line.subscriptions.accepted("t0")
+    assert line.subscriptions.leaving("t0")
+    line.subscriptions.left("t0")
+    assert line.subscriptions.accepted("t0")
+
+
+def test_a_topic_that_speaks_before_it_is_renewed_is_spared() -> None:
+    """Neither left nor asked for."""
+    line = exchange()
+    line.ask("t0", "t1")
+    for topic in ("t0", "t1"):
+        line.subscriptions.renew(topic)
+    line.subscriptions.spare("t0")
+    line.wait(2)
+    assert [command.topics for command in line.said[1:]] == [["t1"], ["t1"]]
+
+
+def test_one_asks_for_all_as_long_as_there_are_operations() -> None:
+    """An hour in which the exchange cannot does not use up what it allows."""
+    rules = attrs.evolve(RULES, an_hour=470, counts_topics=True, spared=120)
+    line = exchange(rules, down=True)
+    line.ask(*names(200))
+    line.wait(3590)
+    asked = sum(len(command.topics) for command in line.said)
+    assert 400 < asked < 470
+    line.wait(3600)
+    line.down = False
+    line.wait(31)
+    assert set(line.live) == set(names(200))

@@ -4,6 +4,8 @@ A **topic** is what is subscribed: a stream, or an argument that tells of severa
 for in commands, several at a time, and each is confirmed by the answer to its command or by what
 it tells, whichever comes first; never by inference.
 
+- What is heard of a topic while it is being left is of its earlier subscription, and confirms
+  nothing; an answer to a later command shows that it is left, whatever became of that answer.
 - The time for an answer runs from when a command was sent (`sent`), not from when it was made: ours
   may wait in our own queue, or for a snapshot's budget. A topic that is not confirmed by then is
   asked for again, once; then it is `unheard`, and its connection is in doubt.
@@ -24,12 +26,13 @@ from typing import Generic, NamedTuple, TypeVar
 
 import attrs
 
-from marketprism.feeds.venue import Moment
+from marketprism.errors import Lost
+from marketprism.feeds.venue import Close, Moment, Park, Phase, Rotate, StreamState, Turn
 
 SECOND = 1_000_000_000
 HOUR = 3600 * SECOND
 PASSING_FIRST, PASSING_CAP = SECOND // 2, 15 * SECOND
-"""Waits while the exchange cannot: doubled each time."""
+"""Waits while the exchange cannot: doubled each time; twice the cap where operations are scarce."""
 FIRST_REFUSED_RETRY = 30 * SECOND
 """From the first refusal of a topic to its next command, at most."""
 GATHERED = 10 * SECOND
@@ -57,7 +60,7 @@ class Rules:
     counts_topics: bool = False
     """An operation is a topic of a command, not the command."""
     spared: int = 0
-    """Operations of an hour that neither renewals nor what was refused may use."""
+    """Operations of an hour that neither renewals nor topics that are refused alone may use."""
 
     def cost(self, topics: int) -> int:
         """Operations of a command about so many topics."""
@@ -91,6 +94,22 @@ class _Topic:
 class _Suspects(NamedTuple, Generic[K]):
     topics: list[K]
     retry: bool
+
+
+def pause_of(who: str, refused_retry: float, refusals: int) -> int:
+    """Nanoseconds from a refusal of a single thing to the next attempt at it: spread by `who` asks
+    for what, the same each time.
+    """
+    patience = round(refused_retry * SECOND)
+    if refusals:
+        return _spread(f"{who} {refusals}", patience * 9 // 10, patience)
+    first = min(FIRST_REFUSED_RETRY, patience)
+    return _spread(f"{who} {refusals}", first // 2, first)
+
+
+def _spread(who: str, least: int, most: int) -> int:
+    """Somewhere between."""
+    return least + (most - least) * zlib.crc32(who.encode()) // 2**32
 
 
 class Due(NamedTuple, Generic[K]):
@@ -160,6 +179,10 @@ class Subscriptions(Generic[K]):
         self._renewals[topic] = None
         return True
 
+    def spare(self, topic: K) -> None:
+        """It spoke before it was renewed, and need not be."""
+        self._renewals.pop(topic, None)
+
     def forget(self, topic: K) -> None:
         """It is another connection's, or nobody's, from now on."""
         self._wanted.discard(topic)
@@ -174,6 +197,18 @@ class Subscriptions(Generic[K]):
             self._used -= cost
             self._used_by_retries -= cost * retry
         return self._rules.an_hour - self._used
+
+    def __contains__(self, topic: object) -> bool:
+        """Whether it is asked for, confirmed or not."""
+        return topic in self._wanted
+
+    def asking(self) -> list[Command[K]]:
+        """The commands that ask for topics and are not answered, the oldest first."""
+        return [command for command in self._open.values() if not command.leaving]
+
+    def leaving(self, topic: K) -> bool:
+        """Whether it is being left: what it tells now is of an earlier subscription."""
+        return any(command.leaving and topic in command.topics for command in self._open.values())
 
     # What is heard
 
@@ -191,19 +226,24 @@ class Subscriptions(Generic[K]):
         command = self._closed(number)
         if command is None or command.leaving:
             return []
+        for topic in command.topics:
+            self._left_before(topic, number)
         return [topic for topic in command.topics if self._confirm(topic)]
 
     def accepted(self, topic: K) -> bool:
-        """The exchange accepted a topic, by its name: whether it was asked for."""
-        for command in self._open.values():
-            if topic in command.topics and not command.leaving:
-                command.topics.remove(topic)
+        """The exchange accepted a topic, by its name: whether that confirms it. Where it was asked
+        for twice, this is of the first time.
+        """
+        asking = [command for command in self.asking() if topic in command.topics]
+        for command in asking[:1]:
+            command.topics.remove(topic)
+            self._left_before(topic, command.number)
         self._tidy()
-        return self._confirm(topic)
+        return len(asking) < 2 and self._confirm(topic)
 
     def heard(self, topic: K) -> bool:
         """A topic spoke, so it is confirmed, whatever became of its command: is that news."""
-        return self._confirm(topic)
+        return topic in self.unconfirmed and not self.leaving(topic) and self._confirm(topic)
 
     def left(self, topic: K) -> None:
         """The exchange says that a topic is left, by its name."""
@@ -314,7 +354,7 @@ class Subscriptions(Generic[K]):
     def _ask_for_the_held(self, now: Moment, due: Due[K]) -> None:
         if not self._held or self._probe is not None or now.monotonic < self._held_until:
             return
-        if self.room(now) <= self._rules.spared:
+        if self.room(now) <= 0:
             return
         topic = next((each for each in self._held if not self._by_itself(each)), None)
         topic = next(iter(self._held)) if topic is None else topic
@@ -392,6 +432,13 @@ class Subscriptions(Generic[K]):
             self._probe = None
         return command
 
+    def _left_before(self, topic: K, number: int) -> None:
+        """Commands are obeyed in their order: what was to be left before that one is left."""
+        for command in self._open.values():
+            if command.leaving and command.number < number and topic in command.topics:
+                command.topics.remove(topic)
+        self._tidy()
+
     def _tidy(self) -> None:
         """Commands of which every topic has an answer are answered."""
         for number in [each.number for each in self._open.values() if not each.topics]:
@@ -439,8 +486,12 @@ class Subscriptions(Generic[K]):
         state.retry_at = None
         if met_again or not self._held:
             self._probes = self._probes + 1 if met_again else 0
-            wait = min(PASSING_FIRST << min(self._probes, 10), PASSING_CAP)
-            self._held_until = now.monotonic + self._spread(topic, wait // 2, wait)
+            # Where few operations are left, they are made to last until the first ones come back.
+            scarce = self.room(now) < self._rules.an_hour // 4
+            cap = PASSING_CAP * 2 if scarce else PASSING_CAP
+            wait = min(PASSING_FIRST << min(self._probes, 10), cap)
+            who = f"{self._name} {topic} {self._probes}"
+            self._held_until = now.monotonic + _spread(who, wait // 2, wait)
         # Last, so that another asks next.
         self._held[topic] = None
 
@@ -458,14 +509,26 @@ class Subscriptions(Generic[K]):
         return room - cost >= self._rules.spared and self._used_by_retries + cost <= share
 
     def _pause(self, topic: K) -> int:
-        patience = round(self._rules.refused_retry * SECOND)
-        if self.unconfirmed[topic].refusals:
-            return self._spread(topic, patience * 9 // 10, patience)
-        first = min(FIRST_REFUSED_RETRY, patience)
-        return self._spread(topic, first // 2, first)
+        refusals = self.unconfirmed[topic].refusals
+        return pause_of(f"{self._name} {topic}", self._rules.refused_retry, refusals)
 
-    def _spread(self, topic: K, least: int, most: int) -> int:
-        """Somewhere between, by what asks: the same each time, others elsewhere."""
-        tries = self.unconfirmed[topic].refusals + self._probes
-        mixed = zlib.crc32(f"{self._name} {topic} {tries}".encode())
-        return least + (most - least) * mixed // 2**32
+
+# What becomes of the streams
+
+
+def park(state: StreamState, why: str, turn: Turn) -> None:
+    """A stream cannot be had for now, and is asked for again: that is told once, not each time it
+    is refused in the same words.
+    """
+    if state.phase is Phase.PARKED and state.detail == why:
+        return
+    state.phase, state.detail = Phase.PARKED, why
+    turn.steps.append(Park((state.data_type, state.instrument.native_id), why))
+
+
+def doubted(what: str, *, speaks: bool) -> Rotate | Close:
+    """What follows where `what` was never answered nor heard of: while the connection `speaks` of
+    others, these lose nothing where another takes over from it.
+    """
+    words = f"{what} was asked for twice and not answered"
+    return Rotate(words) if speaks else Close(Lost(words))
