@@ -11,7 +11,8 @@ the younger heard: then the two have joined.
 
 Then the younger says what it held, past the cursor, and the elder hears no more of the stream.
 Where what both hear does not join within `PATIENCE`, the younger goes on all the same: what is
-missing then is told as a gap, as after any reconnect.
+missing then is told as a gap, as after any reconnect. What the elder is refused, so that it tells
+nothing, is the younger's as soon as that hears it.
 """
 
 from abc import ABC, abstractmethod
@@ -114,6 +115,9 @@ class Handover(Generic[Event]):
     def _gives_up(self, stream: Stream, now: Moment) -> bool:
         held = self._held[stream]
         if self._bereft or len(held.events) > MAX_HELD:
+            return True
+        state = self.elder.streams.get(stream)
+        if held.since is not None and state is not None and state.phase is Phase.PARKED:
             return True
         if held.position is None or held.since is None:
             return False
