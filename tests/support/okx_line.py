@@ -184,6 +184,7 @@ class OkxLine(HandPlayed):
         for record in turn.records:
             if record.data_type in ("orderbook", "gap"):
                 self.consumer.take(encode(record).payload)
+        self.leave(turn)
         for step in turn.steps:
             if isinstance(step, Send):
                 self.obey(step.payload)

@@ -19,7 +19,9 @@ from marketprism.feeds.venue import (
     Holding,
     Park,
     Phase,
+    Priority,
     Reject,
+    Send,
     Stream,
     Turn,
     Want,
@@ -92,10 +94,14 @@ def test_what_comes_of_the_old_subscription_is_ignored() -> None:
     line = subscribed(chain)
     session = line.session
     session.renew(BOOK, line.now)
+    line.seconds += 0.25
+    leave, join = session.tick(line.now).steps
+    assert isinstance(leave, Send)
+    assert isinstance(join, Send)
     assert session.receive([chain.frame(0), chain.snapshot(3)], line.now) == Turn()
-    line.obey('{"op":"unsubscribe","args":[{"channel":"books","instId":"BTC-USDT"}]}')
+    line.obey(leave.payload)
     line.snapshots = lambda _: chain.snapshot(5)
-    line.obey('{"op":"subscribe","args":[{"channel":"books","instId":"BTC-USDT"}]}')
+    line.obey(join.payload)
     line.hear(*(chain.frame(n) for n in range(5, 8)))
     assert true(line, chain)
     assert only_gap(line).reason == "stale"
@@ -304,19 +310,71 @@ def test_an_unreadable_snapshot_is_rejected_and_fetched_again(body: bytes) -> No
     assert len(line.fetches) == 2
 
 
-def test_an_instrument_that_the_host_does_not_know_is_parked() -> None:
-    """By its own code, with either status."""
-    for answer in (
-        b'{"code":"51001","msg":"","data":[]}',
-        FetchFailed(400, None, b'{"code":"51001"}'),
-    ):
-        line = OkxLine()
-        line.wait(6)
-        (park,) = line.answer(answer).steps
-        assert isinstance(park, Park)
-        assert park.stream == BOOK
-        line.wait(60)
-        assert len(line.fetches) == 1
+@pytest.mark.parametrize(
+    "answer",
+    [b'{"code":"51001","msg":"","data":[]}', FetchFailed(400, None, b'{"code":"51001"}')],
+)
+def test_an_instrument_that_the_host_does_not_know_is_asked_about_slowly(
+    answer: bytes | FetchFailed,
+) -> None:
+    """By its own code, with either status: after half a minute, then every five; told once."""
+    chain = OkxChain.made(2, 6)
+    line = OkxLine()
+    line.wait(6)
+    (park,) = line.answer(answer).steps
+    assert isinstance(park, Park)
+    assert park.stream == BOOK
+    assert line.session.streams[BOOK].phase is Phase.PARKED
+    line.wait(31)
+    assert len(line.fetches) == 2
+    assert line.answer(answer) == Turn()
+    line.wait(260)
+    assert len(line.fetches) == 2
+    line.wait(50)
+    assert len(line.fetches) == 3
+    line.answer(chain.body(0))
+    line.hear(chain.frame(0))
+    assert true(line, chain, 1)
+    assert line.session.streams[BOOK].phase is Phase.LIVE
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_book_that_the_host_does_not_know_lives_when_it_speaks(*, whole: bool) -> None:
+    """A snapshot on the wire is the book; an update brings a fetch within a second or two."""
+    chain = OkxChain.made(2, 6)
+    line = OkxLine()
+    line.wait(6)
+    line.answer(b'{"code":"51001","msg":"","data":[]}')
+    line.wait(1)
+    if whole:
+        line.hear(chain.snapshot(0))
+        assert line.session.streams[BOOK].phase is Phase.LIVE
+        line.hear(chain.frame(0))
+    else:
+        line.hear(chain.frame(0))
+        assert line.session.streams[BOOK].phase is Phase.ACKNOWLEDGED
+        line.wait(2)
+        assert len(line.fetches) == 2
+        line.answer(chain.body(0))
+    assert true(line, chain, 1)
+    line.wait(60)
+    audits = [fetch for fetch in line.fetches if fetch.priority is Priority.AUDIT]
+    assert len(line.fetches) - len(audits) == (1 if whole else 2)
+
+
+def test_a_host_that_denies_a_book_which_speaks_is_not_asked_all_the_time() -> None:
+    """Ever more rarely, as after any failure."""
+    chain = OkxChain.made(2, 200)
+    line = OkxLine()
+    asked = 0
+    line.wait(6)
+    for number in range(200):
+        if len(line.fetches) > asked:
+            asked = len(line.fetches)
+            line.answer(b'{"code":"51001","msg":"","data":[]}')
+        line.hear(chain.frame(number))
+        line.wait(0.5)
+    assert len(line.fetches) < 12
 
 
 def test_a_book_that_stood_still_over_a_reconnect_has_no_gap() -> None:
@@ -608,10 +666,17 @@ def test_renewals_leave_the_last_operations_to_books() -> None:
     chain = OkxChain.made(1, 4)
     line = subscribed(chain)
     trades = (DataType.TRADE, "BTC-USDT")
-    spent = [len(line.session.renew(trades, line.now).steps) for _ in range(400)]
-    assert 300 < sum(spent) < 400
-    assert spent[-1] == 0
-    assert line.session.renew(BOOK, line.now).steps != []
+    line.said.clear()
+    for _ in range(400):
+        line.session.renew(trades, line.now)
+        line.wait(1)
+    spent = len(line.said)
+    assert 300 < spent < 400
+    line.wait(60)
+    assert len(line.said) == spent
+    line.session.renew(BOOK, line.now)
+    line.wait(0.25)
+    assert len(line.said) == spent + 2
 
 
 def test_the_cursor_says_how_far_the_book_is_known() -> None:

@@ -783,20 +783,55 @@ def test_an_elder_that_lost_sight_is_not_followed_without_a_gap() -> None:
 # The connection
 
 
-def test_a_stream_that_the_younger_is_refused_is_parked_and_lost() -> None:
-    """The elder gives it up, and is not waited for; the others go over."""
+@pytest.mark.parametrize("parked", [False, True])
+def test_a_stream_that_the_younger_is_refused_is_given_up_only_with_the_elder(
+    *, parked: bool
+) -> None:
+    """While the elder has it, that goes on telling and the younger asking: it goes over once it is
+    granted. Where the elder cannot have it either, it is the younger's to ask for.
+    """
     old = OkxLine(SPOT_CONFIG, [BTC])
     old.hear(trade(5))
+    if parked:
+        old.session.streams[TRADES].phase = Phase.PARKED
     new = OkxLine(
         SPOT_CONFIG, [BTC], old.cursors, old.consumer, elder=old.session, refuses="trades"
     )
     pair = Pair(old, new)
-    assert pair.owns(TRADES)
     assert new.session.streams[TRADES].phase is Phase.PARKED
-    gap = old.cursors[TRADES].gap
-    assert gap is not None
-    assert gap.reason == "disconnect"
+    assert pair.owns(TRADES) is parked
+    assert (old.cursors[TRADES].gap is not None) is parked
     assert not pair.owns(BOOK)
+    assert (pair.elder(trade(6)) == Turn()) is parked
+    new.refuses = None
+    while new.session.streams[TRADES].phase is Phase.PARKED and new.seconds < 31:
+        pair.wait(0.25)
+    assert new.session.streams[TRADES].phase is Phase.ACKNOWLEDGED
+    pair.younger(trade(7 if not parked else 6))
+    if not parked:
+        pair.elder(trade(7))
+    pair.wait(0.25)
+    assert pair.owns(TRADES)
+    assert new.session.streams[TRADES].phase is Phase.LIVE
+    assert old.cursors[TRADES].gap is None
+
+
+def test_what_the_elder_is_refused_goes_over_as_soon_as_the_younger_hears_it() -> None:
+    """Before the elder is granted it again and tells what came later: that would be out of order,
+    and what the younger holds late.
+    """
+    old = line_of(DataType.LIQUIDATION, instrument=SWAP)
+    old.hear(liquidated(1))
+    old.cursors[LIQUIDATIONS].lose("stale")
+    old.session.streams[LIQUIDATIONS].phase = Phase.PARKED
+    pair = Pair.of(old)
+    pair.younger(liquidated(2, at=5))
+    pair.wait(0.25)
+    assert pair.owns(LIQUIDATIONS)
+    assert pair.elder(liquidated(3, at=9)) == Turn()
+    pair.younger(liquidated(3, at=9))
+    assert liquidations(pair) == ["1:1", "2:1", "3:1"]
+    assert [type(record) for record in pair.records[1:]] == [Gap, Liquidation, Liquidation]
 
 
 def test_a_younger_that_is_told_of_its_own_end_says_so() -> None:

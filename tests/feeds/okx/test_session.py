@@ -207,7 +207,9 @@ def test_a_bad_frame_is_rejected_beside_its_good_neighbours(frame: bytes, reason
 
 
 def test_it_pings_in_time_and_gives_up_without_an_answer() -> None:
-    """Every twenty seconds, ten for the answer; other traffic is no answer."""
+    """Every twenty seconds, ten for the answer from when it was sent; what answers something else
+    is no answer.
+    """
     line = OkxLine()
     line.wait(50)
     assert line.pings == 2
@@ -215,12 +217,30 @@ def test_it_pings_in_time_and_gives_up_without_an_answer() -> None:
     session.opening(moment(0))
     session.receive([confirmation("subscribe", "trades", "BTC-USDT")], moment(1))
     assert session.tick(moment(19)).steps == []
-    assert session.tick(moment(20)).steps == [Send("ping")]
-    session.receive([trade(1)], moment(25))
-    assert session.tick(moment(30)).steps == []
-    (close,) = session.tick(moment(31)).steps
+    assert session.tick(moment(20)).steps == [Send("ping", 2)]
+    session.sent(2, moment(24))
+    session.receive([confirmation("subscribe", "trades", "BTC-USDT")], moment(25))
+    assert session.tick(moment(34)).steps == []
+    (close,) = session.tick(moment(35)).steps
     assert isinstance(close, Close)
     assert isinstance(close.error, Lost)
+
+
+def test_a_connection_that_tells_of_its_streams_lives_without_a_pong() -> None:
+    """As long as it does."""
+    session = OkxSpot(SPOT_CONFIG).plan([Want(DataType.TRADE, BTC)])[0].open({})
+    session.opening(moment(0))
+    steps = []
+    for second in range(1, 156):
+        if second % 8 == 0 and second < 121:
+            session.receive([trade(second)], moment(second))
+        turn = session.tick(moment(second))
+        steps += [step for step in turn.steps if isinstance(step, Close)]
+        for step in turn.steps:
+            if isinstance(step, Send) and step.number is not None:
+                session.sent(step.number, moment(second))
+        assert not steps or second > 150
+    assert len(steps) == 1
 
 
 def confirmation(event: str, channel: str, native_id: str) -> bytes:
@@ -250,8 +270,17 @@ def opened(config: VenueConfig = SPOT_CONFIG, count: int = 3) -> tuple[Any, list
     ids = [f"C{number}-USDT" for number in range(count)]
     wants = [Want(DataType.TRADE, attrs.evolve(BTC, native_id=one)) for one in ids]
     session = OkxSpot(config).plan(wants)[0].open({})
-    session.opening(moment(0))
+    asked(session, session.opening(moment(0)), 0)
     return session, ids
+
+
+def asked(session: Any, turn: Turn, second: float) -> list[list[str]]:
+    """The instruments of what is said in a turn, which is sent."""
+    sends = [step for step in turn.steps if isinstance(step, Send)]
+    for send in sends:
+        session.sent(send.number, moment(second))
+    bodies = [json.loads(send.payload) for send in sends if send.payload != "ping"]
+    return [[arg["instId"] for arg in body["args"]] for body in bodies]
 
 
 def test_a_refused_argument_that_is_named_is_parked() -> None:
@@ -272,40 +301,46 @@ def test_the_neighbours_of_a_refused_argument_are_asked_for_once_more() -> None:
     """They may have gone down with it; who does not answer that either is gone."""
     session, ids = opened()
     session.receive([error("60018", "channel:trades,instId:C1-USDT doesn't exist")], moment(1))
-    (again,) = [step for step in session.tick(moment(21)).steps if step != Send("ping")]
-    assert isinstance(again, Send)
-    assert [arg["instId"] for arg in json.loads(again.payload)["args"]] == [ids[0], ids[2]]
+    assert asked(session, session.tick(moment(20.5)), 20.5)[0] == [ids[0], ids[2]]
     session.receive([confirmation("subscribe", "trades", ids[0]), b"pong"], moment(22))
-    assert any(isinstance(step, Close) for step in session.tick(moment(42)).steps)
+    assert any(isinstance(step, Close) for step in session.tick(moment(41)).steps)
 
 
-def test_of_several_that_nothing_names_each_is_tried_alone() -> None:
-    """One after the other, so that the next refusal says whose it is."""
+def test_several_that_nothing_names_are_divided() -> None:
+    """One half after the other, so that the next refusal says more."""
     session, ids = opened()
-    (_, first) = session.receive([error("60012", "Invalid request")], moment(1)).steps
-    assert [a["instId"] for a in json.loads(first.payload)["args"]] == [ids[0]]
-    (second,) = session.receive([confirmation("subscribe", "trades", ids[0])], moment(2)).steps
-    assert [a["instId"] for a in json.loads(second.payload)["args"]] == [ids[1]]
-    _, third, park = session.receive([error("60012", "Invalid request")], moment(3)).steps
+    turn = session.receive([error("60012", "Invalid request")], moment(1))
+    assert asked(session, turn, 1) == [ids[:2]]
+    turn = session.receive([error("60012", "Invalid request")], moment(2))
+    assert asked(session, turn, 2) == [[ids[0]]]
+    turn = session.receive([confirmation("subscribe", "trades", ids[0])], moment(3))
+    assert asked(session, turn, 3) == [[ids[1]]]
+    turn = session.receive([error("60012", "Invalid request")], moment(4))
+    (park,) = [step for step in turn.steps if isinstance(step, Park)]
     assert park.stream == (DataType.TRADE, ids[1])
-    assert [a["instId"] for a in json.loads(third.payload)["args"]] == [ids[2]]
+    assert asked(session, turn, 4) == [[ids[2]]]
 
 
-def test_too_many_requests_end_the_connection() -> None:
-    """No stream is to blame."""
-    session, _ = opened()
+def test_too_many_requests_end_nothing() -> None:
+    """No stream is to blame; they are asked for again by backoff, one for all."""
+    session, ids = opened()
     turn = session.receive([error("60014", "Requests too frequent")], moment(1))
-    assert isinstance(turn.steps[-1], Close)
-    assert not any(isinstance(step, Park) for step in turn.steps)
+    assert not any(isinstance(step, Close) for step in turn.steps)
+    assert {state.detail for state in session.streams.values()} == {"60014: Requests too frequent"}
+    assert asked(session, session.tick(moment(1.5)), 1.5) == [[ids[0]]]
+    turn = session.receive([confirmation("subscribe", "trades", ids[0])], moment(2))
+    assert asked(session, turn, 2) == [ids[1:]]
 
 
 def test_a_command_without_an_answer_ends_the_connection() -> None:
-    """Twenty seconds; nobody listens there."""
-    session, _ = opened(
+    """Twice twenty seconds from when it was sent, while nothing is told; nobody listens there."""
+    session, ids = opened(
         attrs.evolve(SPOT_CONFIG, limits=attrs.evolve(SPOT_CONFIG.limits, heartbeat=0.0))
     )
     assert session.tick(moment(19)).steps == []
-    (close,) = session.tick(moment(21)).steps
+    assert asked(session, session.tick(moment(21)), 21) == [ids]
+    assert session.tick(moment(40)).steps == []
+    (close,) = session.tick(moment(42)).steps
     assert isinstance(close, Close)
 
 
@@ -337,6 +372,7 @@ def test_renewing_a_book_leaves_trades_alone() -> None:
     line.hear(trade(1), chain.frame(0))
     line.snapshots = lambda _: chain.snapshot(2)
     line.did(line.session.renew((DataType.ORDERBOOK, "BTC-USDT"), line.now))
+    line.wait(0.25)
     (gap,) = gaps(line)
     assert (gap.affected, gap.reason) == (DataType.ORDERBOOK, "stale")
     assert numbers(line.hear(trade(2), chain.frame(2), chain.frame(3))) == ["2"]
@@ -484,6 +520,7 @@ def test_liquidations_are_renewed_and_parked_together() -> None:
     line = line_of(DataType.LIQUIDATION)
     line.said.clear()
     line.did(line.session.renew((DataType.LIQUIDATION, "BTC-USD-SWAP"), line.now))
+    line.wait(0.25)
     assert [command["args"] for command in line.said] == [
         [{"channel": "liquidation-orders", "instType": "SWAP"}]
     ] * 2

@@ -29,13 +29,14 @@ from marketprism.feeds.okx.messages import (
     read_answer,
     read_book,
 )
+from marketprism.feeds.subscribing import park, pause_of
 from marketprism.feeds.venue import (
+    REFUSED_RETRY,
     Fetch,
     Fetched,
     FetchFailed,
     Holding,
     Moment,
-    Park,
     Phase,
     Priority,
     Reject,
@@ -80,6 +81,8 @@ class BookStream:
     """Where a snapshot can be fetched."""
     options: OrderbookOptions
     connection: str
+    refused_retry: float = REFUSED_RETRY
+    """Seconds between two attempts to fetch a book that OKX says there is not, after the first."""
     auditor: Auditor = attrs.field(init=False)
     book: OrderBook | None = None
     """None while out of step. Native quantities: they are what checksums are of."""
@@ -91,6 +94,8 @@ class BookStream:
     attempt: int = 0
     """Which answer is awaited; earlier ones are not wanted any more."""
     failures: int = 0
+    unknown: int = 0
+    """So many times in a row OKX did not know the instrument."""
     acknowledged_at: int | None = None
     fetch_at: int | None = None
     resubscribe_at: int | None = None
@@ -112,17 +117,29 @@ class BookStream:
         self.acknowledged_at = now.monotonic
         if self.book is None:
             self.fetch_at = now.monotonic + SNAPSHOT_WITHIN
+        elif self.in_step:
+            self.state.phase = Phase.LIVE
 
     def restart(self) -> None:
         """Its subscription is being renewed: forget the book and whatever is under way."""
         self._forget("resynchronising")
         self.acknowledged_at = None
 
+    def refused(self) -> None:
+        """Its subscription cannot be had for now: a snapshot would have nothing to go on with."""
+        self.attempt += 1
+        self.fetch_at = self.resubscribe_at = None
+
     def hear(self, heard: Heard | Snapshot, now: Moment, turn: Turn) -> None:
         """A snapshot or an update of the channel."""
         if isinstance(heard, Snapshot):
             self._replace(heard.native, heard.event_time, now, turn)
-        elif self.book is None:
+            return
+        if self.state.phase is Phase.PARKED:
+            # It speaks: the host that did not know it was wrong, or knows it by now.
+            self.state.phase = Phase.ACKNOWLEDGED
+            self._later(now, "waiting for a snapshot")
+        if self.book is None:
             self.state.duplicates += not self.backlog.add(heard)
         elif heard.idle:
             self._kept_alive(heard, self.book, now, turn)
@@ -137,16 +154,15 @@ class BookStream:
         self, attempt: int, answer: Fetched | FetchFailed, now: Moment, turn: Turn
     ) -> None:
         """A fetched snapshot, or a reason to ask again later."""
-        if attempt != self.attempt or self.book is not None or self.state.phase is Phase.PARKED:
+        if attempt != self.attempt or self.book is not None:
             return
-        body = answer.body
-        if answer_code(body) == UNKNOWN_INSTRUMENT:
-            self.state.phase = Phase.PARKED
-            self.state.detail = "the exchange does not know this instrument"
-            self.fetch_at = self.resubscribe_at = None
-            stream = (self.state.data_type, self.state.instrument.native_id)
-            turn.steps.append(Park(stream, self.state.detail))
-        elif isinstance(answer, FetchFailed):
+        if answer_code(answer.body) == UNKNOWN_INSTRUMENT:
+            self._not_known(now, turn)
+            return
+        self.unknown = 0
+        if self.state.phase is Phase.PARKED:
+            self.state.phase = Phase.ACKNOWLEDGED
+        if isinstance(answer, FetchFailed):
             said = "no answer" if answer.status is None else f"status {answer.status}"
             self._later(now, f"no snapshot: {said}", answer.retry_after)
         else:
@@ -271,6 +287,18 @@ class BookStream:
         self.book = book
         self.joining = not beyond
         self.settle(heard, now, turn)
+
+    def _not_known(self, now: Moment, turn: Turn) -> None:
+        """It may be about to be listed, or the host may be wrong: it is asked again, slowly."""
+        why = f"{UNKNOWN_INSTRUMENT}: the exchange does not know this instrument"
+        if self.backlog.updates:
+            self._later(now, why)
+            return
+        self.attempt += 1
+        self.failures += 1
+        park(self.state, why, turn)
+        self.fetch_at = now.monotonic + pause_of(self.url, self.refused_retry, self.unknown)
+        self.unknown += 1
 
     def _read(self, body: bytes) -> tuple[Book, int]:
         """A fetched snapshot, and its time."""

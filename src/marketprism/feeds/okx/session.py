@@ -6,31 +6,29 @@ from typing import Final
 
 import msgspec
 
-from marketprism.errors import Lost
 from marketprism.feeds import audit
 from marketprism.feeds.decimals import NotANumber
+from marketprism.feeds.okx import commands
 from marketprism.feeds.okx.book import SECOND, Tag
+from marketprism.feeds.okx.heartbeat import Heartbeat
 from marketprism.feeds.okx.messages import UNREADABLE, Key, Message, read_message
 from marketprism.feeds.okx.streams import (
     CHANNELS,
     LIQUIDATED,
     Event,
     Streams,
-    argument,
+    key_of,
     stream_of,
 )
-from marketprism.feeds.okx.subscriptions import Subscriptions
 from marketprism.feeds.okx.succession import Succession
+from marketprism.feeds.subscribing import Command, Subscriptions, doubted, park
 from marketprism.feeds.venue import (
     REFUSED_RETRY,
-    Close,
     Cursor,
     Fetched,
     FetchFailed,
     Holding,
     Moment,
-    Park,
-    Phase,
     Reject,
     Rotate,
     Send,
@@ -43,13 +41,9 @@ from marketprism.feeds.venue import (
 from marketprism.records import DataType
 from marketprism.settings import VenueConfig
 
-PONG_WITHIN: Final = 10 * SECOND
 SAMPLE_BYTES: Final = 200
-KEPT_FOR_BOOKS: Final = 120
-"""Operations of an hour that no renewal of another stream may use."""
 UPGRADE: Final = "64008"
 """A notice 60 s before a server is upgraded."""
-TOO_MANY_REQUESTS: Final = "60014"
 _IGNORED: Final = frozenset({"channel-conn-count", "login"})
 
 
@@ -66,12 +60,13 @@ class OkxSession:
     ) -> None:
         self.name = name
         self.url = settings.api.ws_url.rstrip("/") + "/ws/v5/public"
-        self._settings = settings
-        self._streams = Streams(name, settings)
+        self._streams = Streams(name, settings, refused_retry)
         self._succession: Succession | None = None
-        self._subscriptions = Subscriptions(settings.limits.subscribe_batch)
-        self._ping_at: int | None = None
-        self._pong_by: int | None = None
+        rules = commands.rules(settings.limits.subscribe_batch, refused_retry)
+        self._subscriptions = Subscriptions[Key](name, rules)
+        self._released: set[Key] = set()
+        """Those that went over to another connection: what is still heard of them is no news."""
+        self._heartbeat = Heartbeat(round(settings.limits.heartbeat * SECOND))
         for want in wants:
             self._streams.add(want, cursors.get(want.stream) or Cursor())
 
@@ -82,19 +77,20 @@ class OkxSession:
 
     def opening(self, now: Moment) -> Turn:
         """Everything is subscribed at once; books bring their own snapshots."""
-        if heartbeat := self._settings.limits.heartbeat:
-            self._ping_at = now.monotonic + round(heartbeat * SECOND)
+        self._heartbeat.begin(now)
         return Turn(steps=[*self._subscribe(list(self.streams), now)])
 
     def sent(self, number: int, now: Moment) -> None:
-        """No command has a number that is awaited."""
+        """Its answer is due from now on."""
+        if not self._heartbeat.sent(number, now):
+            self._subscriptions.sent(number, now)
 
     def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
         """Pushes, answers to commands and notices; what is neither is rejected, nothing else."""
         turn = Turn()
         for frame in frames:
             if frame == b"pong":
-                self._pong_by = None
+                self._heartbeat.answered()
                 continue
             sample = frame[:SAMPLE_BYTES]
             try:
@@ -106,11 +102,14 @@ class OkxSession:
                 continue
             if message.event is not None:
                 self._event(message, message.event, sample, now, turn)
-            elif message.arg is None or not message.data:
-                turn.steps.append(Reject("not an event", "neither event nor push", sample))
-            else:
+            elif message.arg is not None and message.data:
                 self._push(message.arg.key, message, sample, now, turn)
+            elif message.code not in ("", "0", 0):
+                self._refused(message, sample, now, turn)
+            else:
+                turn.steps.append(Reject("not an event", "neither event nor push", sample))
         self._proceed(now, turn)
+        turn.steps += map(commands.said, self._subscriptions.proceed(now))
         return turn
 
     def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
@@ -126,18 +125,25 @@ class OkxSession:
         return turn
 
     def tick(self, now: Moment) -> Turn:
-        """Heartbeat; resubscriptions, all that are due in one message; due snapshots; time-outs."""
+        """Heartbeat; subscriptions, all that are due in one message; due snapshots; time-outs."""
         turn = Turn()
-        self._beat(now, turn)
+        if (dead := self._heartbeat.failed(now)) is not None:
+            turn.steps.append(dead)
+        if self._heartbeat.due(now):
+            turn.steps.append(self._heartbeat.ping(self._subscriptions.number(), now))
         self._proceed(now, turn)
         self._resubscribe(now, turn)
         for book in self._streams.books.values():
             book.tick(now, turn)
         audit.tick(self._streams.books.values(), now, turn)
-        again, unheard = self._subscriptions.overdue(now)
-        turn.steps += again
-        if unheard:
-            turn.steps.append(Close(Lost("a subscription was not answered")))
+        due = self._subscriptions.tick(now)
+        for command in due.commands:
+            self._lose_sight(command)
+            turn.steps.append(commands.said(command))
+        if due.unheard:
+            channel, subject = due.unheard[0]
+            speaks = self._heartbeat.spoke_since(now.monotonic - commands.ANSWER_WITHIN)
+            turn.steps.append(doubted(f"{channel} of {subject}", speaks=speaks))
         return turn
 
     def change(self, add: Sequence[Want], remove: Sequence[Want], now: Moment) -> Turn:
@@ -147,15 +153,13 @@ class OkxSession:
             if self._succession is not None:
                 self._succession.give_up(stream)
             self._streams.remove(stream)
-        kept = {argument(stream).key for stream in self.streams}
-        left = list({a.key: a for a in map(argument, gone) if a.key not in kept}.values())
-        for arg in left:
-            self._subscriptions.topics[arg.key].wanted = False
-        steps = self._subscriptions.unsubscribe(left, now)
+        kept = set(map(key_of, self.streams))
+        left = [key for key in dict.fromkeys(map(key_of, gone)) if key not in kept]
+        steps = [commands.said(each) for each in self._subscriptions.unsubscribe(left, now)]
         new = [want for want in add if want.stream not in self.streams]
         for want in new:
             self._streams.add(want, Cursor())
-        fresh = [want.stream for want in new if argument(want.stream).key not in kept]
+        fresh = [want.stream for want in new if key_of(want.stream) not in kept]
         turn = Turn(steps=[*steps, *self._subscribe(fresh, now)])
         if Key(CHANNELS[DataType.LIQUIDATION], LIQUIDATED) in kept:
             for want in new:
@@ -164,23 +168,22 @@ class OkxSession:
         return turn
 
     def renew(self, stream: Stream, now: Moment) -> Turn:
-        """Leave and subscribe again; of liquidations all, as they share a subscription. Where the
-        hour's operations are nearly used up, it is left as it is: what is out of step needs them.
+        """Leave and subscribe again, soon, with others; of liquidations all, as they share a
+        subscription. Where the hour's operations are nearly used up, what is out of step needs them
+        more, and a book is left as it is. What is asked for anyway needs no renewal.
         """
-        arg = argument(stream)
-        book = stream[0] is DataType.ORDERBOOK
-        if self._subscriptions.room(now) < (2 if book else KEPT_FOR_BOOKS):
+        key = key_of(stream)
+        if key in self._subscriptions.unconfirmed:
             return Turn()
-        for other in self._streams.told_by(arg.key):
-            if self._succession is None or other not in self._succession:
-                state = self.streams[other]
-                state.cursor.lose("stale")
-                state.resyncs += 1
-        if book:
-            self._streams.books[stream[1]].restart()
-        known = arg.key in self._subscriptions.topics
-        steps = self._subscriptions.unsubscribe([arg], now) if known else []
-        return Turn(steps=[*steps, *self._subscriptions.subscribe([arg], now)])
+        if stream[0] is not DataType.ORDERBOOK:
+            self._subscriptions.renew(key)
+        elif self._subscriptions.room(now) >= 2:
+            state, book = self.streams[stream], self._streams.books[stream[1]]
+            state.cursor.lose("stale")
+            state.resyncs += 1
+            book.restart()
+            book.resubscribe_at = now.monotonic
+        return Turn()
 
     def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
         """A snapshot from the local book."""
@@ -206,7 +209,11 @@ class OkxSession:
 
     def release(self, stream: Stream) -> object:
         """It is the younger's from now on: its book, or what was told of it last."""
-        return self._streams.remove(stream)
+        handed, key = self._streams.remove(stream), key_of(stream)
+        if not self._streams.told_by(key):
+            self._released.add(key)
+            self._subscriptions.forget(key)
+        return handed
 
     def inherit(self, now: Moment) -> Turn:
         """The elder's connection has ended: go on with all that is left."""
@@ -222,17 +229,9 @@ class OkxSession:
             self._succession = self._succession or None
 
     def _subscribe(self, streams: Sequence[Stream], now: Moment) -> list[Send]:
-        args = {arg.key: arg for arg in map(argument, streams)}
-        return self._subscriptions.subscribe(list(args.values()), now)
-
-    def _beat(self, now: Moment, turn: Turn) -> None:
-        """OKX ends a connection on which nothing passes for 30 s, so it is asked in time."""
-        if self._pong_by is not None and now.monotonic > self._pong_by:
-            turn.steps.append(Close(Lost("a ping was not answered")))
-        elif self._ping_at is not None and now.monotonic >= self._ping_at:
-            self._ping_at = now.monotonic + round(self._settings.limits.heartbeat * SECOND)
-            self._pong_by = now.monotonic + PONG_WITHIN
-            turn.steps.append(Send("ping"))
+        keys = list(dict.fromkeys(map(key_of, streams)))
+        self._released.difference_update(keys)
+        return [commands.said(command) for command in self._subscriptions.subscribe(keys, now)]
 
     def _resubscribe(self, now: Moment, turn: Turn) -> None:
         due = []
@@ -240,9 +239,8 @@ class OkxSession:
         for native_id, book in self._streams.books.items():
             if book.resubscribe_at is None or now.monotonic < book.resubscribe_at:
                 continue
-            arg = argument((DataType.ORDERBOOK, native_id))
-            topic = self._subscriptions.topics[arg.key]
-            if topic.asks or topic.leaves:
+            key = key_of((DataType.ORDERBOOK, native_id))
+            if key in self._subscriptions.unconfirmed or self._subscriptions.leaving(key):
                 continue
             if room < 2:
                 # The hour's operations are used up; the stream itself still stands.
@@ -250,59 +248,81 @@ class OkxSession:
                 continue
             room -= 2
             book.restart()
-            due.append(arg)
+            due.append(key)
         if due:
-            turn.steps += self._subscriptions.unsubscribe(due, now)
-            turn.steps += self._subscriptions.subscribe(due, now)
+            turn.steps += map(commands.said, self._subscriptions.unsubscribe(due, now))
+            turn.steps += map(commands.said, self._subscriptions.subscribe(due, now))
+
+    def _lose_sight(self, command: Command[Key]) -> None:
+        """Of what is left, to be asked for anew: what it says meanwhile is not heard."""
+        for key in command.topics if command.leaving else ():
+            for stream in self._streams.told_by(key):
+                if self._succession is None or stream not in self._succession:
+                    state = self.streams[stream]
+                    state.cursor.lose("stale")
+                    state.resyncs += 1
 
     def _push(self, key: Key, message: Message, sample: bytes, now: Moment, turn: Turn) -> None:
-        topic = self._subscriptions.topics.get(key)
-        if topic is None:
-            turn.steps.append(Reject("unknown symbol", f"no such subscription: {key}", sample))
-            return
-        if topic.leaves:
+        self._heartbeat.spoke_at = now.monotonic
+        if self._subscriptions.leaving(key):
+            if not commands.begins_anew(self._subscriptions, key, message.action):
+                return
+            self._confirmed(key, now, turn)
+        elif key not in self._subscriptions:
+            if key not in self._released:
+                why = f"no such subscription: {key}"
+                turn.steps.append(Reject("unknown symbol", why, sample))
             return
         equals: Counter[str] = Counter()
         for element in message.data:
             try:
-                if key.channel == CHANNELS[DataType.LIQUIDATION]:
-                    self._liquidations(element, equals, now, turn)
-                elif (stream := stream_of(key)) in self.streams:
-                    event = self._streams.read(stream, message.action, element, now)
+                events = self._read(key, message.action, element, equals, now, turn)
+                self._subscriptions.spare(key)
+                if self._subscriptions.heard(key):
+                    self._confirmed(key, now, turn)
+                for stream, event in events:
                     self._happened(stream, event, now, turn)
             except (*UNREADABLE, NotANumber) as error:
                 turn.steps.append(_reject(error, bytes(element)))
 
-    def _liquidations(
-        self, element: msgspec.Raw, equals: Counter[str], now: Moment, turn: Turn
-    ) -> None:
+    def _read(
+        self,
+        key: Key,
+        action: str | None,
+        element: msgspec.Raw,
+        equals: Counter[str],
+        now: Moment,
+        turn: Turn,
+    ) -> list[tuple[Stream, Event]]:
+        """What an element tells. Raises what reading raises."""
+        if key.channel != CHANNELS[DataType.LIQUIDATION]:
+            stream = stream_of(key)
+            return [(stream, self._streams.read(stream, action, element, now))]
         others = self._succession or ()
         records, bad = self._streams.liquidations(element, equals, others, now)
-        for record in records:
-            stream = (DataType.LIQUIDATION, record.instrument.native_id)
-            self._happened(stream, record, now, turn)
         turn.steps += [_reject(error, detail) for error, detail in bad]
+        return [((DataType.LIQUIDATION, each.instrument.native_id), each) for each in records]
 
     def _happened(self, stream: Stream, event: Event, now: Moment, turn: Turn) -> None:
         if self._succession is None or not self._succession.hold(stream, event, now):
             self._streams.accept(stream, event, now, turn)
 
     def _event(self, message: Message, event: str, sample: bytes, now: Moment, turn: Turn) -> None:
-        code = str(message.code)
         if event == "subscribe" and message.arg is not None:
-            topic, sends = self._subscriptions.confirmed(message.arg, now)
-            turn.steps += sends
-            if topic is not None:
-                for stream in self._streams.told_by(topic.arg.key):
-                    self._stand(stream, now, turn)
+            if self._subscriptions.accepted(message.arg.key):
+                self._confirmed(message.arg.key, now, turn)
         elif event == "unsubscribe" and message.arg is not None:
-            self._subscriptions.left(message.arg)
+            self._subscriptions.left(message.arg.key)
         elif event == "error":
-            self._refused(message, code, sample, now, turn)
-        elif event == "notice" and code == UPGRADE:
+            self._refused(message, sample, now, turn)
+        elif event == "notice" and str(message.code) == UPGRADE:
             turn.steps.append(Rotate("the server announced its upgrade"))
         elif event != "notice" and event not in _IGNORED:
             turn.steps.append(Reject("unknown event", event[:80], sample))
+
+    def _confirmed(self, key: Key, now: Moment, turn: Turn) -> None:
+        for stream in self._streams.told_by(key):
+            self._stand(stream, now, turn)
 
     def _stand(self, stream: Stream, now: Moment, turn: Turn) -> None:
         """Its subscription is confirmed."""
@@ -311,20 +331,18 @@ class OkxSession:
         else:
             self._streams.stand(stream, now, turn)
 
-    def _refused(self, message: Message, code: str, sample: bytes, now: Moment, turn: Turn) -> None:
+    def _refused(self, message: Message, sample: bytes, now: Moment, turn: Turn) -> None:
+        code = str(message.code)
         why = f"{code}: {message.msg}" if code else message.msg
         turn.steps.append(Reject("command refused", why, sample))
-        if code == TOO_MANY_REQUESTS:
-            turn.steps.append(Close(Lost(why)))
-            return
-        guilty, sends = self._subscriptions.refused(message.arg, message.msg, now)
-        turn.steps += sends
-        for stream in self._streams.told_by(guilty.arg.key) if guilty is not None else ():
-            if self._succession is not None:
-                self._succession.give_up(stream)
-            state = self.streams[stream]
-            state.phase, state.detail = Phase.PARKED, why
-            turn.steps.append(Park(stream, why))
+        said = None if message.arg is None else message.arg.key
+        for key in commands.refused(self._subscriptions, code, said, message.msg, now):
+            for stream in self._streams.told_by(key):
+                if self._succession is not None:
+                    self._succession.refused(stream)
+                if stream[0] is DataType.ORDERBOOK:
+                    self._streams.books[stream[1]].refused()
+                park(self.streams[stream], why, turn)
 
 
 def _reject(error: Exception, sample: bytes) -> Reject:

@@ -24,7 +24,16 @@ from marketprism.feeds.okx.messages import (
     read_trade,
 )
 from marketprism.feeds.thinning import FundingThinning
-from marketprism.feeds.venue import Cursor, Moment, Phase, Stream, StreamState, Turn, Want
+from marketprism.feeds.venue import (
+    REFUSED_RETRY,
+    Cursor,
+    Moment,
+    Phase,
+    Stream,
+    StreamState,
+    Turn,
+    Want,
+)
 from marketprism.records import DataType, Liquidation
 from marketprism.settings import VenueConfig
 
@@ -51,12 +60,17 @@ _READERS: Final[Mapping[DataType, Callable[[msgspec.Raw], Trade | Funding | Inte
 }
 
 
-def argument(stream: Stream) -> Arg:
-    """A stream's argument: its channel of its instrument, or of all liquidations."""
+def key_of(stream: Stream) -> Key:
+    """What tells of a stream: its channel of its instrument, or of all liquidations."""
     data_type, native_id = stream
-    if data_type is DataType.LIQUIDATION:
-        return Arg(CHANNELS[data_type], instType=LIQUIDATED)
-    return Arg(CHANNELS[data_type], native_id)
+    return Key(CHANNELS[data_type], LIQUIDATED if data_type is DataType.LIQUIDATION else native_id)
+
+
+def argument_of(key: Key) -> Arg:
+    """The argument that asks for it."""
+    if key.channel == CHANNELS[DataType.LIQUIDATION]:
+        return Arg(key.channel, instType=key.subject)
+    return Arg(key.channel, key.subject)
 
 
 def stream_of(key: Key) -> Stream:
@@ -67,7 +81,9 @@ def stream_of(key: Key) -> Stream:
 class Streams:
     """The streams of one connection."""
 
-    def __init__(self, name: str, settings: VenueConfig) -> None:
+    def __init__(
+        self, name: str, settings: VenueConfig, refused_retry: float = REFUSED_RETRY
+    ) -> None:
         self.states: dict[Stream, StreamState] = {}
         self.books: dict[str, BookStream] = {}
         self.funding: dict[str, FundingThinning] = {}
@@ -75,6 +91,7 @@ class Streams:
         """The ids of the latest liquidations. They do not count, so only they tell what is new."""
         self._name = name
         self._settings = settings
+        self._refused_retry = refused_retry
         self._snapshots = settings.api.base_url.rstrip("/") + "/api/v5/market/books"
 
     def add(self, want: Want, cursor: Cursor) -> None:
@@ -86,7 +103,9 @@ class Streams:
             case DataType.ORDERBOOK:
                 url = f"{self._snapshots}?instId={quote(native_id, safe='')}&sz=400"
                 options = self._settings.orderbook
-                self.books[native_id] = BookStream(state, url, options, self._name)
+                self.books[native_id] = BookStream(
+                    state, url, options, self._name, self._refused_retry
+                )
             case DataType.FUNDING_RATE:
                 self.funding[native_id] = FundingThinning()
             case DataType.LIQUIDATION:
@@ -150,8 +169,8 @@ class Streams:
                 self._liquidated(state, event, now, turn)
 
     def stand(self, stream: Stream, now: Moment, turn: Turn) -> None:
-        """The subscription is confirmed: of liquidations, silence means from now on that there
-        were none.
+        """The subscription is confirmed, by its answer or by what it tells: of liquidations,
+        silence means from now on that there were none.
         """
         state = self.states[stream]
         if state.phase in (Phase.WANTED, Phase.PARKED):
