@@ -83,7 +83,10 @@ class Line(HandPlayed):
         self.session = shard.open(self.cursors)
         if self.elder is not None:
             self.session.adopt(self.elder)
-        turn = self.did(self.session.opening(self.now))
+        return self.grant(self.did(self.session.opening(self.now)))
+
+    def grant(self, turn: Turn) -> Turn:
+        """Do what a turn asks for."""
         for body in said(turn):
             result = body["params"].get("channels", "ok")
             self.hear(json.dumps({"jsonrpc": "2.0", "id": body["id"], "result": result}).encode())
@@ -110,6 +113,7 @@ class Line(HandPlayed):
         for record in turn.records:
             assert decode(encode(record).payload).timestamp == record.timestamp
         self.records += turn.records
+        self.leave(turn)
         return turn
 
 

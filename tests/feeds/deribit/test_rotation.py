@@ -194,20 +194,42 @@ def test_an_index_that_never_joins_is_filled_up_after_a_while() -> None:
     assert pair.told == [0, 1, 2, 3, 4, *range(5, 34)]
 
 
-def test_an_index_that_the_younger_is_refused_is_parked_and_lost() -> None:
-    """The elder gives it up."""
+@pytest.mark.parametrize("parked", [False, True])
+def test_an_index_that_the_younger_is_refused_is_given_up_only_with_the_elder(
+    *, parked: bool
+) -> None:
+    """While the elder has it, that goes on telling, and the younger asking: it goes over once it
+    is granted. Where the elder cannot have it either, it is the younger's to ask for.
+    """
     old = Line()
     old.hear(told(0))
+    if parked:
+        old.session.streams[STREAM].phase = Phase.PARKED
     shard = _shard()
     new = shard.open(old.cursors)
     new.adopt(old.session)
     new.opening(old.now)
+    new.sent(2, old.now)
     answer = b'{"jsonrpc":"2.0","id":2,"result":["deribit_volatility_index.eth_usd"]}'
     new.receive([answer], old.now)
     assert new.streams[STREAM].phase is Phase.PARKED
+    assert (STREAM not in old.session.streams) is parked
+    assert (old.cursors[STREAM].gap is not None) is parked
+    assert (old.hear(told(1)) == Turn()) is parked
+    (again,) = new.tick(moment(31)).steps
+    assert isinstance(again, Send)
+    assert again.number is not None
+    new.sent(again.number, moment(31))
+    granted = f'{{"id":{again.number},"result":["deribit_volatility_index.btc_usd"]}}'
+    new.receive([granted.encode()], moment(32))
+    assert new.streams[STREAM].phase is Phase.ACKNOWLEDGED
+    new.receive([told(1 if parked else 2)], moment(32))
+    if not parked:
+        old.hear(told(2))
+    new.tick(moment(33))
     assert STREAM not in old.session.streams
-    assert old.cursors[STREAM].gap is not None
-    assert old.hear(told(1)) == Turn()
+    assert new.streams[STREAM].phase is Phase.LIVE
+    assert old.cursors[STREAM].gap is None
 
 
 def test_a_bad_value_is_rejected_whosever_the_index_is() -> None:

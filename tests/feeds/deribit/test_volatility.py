@@ -101,8 +101,8 @@ def test_a_channel_that_is_not_confirmed_is_parked() -> None:
     assert session.streams[STREAM].phase is Phase.PARKED
 
 
-def test_a_refused_request_is_tried_one_by_one_and_the_guilty_parked() -> None:
-    """Of several channels in a request, those to blame are found."""
+def test_a_refused_request_is_divided_and_the_guilty_parked() -> None:
+    """Of several channels in a request, those to blame are found, one half after the other."""
     line = Line()
     (shard,) = DeribitDerivatives(CONFIG).plan(
         [Want(DataType.VOLATILITY_INDEX, one) for one in (BTC, ETH)]
@@ -111,12 +111,14 @@ def test_a_refused_request_is_tried_one_by_one_and_the_guilty_parked() -> None:
     session.opening(line.now)
     error = {"jsonrpc": "2.0", "error": {"code": 11050, "message": "bad_request"}}
     turn = session.receive([json.dumps(error | {"id": 2}).encode()], line.now)
-    assert [body["params"]["channels"] for body in said(turn)] == [
-        ["deribit_volatility_index.btc_usd"],
-        ["deribit_volatility_index.eth_usd"],
-    ]
+    (first,) = said(turn)
+    assert first["params"]["channels"] == ["deribit_volatility_index.btc_usd"]
+    granted = {"jsonrpc": "2.0", "id": 3, "result": first["params"]["channels"]}
+    turn = session.receive([json.dumps(granted).encode()], line.now)
+    (second,) = said(turn)
+    assert second["params"]["channels"] == ["deribit_volatility_index.eth_usd"]
     turn = session.receive([json.dumps(error | {"id": 4}).encode()], line.now)
-    assert Park((DataType.VOLATILITY_INDEX, "eth_usd"), "bad_request") in turn.steps
+    assert Park((DataType.VOLATILITY_INDEX, "eth_usd"), "11050: bad_request") in turn.steps
 
 
 def test_asking_too_much_ends_the_connection() -> None:
@@ -128,9 +130,10 @@ def test_asking_too_much_ends_the_connection() -> None:
 
 
 def test_a_request_without_an_answer_ends_the_connection() -> None:
-    """Nobody listens there."""
+    """Nobody listens there, and nothing is told."""
     session = DeribitDerivatives(CONFIG).plan([Want(DataType.VOLATILITY_INDEX, BTC)])[0].open({})
-    session.opening(moment(0))
+    session.opening(moment(-60))
+    session.sent(1, moment(0))
     assert session.tick(moment(14)).steps == []
     (close,) = session.tick(moment(16)).steps
     assert isinstance(close, Close)
@@ -140,9 +143,9 @@ def test_a_request_without_an_answer_ends_the_connection() -> None:
 def test_streams_are_changed_on_the_live_connection() -> None:
     """One is left, one is joined."""
     line = Line()
-    line.session.change([], [Want(DataType.VOLATILITY_INDEX, ETH)], line.now)
-    turn = line.session.change([Want(DataType.VOLATILITY_INDEX, ETH)], [], line.now)
-    (join,) = said(turn)
+    line.grant(line.did(line.session.change([], [Want(DataType.VOLATILITY_INDEX, ETH)], line.now)))
+    turn = line.did(line.session.change([Want(DataType.VOLATILITY_INDEX, ETH)], [], line.now))
+    (join,) = said(line.grant(turn))
     assert join["params"]["channels"] == ["deribit_volatility_index.eth_usd"]
     turn = line.session.change([], [Want(DataType.VOLATILITY_INDEX, BTC)], line.now)
     (leave,) = said(turn)
@@ -440,7 +443,8 @@ def test_a_renewed_stream_is_filled_like_a_lost_one() -> None:
     """It was suspect: what came meanwhile is asked for; the other one is not touched."""
     line = Line()
     line.hear(told(1), told(1, index="eth_usd"))
-    turn = line.did(line.session.renew(STREAM, line.now))
+    line.did(line.session.renew(STREAM, line.now))
+    turn = line.grant(line.wait(0.25))
     assert [body["method"] for body in said(turn)] == ["public/unsubscribe", "public/subscribe"]
     turn = line.hear(told(9.5), told(9.5, index="eth_usd"))
     assert [record.instrument for record in turn.records] == [ETH]

@@ -14,21 +14,54 @@ Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
 NOTHING: Final = msgspec.Raw(b"null")
 
 
+def _whole(said: int | str | None) -> int | None:
+    """A number as a number, or as text."""
+    if isinstance(said, str):
+        plain = said.isascii() and said.removeprefix("-").isdigit() and len(said) < 20
+        return int(said) if plain else None
+    return said
+
+
 class Problem(msgspec.Struct):
     """Why a request was refused."""
 
-    code: int
+    code: int | str
     message: str = ""
+
+    @property
+    def number(self) -> int | None:
+        """The code; None where it is none."""
+        return _whole(self.code)
+
+    @property
+    def words(self) -> str:
+        return f"{self.code}: {self.message}"
 
 
 class Frame(msgspec.Struct):
-    """Whatever comes: a notification has a method, an answer the id of its request."""
+    """Whatever comes: a notification has a method, an answer the id of its request. An error
+    stands in `error`, or flat beside the id.
+    """
 
     method: str | None = None
     params: msgspec.Raw = NOTHING
-    id: int | None = None
+    id: int | str | None = None
     result: msgspec.Raw = NOTHING
     error: Problem | None = None
+    code: int | str | None = None
+    message: str = ""
+
+    @property
+    def number(self) -> int | None:
+        """Of the request that is answered; None where it is not said."""
+        return _whole(self.id)
+
+    @property
+    def problem(self) -> Problem | None:
+        """Why the request was refused; None where it was not."""
+        if self.error is None and self.code and self.result == NOTHING:
+            return Problem(self.code, self.message)
+        return self.error
 
 
 class HeartbeatParams(msgspec.Struct):
@@ -68,8 +101,23 @@ class PageAnswer(msgspec.Struct):
     result: Page
 
 
+class Refusal(msgspec.Struct):
+    """The body of an answer that is none."""
+
+    error: Problem
+
+
 read_frame: Final = msgspec.json.Decoder(Frame).decode
 read_heartbeat: Final = msgspec.json.Decoder(HeartbeatParams).decode
 read_volatility: Final = msgspec.json.Decoder(VolatilityParams).decode
 read_channels: Final = msgspec.json.Decoder(list[str]).decode
 read_page: Final = msgspec.json.Decoder(PageAnswer).decode
+_read_refusal: Final = msgspec.json.Decoder(Refusal).decode
+
+
+def error_code(body: bytes) -> int | None:
+    """The code of a REST answer that is an error; None where it has none."""
+    try:
+        return _read_refusal(body).error.number
+    except UNREADABLE:
+        return None

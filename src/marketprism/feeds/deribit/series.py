@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 import attrs
 
 from marketprism.feeds import continuity, decimals
-from marketprism.feeds.deribit.messages import UNREADABLE, read_page
+from marketprism.feeds.deribit.messages import UNREADABLE, error_code, read_page
+from marketprism.feeds.deribit.requests import PASSING
 from marketprism.feeds.venue import (
     Fetch,
     Fetched,
@@ -202,10 +203,11 @@ class Series:
 
     def _failed(self, filling: Filling, answer: FetchFailed, now: Moment, turn: Turn) -> None:
         """Again soon, and by the minute where the exchange would not tell it by the second."""
-        if answer.status == 400 and filling.resolution != FINE:
+        never = answer.status == 400 and error_code(answer.body) not in PASSING
+        if never and filling.resolution != FINE:
             self._finish(now, turn)
             return
-        if answer.status == 400:
+        if never:
             filling.resolution = COARSE
         wait = max(RETRY_AFTER, round((answer.retry_after or 0.0) * SECOND))
         filling.retry_at = now.monotonic + wait

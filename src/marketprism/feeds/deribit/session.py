@@ -1,25 +1,27 @@
 """What one Deribit connection remembers: JSON-RPC requests, heartbeats, volatility indices."""
 
 from collections.abc import Mapping, Sequence
-from itertools import count
-from typing import Any, Final
+from typing import Final
 
-import attrs
 import msgspec
 
 from marketprism.errors import Lost, RateLimited
 from marketprism.feeds import decimals
+from marketprism.feeds.deribit import requests
 from marketprism.feeds.deribit.messages import (
     UNREADABLE,
     Frame,
+    Problem,
     VolatilityParams,
     read_channels,
     read_frame,
     read_heartbeat,
     read_volatility,
 )
+from marketprism.feeds.deribit.requests import CHANNEL
 from marketprism.feeds.deribit.series import MILLISECOND, SAMPLE_BYTES, SECOND, Series, Tag
 from marketprism.feeds.deribit.succession import Succession
+from marketprism.feeds.subscribing import Command, Subscriptions, doubted, park
 from marketprism.feeds.venue import (
     REFUSED_RETRY,
     Close,
@@ -28,7 +30,6 @@ from marketprism.feeds.venue import (
     FetchFailed,
     Holding,
     Moment,
-    Park,
     Phase,
     Reject,
     Send,
@@ -38,22 +39,14 @@ from marketprism.feeds.venue import (
     Turn,
     Want,
 )
+from marketprism.records import DataType
 from marketprism.settings import VenueConfig
 
-CHANNEL: Final = "deribit_volatility_index."
-ANSWER_WITHIN: Final = 15 * SECOND
-"""A request that is not answered by then was not heard."""
+HEARTBEATS: Final = "public/set_heartbeat"
 SHORTEST_HEARTBEAT, USUAL_HEARTBEAT = 10, 30
 """Seconds: the least that Deribit takes, and what is asked for where nothing is configured."""
-TOO_MANY_REQUESTS: Final = 10028
-"""Deribit closes the connection with it."""
-
-
-@attrs.define(eq=False)
-class _Request:
-    method: str
-    streams: list[Stream]
-    sent: int
+HEARTBEAT_AGAIN: Final = 30 * SECOND
+"""From a refusal of heartbeats to asking for them again."""
 
 
 class DeribitSession:
@@ -72,24 +65,29 @@ class DeribitSession:
         self.streams: dict[Stream, StreamState] = {}
         self._settings = settings
         self._series: dict[str, Series] = {}
-        self._numbers = count(1)
-        self._requests: dict[int, _Request] = {}
+        rules = requests.rules(settings.limits.subscribe_batch, refused_retry)
+        self._subscriptions = Subscriptions[Stream](name, rules)
+        self._formalities = requests.Formalities()
+        self._heartbeat_at: int | None = None
+        """Monotonic: when heartbeats are asked for again."""
+        self._spoke_at: int | None = None
+        """Monotonic: when the exchange last told a value."""
         self._succession: Succession | None = None
-        self._released: set[str] = set()
+        self._released: set[Stream] = set()
         """Indices that another connection goes on with: what still comes of them is no news."""
         for want in wants:
             self._add(want, cursors.get(want.stream) or Cursor())
 
     def opening(self, now: Moment) -> Turn:
         """Ask for heartbeats, then subscribe."""
-        asked = round(self._settings.limits.heartbeat) or USUAL_HEARTBEAT
-        interval = max(asked, SHORTEST_HEARTBEAT)
-        turn = Turn(steps=[self._say("public/set_heartbeat", {"interval": interval}, [], now)])
-        turn.steps += self._subscribe(list(self.streams), now).steps
+        turn = Turn(steps=[self._ask_for_heartbeats()])
+        self._say(self._subscriptions.subscribe(list(self.streams), now), turn)
         return turn
 
     def sent(self, number: int, now: Moment) -> None:
-        """No command has a number that is awaited."""
+        """Its answer is due from now on."""
+        if not self._formalities.sent(number, now):
+            self._subscriptions.sent(number, now)
 
     def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
         """Notifications and answers; what is neither is rejected and nothing else."""
@@ -104,6 +102,7 @@ class DeribitSession:
             except decimals.NotANumber as error:
                 turn.steps.append(Reject("bad number", str(error), frame[:SAMPLE_BYTES]))
         self._proceed(now, turn)
+        self._say(self._subscriptions.proceed(now), turn)
         return turn
 
     def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
@@ -115,23 +114,32 @@ class DeribitSession:
         return turn
 
     def tick(self, now: Moment) -> Turn:
-        """Retries and time-outs; a request without an answer ends the connection."""
+        """Retries and time-outs; a request without an answer ends the connection, unless that
+        tells values.
+        """
         turn = Turn()
         self._proceed(now, turn)
         for series in self._series.values():
             series.tick(now, turn)
-        for request in self._requests.values():
-            if now.monotonic - request.sent > ANSWER_WITHIN:
-                turn.steps.append(Close(Lost(f"{request.method} was not answered")))
-                break
+        if self._heartbeat_at is not None and now.monotonic >= self._heartbeat_at:
+            turn.steps.append(self._ask_for_heartbeats())
+        for method, sent_at in self._formalities.overdue(now):
+            if not self._spoke_since(sent_at):
+                turn.steps.append(Close(Lost(f"{method} was not answered")))
+        due = self._subscriptions.tick(now)
+        for command in due.commands:
+            self._lose_sight(command)
+        self._say(due.commands, turn)
+        if due.unheard:
+            speaks = self._spoke_since(now.monotonic - requests.ANSWER_WITHIN)
+            turn.steps.append(doubted(CHANNEL + due.unheard[0][1], speaks=speaks))
         return turn
 
     def change(self, add: Sequence[Want], remove: Sequence[Want], now: Moment) -> Turn:
         """Subscribe and unsubscribe on the live connection."""
         turn = Turn()
         gone = [want.stream for want in remove if want.stream in self.streams]
-        if gone:
-            turn.steps.append(self._ask("public/unsubscribe", gone, now))
+        self._say(self._subscriptions.unsubscribe(gone, now), turn)
         for stream in gone:
             if self._succession is not None:
                 self._succession.give_up(stream)
@@ -139,18 +147,17 @@ class DeribitSession:
             del self._series[stream[1]]
         new = [want for want in add if want.stream not in self.streams]
         for want in new:
-            self._released.discard(want.instrument.native_id)
+            self._released.discard(want.stream)
             self._add(want, Cursor())
-        turn.steps += self._subscribe([want.stream for want in new], now).steps
+        self._say(self._subscriptions.subscribe([want.stream for want in new], now), turn)
         return turn
 
     def renew(self, stream: Stream, now: Moment) -> Turn:
-        """Leave and subscribe again; what was missed is asked for when the next value comes."""
-        self.streams[stream].cursor.lose("stale")
-        self._series[stream[1]].restart()
-        turn = Turn(steps=[self._ask("public/unsubscribe", [stream], now)])
-        turn.steps += self._subscribe([stream], now).steps
-        return turn
+        """Leave and subscribe again, soon; what was missed is asked for when the next value
+        comes.
+        """
+        self._subscriptions.renew(stream)
+        return Turn()
 
     def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
         """Nothing: there is no book here."""
@@ -170,7 +177,8 @@ class DeribitSession:
     def release(self, stream: Stream) -> object:
         """It is the younger's from now on."""
         del self.streams[stream]
-        self._released.add(stream[1])
+        self._released.add(stream)
+        self._subscriptions.forget(stream)
         return self._series.pop(stream[1])
 
     def inherit(self, now: Moment) -> Turn:
@@ -192,22 +200,24 @@ class DeribitSession:
         base_url = self._settings.api.base_url.rstrip("/")
         self._series[want.instrument.native_id] = Series(state, base_url, self.name)
 
-    def _subscribe(self, streams: Sequence[Stream], now: Moment) -> Turn:
-        size = self._settings.limits.subscribe_batch
-        batches = [streams[start : start + size] for start in range(0, len(streams), size)]
-        return Turn(steps=[self._ask("public/subscribe", batch, now) for batch in batches])
+    def _say(self, commands: Sequence[Command[Stream]], turn: Turn) -> None:
+        turn.steps += map(requests.said, commands)
 
-    def _ask(self, method: str, streams: Sequence[Stream], now: Moment) -> Send:
-        channels = [CHANNEL + native_id for _, native_id in streams]
-        return self._say(method, {"channels": channels}, streams, now)
+    def _ask_for_heartbeats(self) -> Send:
+        self._heartbeat_at = None
+        asked = round(self._settings.limits.heartbeat) or USUAL_HEARTBEAT
+        interval = max(asked, SHORTEST_HEARTBEAT)
+        number = self._subscriptions.number()
+        return self._formalities.ask(number, HEARTBEATS, {"interval": interval})
 
-    def _say(
-        self, method: str, params: Mapping[str, Any], streams: Sequence[Stream], now: Moment
-    ) -> Send:
-        number = next(self._numbers)
-        self._requests[number] = _Request(method, list(streams), now.monotonic)
-        body = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-        return Send(msgspec.json.encode(body).decode())
+    def _spoke_since(self, moment: int) -> bool:
+        return self._spoke_at is not None and self._spoke_at >= moment
+
+    def _lose_sight(self, command: Command[Stream]) -> None:
+        """Of what is left, to be asked for anew: what it says meanwhile is not heard."""
+        for stream in command.topics if command.leaving else ():
+            self.streams[stream].cursor.lose("stale")
+            self._series[stream[1]].restart()
 
     def _hear(self, heard: Frame, frame: bytes, now: Moment, turn: Turn) -> None:
         sample = frame[:SAMPLE_BYTES]
@@ -217,69 +227,85 @@ class DeribitSession:
             self._told(told, sample, now, turn)
         elif heard.method == "heartbeat":
             if read_heartbeat(params).type == "test_request":
-                turn.steps.append(self._say("public/test", {}, [], now))
+                number = self._subscriptions.number()
+                turn.steps.append(self._formalities.ask(number, "public/test", {}))
         elif heard.method is not None:
             turn.steps.append(Reject("unknown message", heard.method, sample))
-        elif heard.id is None and heard.error is None:
+        elif (problem := heard.problem) is not None:
+            self._refused(heard.number, problem, sample, now, turn)
+        elif heard.id is None:
             turn.steps.append(Reject("unknown message", "neither method nor id", sample))
         else:
             self._answered(heard, sample, now, turn)
 
     def _told(self, told: VolatilityParams, sample: bytes, now: Moment, turn: Turn) -> None:
         index, told_at = told.data.index_name, told.data.timestamp * MILLISECOND
+        stream = DataType.VOLATILITY_INDEX, index
         series = self._series.get(index)
-        if told.channel != CHANNEL + index or (series is None and index not in self._released):
+        self._spoke_at = now.monotonic
+        left = self._subscriptions.leaving(stream)
+        if told.channel != CHANNEL + index or not (series or left or stream in self._released):
             turn.steps.append(Reject("unknown channel", told.channel, sample))
-        elif series is not None:
+        elif series is not None and not left:
             value = decimals.from_json(bytes(told.data.volatility))
-            stream = (series.state.data_type, index)
+            self._subscriptions.spare(stream)
+            if self._subscriptions.heard(stream):
+                self._confirmed(stream, now)
             if self._succession is None or not self._succession.hold(stream, told_at, value, now):
                 series.hear(told_at, value, now, turn)
 
     def _answered(self, heard: Frame, sample: bytes, now: Moment, turn: Turn) -> None:
-        request = None if heard.id is None else self._requests.pop(heard.id, None)
-        if heard.error is not None:
-            self._refused(request, heard.error.code, heard.error.message, sample, now, turn)
-        elif request is None:
+        number = heard.number
+        if self._formalities.answered(number) is not None:
+            return
+        left_out = [] if number is None else self._left_out(number, heard.result)
+        for stream in left_out:
+            if self._subscriptions.refused_topic(stream, now, passes=False):
+                self._park(stream, "the exchange has no such channel", turn)
+        granted = None if number is None else self._subscriptions.granted(number)
+        if granted is None:
             turn.steps.append(Reject("unknown answer", "an answer to no request", sample))
-        elif request.method == "public/subscribe":
-            granted = read_channels(bytes(heard.result))
-            for stream in request.streams:
-                self._confirmed(stream, CHANNEL + stream[1] in granted, now, turn)
+        for stream in granted or ():
+            self._confirmed(stream, now)
 
-    def _confirmed(self, stream: Stream, granted: bool, now: Moment, turn: Turn) -> None:
+    def _left_out(self, number: int, result: msgspec.Raw) -> list[Stream]:
+        """What was asked for with that number, has not spoken yet, and is not in the list of what
+        is granted. Where the answer is no list, it is about all.
+        """
+        asked = next((each for each in self._subscriptions.asking() if each.number == number), None)
+        try:
+            granted = read_channels(bytes(result))
+        except UNREADABLE:
+            return []
+        return [
+            stream
+            for stream in (asked.topics if asked is not None else ())
+            if CHANNEL + stream[1] not in granted and stream in self._subscriptions.unconfirmed
+        ]
+
+    def _confirmed(self, stream: Stream, now: Moment) -> None:
         if (state := self.streams.get(stream)) is None:
             return
-        if not granted:
-            self._park(stream, state, "the exchange has no such channel", turn)
-            return
         if state.phase in (Phase.WANTED, Phase.PARKED):
-            state.phase = Phase.ACKNOWLEDGED
+            state.phase, state.detail = Phase.ACKNOWLEDGED, None
         if self._succession is not None:
             self._succession.confirmed(stream, now)
 
     def _refused(
-        self,
-        request: _Request | None,
-        code: int,
-        why: str,
-        sample: bytes,
-        now: Moment,
-        turn: Turn,
+        self, number: int | None, problem: Problem, sample: bytes, now: Moment, turn: Turn
     ) -> None:
-        turn.steps.append(Reject("request refused", f"{code} {why}", sample))
-        if code == TOO_MANY_REQUESTS:
+        turn.steps.append(Reject("request refused", problem.words, sample))
+        if problem.number == requests.TOO_MANY_REQUESTS:
             turn.steps.append(Close(RateLimited("Deribit says that we ask too much")))
-        elif request is None or request.method != "public/subscribe":
-            return
-        elif len(request.streams) > 1:
-            # One of them is to blame; alone, each says which.
-            turn.steps += [self._ask(request.method, [stream], now) for stream in request.streams]
-        elif (state := self.streams.get(request.streams[0])) is not None:
-            self._park(request.streams[0], state, why, turn)
+        elif (method := self._formalities.answered(number)) is not None:
+            if method == HEARTBEATS:
+                self._heartbeat_at = now.monotonic + HEARTBEAT_AGAIN
+        else:
+            passes = problem.number in requests.PASSING
+            for stream in self._subscriptions.refused(number, now, passes=passes):
+                self._park(stream, problem.words, turn)
 
-    def _park(self, stream: Stream, state: StreamState, why: str, turn: Turn) -> None:
+    def _park(self, stream: Stream, why: str, turn: Turn) -> None:
         if self._succession is not None:
-            self._succession.give_up(stream)
-        state.phase, state.detail = Phase.PARKED, why
-        turn.steps.append(Park(stream, why))
+            self._succession.refused(stream)
+        park(self.streams[stream], why, turn)
