@@ -73,6 +73,10 @@ class BinanceStreams(Skin):
             return _error(2, "Invalid request: too many parameters", ident)
         return Reply(done, add=tuple(names))
 
+    def refusal(self, text: str, error: tuple[str, str], stream: str, client: Client) -> Reply:
+        """An error with the command's id."""
+        return _error(int(error[0]), error[1], msgspec.json.decode(text).get("id"))
+
     def envelope(self, stream: str, text: str) -> str:
         """`{"stream":…,"data":…}`, with the payload's own text inside."""
         return f'{{"stream":{as_text(stream)},"data":{text}}}'

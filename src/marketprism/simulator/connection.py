@@ -16,7 +16,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest
 
 from .liveness import Liveness
-from .skin import Client, Opening, Skin
+from .skin import Client, Opening, Reply, Skin
 
 _BATCH = 64
 """Frames written at once, at most."""
@@ -92,6 +92,9 @@ class Listener(Protocol):
 
     def client(self, connection: "Connection") -> Client:
         """Who is behind a connection."""
+
+    def answered(self, text: str, reply: Reply, client: Client) -> Reply:
+        """What it is told to its command."""
 
     async def subscribe(self, connection: "Connection", streams: tuple[str, ...]) -> None:
         """The connection has these streams as well."""
@@ -211,7 +214,7 @@ class Connection:
                 message = await websocket.get_message()
                 text = message if isinstance(message, str) else message.decode(errors="replace")
                 client = listener.client(self)
-                reply = self._skin.command(text, client)
+                reply = listener.answered(text, self._skin.command(text, client), client)
                 if reply.counts and self._too_fast():
                     refusal = self._skin.too_many(client)
                     if refusal is None:

@@ -65,6 +65,11 @@ class DeribitDerivatives(DeribitRest, Skin):
         except Refused as refused:
             return _reply(ident, client, error=refused)
 
+    def refusal(self, text: str, error: tuple[str, str], stream: str, client: Client) -> Reply:
+        """An error of JSON-RPC."""
+        ident = msgspec.json.decode(text).get("id")
+        return _reply(ident, client, error=Refused(int(error[0]), error[1]))
+
     def too_many(self, client: Client) -> str | None:
         """Refused; the real exchange would end the session soon after."""
         (text,) = _reply(None, client, error=Refused(10028, "too_many_requests")).texts

@@ -10,7 +10,7 @@ import trio
 from .connection import Connection, Wire
 from .events import Message, Snapshot
 from .faults import Faults
-from .skin import Client, Opening, Skin
+from .skin import Client, Opening, Reply, Skin
 from .source import Source
 
 _PATIENT_CAPACITY = 100
@@ -125,6 +125,10 @@ class Exchange:
     def client(self, connection: Connection) -> Client:
         """Who is behind a connection."""
         return Client(connection.streams, connection.ident, self.symbols, self.now_ms())
+
+    def answered(self, text: str, reply: Reply, client: Client) -> Reply:
+        """What a client is told to its command: the skin's reply, through the faults."""
+        return self.faults.answers.given(text, reply, client, self.skin)
 
     async def subscribe(self, connection: Connection, streams: tuple[str, ...]) -> None:
         """The connection has these streams as well, and is told how they stand."""

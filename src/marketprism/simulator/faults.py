@@ -11,6 +11,7 @@ from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 import trio
 
+from .answers import Answers, Form, Subject
 from .connection import Connection
 from .corruption import corrupted, corruptible
 from .events import Message
@@ -66,6 +67,7 @@ class Faults:
         self._target = target
         self.done: list[dict[str, object]] = []
         """What was asked for, in order, with what it came to."""
+        self.answers = Answers()
         self._refused_until = float("-inf")
         self._refusal: int | None = None
         self._silent: dict[str, float] = {}
@@ -133,6 +135,29 @@ class Faults:
             each.offer(each.frame(stream, text))
             each.end_in(skin.notice_seconds if seconds is None else seconds)
         return len(chosen)
+
+    # Commands
+
+    @_fault
+    def refuse_subscriptions(
+        self, seconds: float, code: str, words: str = "refused", stream: str | None = None
+    ) -> None:
+        """Refuse commands that ask for streams, or for that stream among others, with this code.
+        What is subscribed already goes on; OKX, asked for several, grants the others.
+        """
+        self.answers.refuse(seconds, code, words, stream)
+
+    @_fault
+    def lose_answers(self, seconds: float, about: Subject | None = None) -> None:
+        """Obey commands, and say nothing to them: those about that, or any. Of `heartbeat` are
+        OKX's `ping`, and Deribit's `public/test` and `public/set_heartbeat`.
+        """
+        self.answers.lose(seconds, about)
+
+    @_fault
+    def odd_answers(self, seconds: float, form: Form = "more_keys") -> None:
+        """Answer commands in another form than is documented."""
+        self.answers.distort(seconds, form)
 
     # Messages
 

@@ -100,6 +100,18 @@ class OkxSkin(OkxRest, Skin):
             return Reply(tuple(texts), add=tuple(streams))
         return Reply(tuple(texts), remove=tuple(streams))
 
+    def refusal(self, text: str, error: tuple[str, str], stream: str, client: Client) -> Reply:
+        """60018 is about one argument, and names it; others are about the command."""
+        code, words = error
+        if code != "60018":
+            return Reply((_error(code, words, client),))
+        command = msgspec.json.decode(text)
+        bad = [arg for arg in command["args"] if _stream(arg, client.symbols) == stream]
+        command["args"] = [arg for arg in command["args"] if arg not in bad]
+        rest = self.command(_text(command), client) if command["args"] else Reply(())
+        errors = tuple(_error(code, _unknown(arg), client) for arg in bad)
+        return attrs.evolve(rest, texts=(*errors, *rest.texts))
+
     def too_many(self, client: Client) -> str | None:
         """Refused, and the connection lives on."""
         return _error("60014", "Requests too frequent", client)

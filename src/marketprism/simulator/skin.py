@@ -147,6 +147,11 @@ class Skin(Protocol):
     def command(self, text: str, client: Client) -> Reply:
         """Answer a message of a client."""
 
+    def refusal(self, text: str, error: tuple[str, str], stream: str, client: Client) -> Reply:
+        """The reply to a command that asks for streams, of which that one is refused with this code
+        and words: as a rule with all others.
+        """
+
     def too_many(self, client: Client) -> str | None:
         """The answer to a command too many; with None the connection is closed."""
         return None
