@@ -123,6 +123,7 @@ def faults(session: nox.Session) -> None:
         "tests/test_exchange_faults.py",
         "tests/test_killed.py",
         "tests/test_memory_shed.py",
+        "tests/test_refusals.py",
         "tests/test_sabotage.py",
         "tests/test_sink_troubles.py",
         "tests/test_spooled.py",
