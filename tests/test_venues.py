@@ -9,6 +9,7 @@ import trio
 from peers import LOCAL, Line, a_world, answer, frame, put, serving, until_blank, websocket
 from structlog.testing import capture_logs
 
+from marketprism.feeds.http_answers import usual
 from marketprism.feeds.venue import (
     Cursor,
     Fetch,
@@ -143,6 +144,7 @@ class OneVenue:
     )
     manners: Manners = MANNERS
     bodies: list[bytes] = attrs.field(factory=list)
+    interpret = staticmethod(usual)
 
     def __attrs_post_init__(self) -> None:
         base = f"http://{LOCAL}:{self.rest_port}"

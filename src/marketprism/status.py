@@ -33,6 +33,8 @@ class VenueRow:
     state: str = "starting"
     """`starting`, `running`, `failing` (the world), `refused` (our configuration or place)."""
     reason: str | None = None
+    rest_host: str = ""
+    """Whom it asks over REST."""
     instruments: int = 0
     unmatched: list[str] = attrs.field(factory=list)
     """Configured symbols that the exchange does not have."""

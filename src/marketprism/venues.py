@@ -5,6 +5,7 @@ import trio
 
 from marketprism.errors import Lost, Refused
 from marketprism.feed import Feed
+from marketprism.feeds.hosts import host_of
 from marketprism.feeds.polling import run_poll
 from marketprism.feeds.venue import Fetch, Fetched, Venue, Want
 from marketprism.feeds.world import World
@@ -32,6 +33,9 @@ async def run_venue(
     limits = settings.limits
     weight = int(limits.rest_weight * limits.rest_share)
     world.rest.allow(settings.api.base_url, weight, limits.rest_window)
+    row.rest_host = host_of(settings.api.base_url)
+    for root in (settings.api.base_url, settings.api.ws_url):
+        world.hosts.learn(root, venue.interpret)
 
     async def attempt(_life: Attempt) -> None:
         wants = _wants(settings, await _instruments(venue, world), row)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from marketprism.feeds.binance.answers import interpret
 from marketprism.feeds.binance.market import DepthRule, Market, chains, joins
 from marketprism.feeds.binance.messages import (
     FUTURES,
@@ -68,6 +69,8 @@ class BinanceDerivatives:
         DataType.LSR_TOP_POSITION: Offer("poll", 1800.0),
         DataType.LSR_ALL_ACCOUNT: Offer("poll", 1800.0),
     }
+
+    interpret = staticmethod(interpret)
 
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings

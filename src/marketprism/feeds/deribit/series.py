@@ -202,10 +202,11 @@ class Series:
 
     def _failed(self, filling: Filling, answer: FetchFailed, now: Moment, turn: Turn) -> None:
         """Again soon, and by the minute where the exchange would not tell it by the second."""
-        if answer.status == 400 and filling.resolution != FINE:
+        refused = answer.status == 400 and not answer.meaning.passes
+        if refused and filling.resolution != FINE:
             self._finish(now, turn)
             return
-        if answer.status == 400:
+        if refused:
             filling.resolution = COARSE
         wait = max(RETRY_AFTER, round((answer.retry_after or 0.0) * SECOND))
         filling.retry_at = now.monotonic + wait
