@@ -53,11 +53,20 @@ class VolatilityParams(msgspec.Struct):
     data: VolatilityData
 
 
+class Candle(msgspec.Struct, array_like=True, gc=False):
+    """`[beginning, open, high, low, close]`; rows grow at their end."""
+
+    begun_at: Milliseconds
+    open: Any
+    high: Any
+    low: Any
+    close: msgspec.Raw
+
+
 class Page(msgspec.Struct):
     """`public/get_volatility_index_data`: candles, oldest first."""
 
-    data: list[tuple[Milliseconds, Any, Any, Any, msgspec.Raw]]
-    """Beginning, open, high, low, close."""
+    data: list[Candle]
     continuation: Milliseconds | None = None
     """There are more, older ones: those up to this `end_timestamp`."""
 

@@ -135,10 +135,10 @@ class Series:
             return
         try:
             page = read_page(answer.body).result
-            for begun_at, _, _, _, close in page.data:
-                told_at = begun_at * MILLISECOND + filling.resolution * SECOND
+            for candle in page.data:
+                told_at = candle.begun_at * MILLISECOND + filling.resolution * SECOND
                 if filling.after < told_at < filling.before:
-                    filling.values[told_at] = decimals.from_json(bytes(close))
+                    filling.values[told_at] = decimals.from_json(bytes(candle.close))
         except (*UNREADABLE, decimals.NotANumber) as error:
             turn.steps.append(Reject("unreadable answer", str(error), answer.body[:SAMPLE_BYTES]))
             filling.retry_at = now.monotonic + RETRY_AFTER
