@@ -154,6 +154,12 @@ def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
             "or set HTTPS_PROXY",
         ),
         (
+            lambda b: vars_of(b.venues["binance_spot"], collisions=["A-B is AB: A is refused"]),
+            "venues",
+            "degraded",
+            "binance_spot: A-B is AB: A is refused",
+        ),
+        (
             lambda b: vars_of(b.hosts["api.binance.com"], reason="451: refused"),
             "hosts",
             "degraded",

@@ -319,6 +319,19 @@ async def test_symbols_that_the_exchange_has_not_are_told() -> None:
     assert unknown == ["BTC-EUR", "X*"]
 
 
+async def test_of_two_instruments_of_one_symbol_the_second_is_refused_by_name() -> None:
+    """In the log and on the board; only the first is collected."""
+    with capture_logs() as logs:
+        async with running([answer(200, b"BTC-USDT BTCU-SDT ETH-USDT eth-USDT")]) as run:
+            await run.until(lambda: run.world.board.channel.held)
+            row = run.world.board.venues["test"]
+            assert row.instruments == 1
+            words = "BTC-USDT is BTCUSDT: BTCUSDT has that name too, refused"
+            assert row.collisions == [words]
+            assert set(run.world.board.streams) == {("test", TRADES)}
+    assert [line["reason"] for line in logs if line["event"] == "symbol.collision"] == [words]
+
+
 async def test_a_venue_without_any_of_the_symbols_is_refused() -> None:
     """Said once in the log; tried again, slowly: a listing may come."""
     nothing, something = answer(200, b"ETH-USDT"), answer(200, b"BTC-USDT")

@@ -38,6 +38,8 @@ class VenueRow:
     instruments: int = 0
     unmatched: list[str] = attrs.field(factory=list)
     """Configured symbols that the exchange does not have."""
+    collisions: list[str] = attrs.field(factory=list)
+    """What is not collected, in words: its symbol is another instrument's."""
 
 
 @attrs.define(eq=False)

@@ -10,6 +10,7 @@ from marketprism.feeds.polling import run_poll
 from marketprism.feeds.venue import Fetch, Fetched, Venue, Want
 from marketprism.feeds.world import World
 from marketprism.instruments import Instrument, select
+from marketprism.namesakes import one_each
 from marketprism.settings import SupervisionConfig, VenueConfig
 from marketprism.status import VenueRow
 from marketprism.supervise import Attempt, Conclusion, Ended, supervise
@@ -75,7 +76,11 @@ async def _body(request: Fetch, world: World) -> bytes:
 
 def _wants(settings: VenueConfig, instruments: list[Instrument], row: VenueRow) -> list[Want]:
     """What the configuration asks for of what there is. Raises Refused when that is nothing."""
-    chosen, row.unmatched = select(instruments, settings.symbols)
+    pool, collisions = one_each(instruments)
+    chosen, row.unmatched = select(pool, settings.symbols)
+    row.collisions = [str(collision) for collision in collisions if collision.kept in chosen]
+    for words in row.collisions:
+        log.warning("symbol.collision", venue=row.name, reason=words)
     row.instruments = len(chosen)
     for pattern in row.unmatched:
         log.warning("symbol.unknown", venue=row.name, symbol=pattern)

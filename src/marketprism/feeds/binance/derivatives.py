@@ -129,7 +129,7 @@ class BinanceDerivatives:
                 trading=row.status == "TRADING",
             )
             for row in symbols
-            if row.contractType == "PERPETUAL" and row.marginAsset != row.baseAsset
+            if row.named and row.contractType == "PERPETUAL" and row.marginAsset != row.baseAsset
         ]
 
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:

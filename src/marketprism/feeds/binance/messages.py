@@ -183,6 +183,11 @@ class Symbol(msgspec.Struct):
     contractType: str | None = None  # noqa: N815 (Binance's name)
     marginAsset: str | None = None  # noqa: N815 (Binance's name)
 
+    @property
+    def named(self) -> bool:
+        """Whether it is more than a place that is kept for a market."""
+        return bool(self.symbol and self.baseAsset and self.quoteAsset)
+
 
 class ExchangeInfo(msgspec.Struct):
     """`GET …/exchangeInfo`."""

@@ -84,6 +84,7 @@ class BinanceSpot:
                 trading=row.status == "TRADING",
             )
             for row in symbols
+            if row.named
         ]
 
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
