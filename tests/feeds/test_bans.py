@@ -20,6 +20,7 @@ from universe import EPOCH
 from marketprism.feeds import rest as rest_module
 from marketprism.feeds.binance.answers import interpret as binance
 from marketprism.feeds.deribit.answers import interpret as deribit
+from marketprism.feeds.dialing import connect
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.http_answers import Interpret, usual
 from marketprism.feeds.okx.answers import interpret as okx
@@ -173,7 +174,7 @@ async def test_a_request_that_is_still_connecting_does_not_go_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It was granted before the host said stop, and is asked when it may be."""
-    connect, told = rest_module.connect, trio.Event()
+    told = trio.Event()
     waits = iter([False])
 
     async def slow(host: str, port: int, proxy: str | None) -> trio.SocketStream:

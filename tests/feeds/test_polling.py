@@ -36,7 +36,10 @@ ROOT = "http://rest.test"
 POLICY = SupervisionConfig()
 SWAP = Instrument("okx", "perpetual", "BTC-USDT", "BTC-USDT-SWAP")
 PERPETUAL = Instrument("binance", "perpetual", "BTC-USDT", "BTCUSDT")
-VENUES = {SWAP: OkxDerivatives, PERPETUAL: BinanceDerivatives}
+VENUES: dict[Instrument, Callable[[VenueConfig], Venue]] = {
+    SWAP: OkxDerivatives,
+    PERPETUAL: BinanceDerivatives,
+}
 
 Answer = Callable[[float], httpx.Response]
 """By how many seconds have passed."""
@@ -86,7 +89,7 @@ async def polling(
     hosts, proxies, tls = Hosts(board), Proxies(ProxyConfig()), UNTRUSTING
     want = Want(data_type, instrument)
     config = VenueConfig("venue", Api(ROOT, "ws://stream.test"), ("*",), (data_type,))
-    venue: Venue = VENUES[instrument](config)
+    venue = VENUES[instrument](config)
     hosts.learn(ROOT, venue.interpret)
     (poll,) = venue.polls([want])
     async with (
