@@ -5,6 +5,7 @@ Each fault befalls Binance spot, while OKX beside it must not notice. Printed wi
 
 import json
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,8 +22,10 @@ from wiretap import Relay, relaying
 from marketprism import simulator
 from marketprism.app import Collector
 from marketprism.feeds import connection
+from marketprism.feeds.http_answers import Guess
 from marketprism.settings import BackoffConfig, BreakerConfig, FreshnessConfig
 from marketprism.simulator import Address, Exchange
+from marketprism.simulator.skin import Answer
 
 pytestmark = pytest.mark.once
 
@@ -96,6 +99,27 @@ async def _rest_fails(scene: Scene, status: int) -> None:
     scene.exchange.faults.cut()
 
 
+async def _banned(scene: Scene, status: int, how: Callable[[int], Answer]) -> None:
+    """`how` makes the answer of the exchange's time, milliseconds, when it is over."""
+    said = how(scene.exchange.now_ms() + 3_000)
+    bans = iter([attrs.evolve(said, status=status)])
+    vars(scene.exchange.faults)["failure"] = lambda path: (
+        next(bans, None) if path == "/api/v3/depth" else None
+    )
+    scene.exchange.faults.cut()
+
+
+def in_words(until: int) -> Answer:
+    """The end of a ban in the body."""
+    words = f"Way too many requests; IP(127.0.0.1) banned until {until}."
+    return Answer(0, json.dumps({"code": -1003, "msg": words}).encode())
+
+
+def as_a_date(until: int) -> Answer:
+    """The end of a stop in a header; its seconds are whole."""
+    return Answer(0, b"", {"Retry-After": formatdate(until / 1000, usegmt=True)})
+
+
 def closed(code: int) -> Fault:
     """A close frame with this code."""
     return Fault(at_once(lambda scene: scene.exchange.faults.cut(code=code)), f"closed: {code}", 2)
@@ -139,8 +163,21 @@ FAULTS: dict[str, Fault] = {
         6,
         reasons=frozenset({"stale", "disconnect"}),
     ),
-    "REST 429": Fault(lambda scene: _rest_fails(scene, 429), "status 429, stopped for 3 s", 8),
-    "REST 418": Fault(lambda scene: _rest_fails(scene, 418), "status 418, stopped for 3 s", 8),
+    "REST 429": Fault(
+        lambda scene: _rest_fails(scene, 429),
+        "status 429 (-1003: Too much request weight used; current limit is 6000 per minute.), "
+        "stopped for 3 s",
+        8,
+    ),
+    "REST 418": Fault(
+        lambda scene: _rest_fails(scene, 418),
+        "status 418 (-1003: Way too much request weight used; IP banned until later.), "
+        "stopped for 3 s",
+        8,
+    ),
+    "REST 418 in words": Fault(lambda scene: _banned(scene, 418, in_words), "banned until", 8),
+    "REST 403 in words": Fault(lambda scene: _banned(scene, 403, in_words), "banned until", 8),
+    "REST 429 with a date": Fault(lambda scene: _banned(scene, 429, as_a_date), "stopped for", 8),
     "REST 503": Fault(lambda scene: _rest_fails(scene, 503), "no snapshot: status 503", 8),
     "serverShutdown": Fault(
         at_once(lambda scene: scene.exchange.faults.server_shutdown(5.0)),
@@ -197,7 +234,7 @@ async def test_a_fault_is_shown_survived_and_told(
 ) -> None:
     """Seen in time, in words; live again; the gaps are true; nobody else and no task is touched."""
     fault = FAULTS[name]
-    monkeypatch.setattr(connection, "BAN_SECONDS", 2.0)
+    monkeypatch.setattr(connection, "BAN", Guess(2.0, 2.0))
     victim = simulator.market("binance_spot", seed=5, trades_per_second=30, quotes_per_second=20)
     bystander = simulator.market("okx_spot", seed=6, trades_per_second=30, quotes_per_second=20)
     address = await nursery.start(simulator.serve, victim)

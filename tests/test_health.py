@@ -154,6 +154,12 @@ def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
             "or set HTTPS_PROXY",
         ),
         (
+            lambda b: vars_of(b.venues["binance_spot"], collisions=["A-B is AB: A is refused"]),
+            "venues",
+            "degraded",
+            "binance_spot: A-B is AB: A is refused",
+        ),
+        (
             lambda b: vars_of(b.hosts["api.binance.com"], reason="451: refused"),
             "hosts",
             "degraded",
@@ -402,6 +408,8 @@ async def test_connections_are_rows_of_the_contract() -> None:
                     "last_message_age_seconds": 2.0,
                     "reconnects": 2,
                     "breaker": "closed",
+                    "blocked_until": None,
+                    "rest_blocked_until": None,
                     "rotation_due_seconds": None,
                     "rotations": {"ok": 0, "failed": 0},
                     "streams": [{"data_type": "trade", "symbol": "BTC-USDT", "state": "live"}],
@@ -412,6 +420,26 @@ async def test_connections_are_rows_of_the_contract() -> None:
         (row,) = (await read(client, "/connections"))["connections"]
         assert row["streams"][0]["state"] == "disconnected"
         assert row["reason"] == "closed: 1006"
+
+
+async def test_a_host_that_told_us_to_stop_is_shown_with_the_time_when_it_is_over() -> None:
+    """At each connection that calls it, by websocket or for its snapshots, and at the host."""
+    board = working(after(98))
+    board.venues["binance_spot"].rest_host = "api.binance.com"
+    board.hosts["host"] = HostRow("host", blocked_until=after(160).monotonic)
+    board.hosts["api.binance.com"].blocked_until = after(7300).monotonic
+    async with served(board) as client:
+        (row,) = (await read(client, "/connections"))["connections"]
+        hosts = (await read(client, "/status"))["hosts"]
+        assert row["blocked_until"] == "2025-11-24T16:02:40.000Z"
+        assert row["rest_blocked_until"] == "2025-11-24T18:01:40.000Z"
+        assert {host["host"]: host["blocked_until"] for host in hosts} == {
+            "host": "2025-11-24T16:02:40.000Z",
+            "api.binance.com": "2025-11-24T18:01:40.000Z",
+        }
+        board.hosts["host"].blocked_until = after(99).monotonic
+        (row,) = (await read(client, "/connections"))["connections"]
+        assert row["blocked_until"] is None
 
 
 async def test_a_connection_that_is_about_to_take_over_is_shown_and_not_missed() -> None:

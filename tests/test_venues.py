@@ -9,6 +9,7 @@ import trio
 from peers import LOCAL, Line, a_world, answer, frame, put, serving, until_blank, websocket
 from structlog.testing import capture_logs
 
+from marketprism.feeds.http_answers import usual
 from marketprism.feeds.venue import (
     Cursor,
     Fetch,
@@ -143,6 +144,7 @@ class OneVenue:
     )
     manners: Manners = MANNERS
     bodies: list[bytes] = attrs.field(factory=list)
+    interpret = staticmethod(usual)
 
     def __attrs_post_init__(self) -> None:
         base = f"http://{LOCAL}:{self.rest_port}"
@@ -315,6 +317,19 @@ async def test_symbols_that_the_exchange_has_not_are_told() -> None:
             assert row.unmatched == ["BTC-EUR", "X*"]
     unknown = [line["symbol"] for line in logs if line["event"] == "symbol.unknown"]
     assert unknown == ["BTC-EUR", "X*"]
+
+
+async def test_of_two_instruments_of_one_symbol_the_second_is_refused_by_name() -> None:
+    """In the log and on the board; only the first is collected."""
+    with capture_logs() as logs:
+        async with running([answer(200, b"BTC-USDT BTCU-SDT ETH-USDT eth-USDT")]) as run:
+            await run.until(lambda: run.world.board.channel.held)
+            row = run.world.board.venues["test"]
+            assert row.instruments == 1
+            words = "BTC-USDT is BTCUSDT: BTCUSDT has that name too, refused"
+            assert row.collisions == [words]
+            assert set(run.world.board.streams) == {("test", TRADES)}
+    assert [line["reason"] for line in logs if line["event"] == "symbol.collision"] == [words]
 
 
 async def test_a_venue_without_any_of_the_symbols_is_refused() -> None:

@@ -139,6 +139,9 @@ def _venues(board: Board, young: bool) -> Check:
         if row.unmatched:
             level = max(level, Level.DEGRADED)
             words.append(f"{row.name} does not have {_few(row.unmatched, ', ')}")
+        if row.collisions:
+            level = max(level, Level.DEGRADED)
+            words.append(f"{row.name}: {_few(row.collisions)}")
     return Check(level, _few(words) or f"all {len(rows)} running")
 
 

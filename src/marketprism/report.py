@@ -5,11 +5,11 @@ Durations are seconds, times RFC 3339 in UTC; nobody's password is in it.
 
 from collections import deque
 from typing import Any
-from urllib.parse import urlsplit
 
 import attrs
 import psutil
 
+from marketprism.feeds.hosts import host_of
 from marketprism.feeds.venue import Moment
 from marketprism.redaction import HIDDEN, redact
 from marketprism.status import (
@@ -123,6 +123,7 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
                 "reason": _clean(row.reason),
                 "instruments": row.instruments,
                 "unknown_symbols": row.unmatched,
+                "collisions": row.collisions,
             }
             for row in board.venues.values()
         ],
@@ -135,6 +136,7 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
                 "used_weight": row.used_weight,
                 "weight_limit": row.weight_limit,
                 "blocked_for_seconds": max(0, row.blocked_until - now.monotonic) / SECOND,
+                "blocked_until": _blocked_until(board, row.host, now),
                 "waiting": row.waiting,
             }
             for row in board.hosts.values()
@@ -156,14 +158,22 @@ def _until(then: int | None, now: Moment) -> float | None:
     return None if then is None else max(0, then - now.monotonic) / SECOND
 
 
+def _blocked_until(board: Board, host: str, now: Moment) -> str | None:
+    """Until when a host said to stop; None: it may be called."""
+    row = board.hosts.get(host)
+    if row is None or row.blocked_until <= now.monotonic:
+        return None
+    return wall_text(row.blocked_until, now)
+
+
 def breaker_state(board: Board, kind: str, host: str, now: Moment) -> str:
     """`closed`, `open` or `half-open`."""
-    breaker = board.breakers.get((kind, host.rpartition("@")[2]))
+    breaker = board.breakers.get((kind, host))
     return "closed" if breaker is None else str(breaker.state(now.monotonic))
 
 
 def _connection(board: Board, row: ConnectionRow, now: Moment) -> dict[str, Any]:
-    connected = row.state == "connected"
+    connected, venue = row.state == "connected", board.venues.get(row.venue)
     return {
         "id": row.name,
         "venue": row.venue,
@@ -173,7 +183,9 @@ def _connection(board: Board, row: ConnectionRow, now: Moment) -> dict[str, Any]
         "connected_since": wall_text(row.connected_since, now),
         "last_message_age_seconds": age(row.last_message, now),
         "reconnects": row.reconnects,
-        "breaker": breaker_state(board, "websocket", urlsplit(row.url).netloc, now),
+        "breaker": breaker_state(board, "websocket", host_of(row.url), now),
+        "blocked_until": _blocked_until(board, host_of(row.url), now),
+        "rest_blocked_until": _blocked_until(board, venue.rest_host if venue else "", now),
         "rotation_due_seconds": _until(row.rotation_due, now),
         "rotations": {outcome: row.rotations[outcome] for outcome in ("ok", "failed")},
         "streams": [

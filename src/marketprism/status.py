@@ -33,9 +33,13 @@ class VenueRow:
     state: str = "starting"
     """`starting`, `running`, `failing` (the world), `refused` (our configuration or place)."""
     reason: str | None = None
+    rest_host: str = ""
+    """Whom it asks over REST."""
     instruments: int = 0
     unmatched: list[str] = attrs.field(factory=list)
     """Configured symbols that the exchange does not have."""
+    collisions: list[str] = attrs.field(factory=list)
+    """What is not collected, in words: its symbol is another instrument's."""
 
 
 @attrs.define(eq=False)

@@ -5,10 +5,12 @@ import trio
 
 from marketprism.errors import Lost, Refused
 from marketprism.feed import Feed
+from marketprism.feeds.hosts import host_of
 from marketprism.feeds.polling import run_poll
 from marketprism.feeds.venue import Fetch, Fetched, Venue, Want
 from marketprism.feeds.world import World
 from marketprism.instruments import Instrument, select
+from marketprism.namesakes import one_each
 from marketprism.settings import SupervisionConfig, VenueConfig
 from marketprism.status import VenueRow
 from marketprism.supervise import Attempt, Conclusion, Ended, supervise
@@ -32,6 +34,9 @@ async def run_venue(
     limits = settings.limits
     weight = int(limits.rest_weight * limits.rest_share)
     world.rest.allow(settings.api.base_url, weight, limits.rest_window)
+    row.rest_host = host_of(settings.api.base_url)
+    for root in (settings.api.base_url, settings.api.ws_url):
+        world.hosts.learn(root, venue.interpret)
 
     async def attempt(_life: Attempt) -> None:
         wants = _wants(settings, await _instruments(venue, world), row)
@@ -71,7 +76,11 @@ async def _body(request: Fetch, world: World) -> bytes:
 
 def _wants(settings: VenueConfig, instruments: list[Instrument], row: VenueRow) -> list[Want]:
     """What the configuration asks for of what there is. Raises Refused when that is nothing."""
-    chosen, row.unmatched = select(instruments, settings.symbols)
+    pool, collisions = one_each(instruments)
+    chosen, row.unmatched = select(pool, settings.symbols)
+    row.collisions = [str(collision) for collision in collisions if collision.kept in chosen]
+    for words in row.collisions:
+        log.warning("symbol.collision", venue=row.name, reason=words)
     row.instruments = len(chosen)
     for pattern in row.unmatched:
         log.warning("symbol.unknown", venue=row.name, symbol=pattern)

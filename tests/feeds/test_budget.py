@@ -61,12 +61,3 @@ def test_what_was_spent_is_forgotten_a_period_later() -> None:
     assert budget.wait(60, 60 * SECOND - 1) == 1
     assert budget.wait(60, 60 * SECOND) == 0
     assert budget.used == 40
-
-
-def test_a_block_holds_room_or_not() -> None:
-    """Nothing is granted before its end; a shorter one does not shorten it."""
-    budget = Budget(LIMIT, PERIOD)
-    budget.block(120, 0)
-    budget.block(5, 0)
-    assert budget.wait(1, 20 * SECOND) == 100 * SECOND
-    assert budget.wait(1, 120 * SECOND) == 0

@@ -623,7 +623,7 @@ async def test_a_connection_that_ends_for_asking_too_much_keeps_others_away() ->
     life = await end(websocket(staying(frame(b"x"))), Script(each=each))
     assert isinstance(life.error, RateLimited)
     now = life.world.now().monotonic
-    assert life.world.hosts.dials(life.host, CALM).wait(1, now) > 50 * 10**9
+    assert life.world.hosts.stop_of(life.host).wait(now) > 50 * 10**9
     row = life.world.board.hosts[life.host]
     assert (row.reason, row.blocked_until > now) == ("too_many_requests", True)
 

@@ -8,10 +8,12 @@ import pytest
 import trio
 from peers import LOCAL, PROXY_HEAD, Handler, Proxy, serving, until_blank
 from ports import free_port
+from trio_websocket import ConnectionRejected
 from trustme import CA, LeafCert
 
 from marketprism.errors import Lost, MarketPrismError, RateLimited, Refused
 from marketprism.feeds.dialing import dial, rejected, translated
+from marketprism.feeds.http_answers import STOPS, HttpAnswer, Meaning, usual
 
 PATIENCE = 20.0
 
@@ -238,7 +240,7 @@ def test_a_rejected_handshake_means_what_its_status_says(
     status: int, kind: type[MarketPrismError]
 ) -> None:
     """The host will not have us, or is in trouble."""
-    error = rejected("the host", status, {})
+    error = rejected("the host", status, usual(HttpAnswer(status, {}), 0))
     assert type(error) is kind
     assert f"status {status}" in str(error)
 
@@ -246,15 +248,42 @@ def test_a_rejected_handshake_means_what_its_status_says(
 @pytest.mark.parametrize("status", [418, 429])
 @pytest.mark.parametrize(
     ("said", "seconds"),
-    [(b"7", 7.0), (b"", None), (b"Wed, 21 Oct 2026 07:28:00 GMT", None), (b"-1", None)],
+    [("7", 7.0), ("", None), ("Wed, 21 Oct 2026 07:28:00 GMT", 60.0), ("-1", None)],
 )
 def test_too_many_connections_is_a_rate_limit(
-    status: int, said: bytes, seconds: float | None
+    status: int, said: str, seconds: float | None
 ) -> None:
-    """With the time to wait, where it is said in seconds."""
-    error = rejected("the host", status, {b"retry-after": said})
+    """With the time to wait, where it is said: in seconds, or as a date by the host's own clock."""
+    headers = {"retry-after": said, "date": "Wed, 21 Oct 2026 07:27:00 GMT"}
+    error = rejected("the host", status, usual(HttpAnswer(status, headers), 0))
     assert isinstance(error, RateLimited)
     assert error.retry_after == seconds
+    assert str(error) == f"the host: too many connections, status {status}"
+
+
+def test_what_the_host_says_of_a_ban_stands_in_its_words() -> None:
+    """Its own, where a venue knows how to read them."""
+    said = Meaning("-1003: banned", stop=STOPS[418], retry_after=60.0)
+    error = rejected("the host", 403, said)
+    assert isinstance(error, RateLimited)
+    assert error.retry_after == 60.0
+    assert str(error) == "the host: too many connections, status 403 (-1003: banned)"
+
+
+def test_a_handshakes_answer_is_judged_whole() -> None:
+    """Its status, its headers and its body: a ban may stand in any of them."""
+    judged: list[HttpAnswer] = []
+
+    def judge(answer: HttpAnswer) -> Meaning:
+        judged.append(answer)
+        return Meaning("banned", stop=STOPS[418], retry_after=7.0)
+
+    headers = ((b"Retry-After", b"7"), (b"X-\xff", b"\xff"))
+    for body in (b"IP banned", None):
+        with pytest.raises(RateLimited) as caught, translated("the host", judge):
+            raise ConnectionRejected(418, headers, body)
+        assert caught.value.retry_after == 7.0
+        assert judged.pop() == HttpAnswer(418, {"retry-after": "7", "x-ÿ": "ÿ"}, body or b"")
 
 
 async def test_a_bug_crosses_the_border_as_it_is() -> None:

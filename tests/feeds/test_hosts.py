@@ -1,10 +1,11 @@
 """What is found out about a host is on the board, and in the log once a change."""
 
+import pytest
 from structlog.testing import capture_logs
 
-from marketprism.feeds.budget import SECOND, Budget
-from marketprism.feeds.hosts import Hosts
-from marketprism.settings import Manners
+from marketprism.feeds.hosts import Hosts, host_of
+from marketprism.feeds.http_answers import Guess, HttpAnswer, Meaning
+from marketprism.feeds.stops import SECOND
 from marketprism.status import Board
 
 HOST = "api.binance.com"
@@ -53,11 +54,39 @@ def test_a_host_that_says_stop_is_stopped_for_every_caller() -> None:
     """Those who dial and those who ask, and who comes later; other hosts are not concerned."""
     board = Board()
     hosts = Hosts(board)
-    asking, dialling = hosts.share(HOST, Budget(100)), hosts.dials(HOST, Manners())
-    other = hosts.share("other", Budget(100))
-    hosts.stop(HOST, 30.0, 5)
+    before = hosts.stop_of(HOST)
+    assert hosts.stop(HOST, 30.0, Guess(1, 1), 5) == 30.0
     until = 5 + 30 * SECOND
-    assert asking.blocked_until == dialling.blocked_until == until
-    assert hosts.share(HOST, Budget(100)).blocked_until == until
+    assert before is hosts.stop_of(HOST)
+    assert before.wait(5) == 30 * SECOND
     assert board.hosts[HOST].blocked_until == until
-    assert other.wait(1, 5) == 0
+    assert hosts.stop_of("other").wait(5) == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://www.deribit.com/api/v2", "www.deribit.com"),
+        ("wss://www.deribit.com/ws/api/v2", "www.deribit.com"),
+        ("wss://www.deribit.com:443/ws/api/v2", "www.deribit.com"),
+        ("https://WWW.Deribit.com", "www.deribit.com"),
+        ("ws://somebody:secret@localhost:80/", "localhost"),
+        ("wss://localhost:80/", "localhost:80"),
+        ("http://127.0.0.1:8080/x", "127.0.0.1:8080"),
+        ("wss://[::1]:443/", "[::1]"),
+    ],
+)
+def test_what_answers_under_one_name_is_one_host(url: str, host: str) -> None:
+    """However its port is written: a stop that comes by websocket holds for requests too."""
+    assert host_of(url) == host
+
+
+def test_what_an_answer_means_is_read_as_the_venue_says_of_that_url() -> None:
+    """Several may be reached through one host; what nobody declared means what HTTP says."""
+    hosts = Hosts(Board())
+    hosts.learn("http://gate/a/", lambda _answer, wall: Meaning(f"a at {wall}"))
+    hosts.learn("http://gate/a/b", lambda _answer, _wall: Meaning("b"))
+    answer = HttpAnswer(503, {})
+    assert hosts.meaning("http://gate/a/x", answer, 7).error == "a at 7"
+    assert hosts.meaning("http://gate/a/b/x", answer, 7).error == "b"
+    assert hosts.meaning("http://gate/c", answer, 7).error == "status 503"

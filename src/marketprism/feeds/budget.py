@@ -20,8 +20,6 @@ class Budget:
     period: float = 60.0
     used: int = 0
     """What was spent in the last `period` seconds, as of the last call."""
-    blocked_until: int = 0
-    """The host said to stop until then."""
     _spent: deque[tuple[int, int]] = attrs.field(factory=deque, init=False)
     """When, and how much, as far as it still counts."""
 
@@ -30,8 +28,6 @@ class Budget:
         through alone, else it could never be.
         """
         self._forget(now)
-        if now < self.blocked_until:
-            return self.blocked_until - now
         excess, until = self.used + weight - self.limit, now
         for spent_at, spent in self._spent:
             if excess <= 0:
@@ -51,10 +47,6 @@ class Budget:
         self._forget(now)
         if used > self.used:
             self.spend(used - self.used, now)
-
-    def block(self, seconds: float, now: int) -> None:
-        """Nobody may ask before that many seconds have passed."""
-        self.blocked_until = max(self.blocked_until, now + round(seconds * SECOND))
 
     @property
     def _length(self) -> int:

@@ -16,6 +16,8 @@ from marketprism.feeds.dialing import translated
 from marketprism.feeds.frames import BatchingConnection
 from marketprism.feeds.freshness import SECOND, Freshness
 from marketprism.feeds.freshness import Step as Answer
+from marketprism.feeds.hosts import host_of
+from marketprism.feeds.http_answers import Guess, HttpAnswer, Meaning
 from marketprism.feeds.venue import (
     Close,
     Diverged,
@@ -40,9 +42,10 @@ TICK_SECONDS = 0.25
 PING_EVERY, PONG_WITHIN = 20.0, 10.0
 """Seconds. trio-websocket has no keep-alive of its own: a half-open connection shows here."""
 WRITES_WAITING = 4096
-BAN_SECONDS = 30.0
-"""How long nobody dials a host that answers 429 or 418 without `Retry-After`: not so long that a
-single such answer keeps anything from being live again within a minute.
+BAN = Guess(30.0, 30.0)
+"""How long nobody calls a host that says on a websocket, or to its handshake, that we ask too much,
+and not for how long: not so long that a single such answer keeps anything from being live again
+within a minute.
 """
 
 log = structlog.get_logger()
@@ -76,7 +79,7 @@ class Connection:
         self.elder = elder
         self.announced: str | None = None
         """Why the exchange is about to end it, in its words."""
-        self._host = urlsplit(session.url).netloc.rpartition("@")[2]
+        self._host = host_of(session.url)
         self._silence = trio.CancelScope()
         self._asked = trio.Event()
         self._may_say_at = 0.0
@@ -109,7 +112,7 @@ class Connection:
         await self._admitted()
         self._world.sessions.add(self._session)
         try:
-            with translated(self._host):
+            with translated(self._host, self._meaning):
                 await self._attempt()
         except Transient as error:
             self._lost(error)
@@ -120,6 +123,7 @@ class Connection:
             raise
         finally:
             self._world.sessions.discard(self._session)
+            self._world.hosts.stop_of(self._host).left(self)
             self._row.connected_since = None
 
     async def _admitted(self) -> None:
@@ -132,12 +136,15 @@ class Connection:
         if spared := breaker.admit(now().monotonic):
             words = f"{self._host} failed {breaker.failures} times in a row and is left alone"
             raise Lost(words, retry_after=spared / SECOND)
-        dials = hosts.dials(self._host, self._manners)
-        while wait := dials.wait(1, now().monotonic):
+        dials, stop = hosts.dials(self._host, self._manners), hosts.stop_of(self._host)
+        while wait := dials.wait(1, now().monotonic) or stop.admit(self, now().monotonic):
+            if stop.in_force:
+                self._row.state = "waiting"
             if self.elder is not None and wait > self._manners.connect_timeout * SECOND:
                 # Others may take their turn meanwhile.
                 raise Lost(f"{self._host} may not be dialled yet", retry_after=wait / SECOND)
             await trio.sleep(wait / SECOND)
+        self._row.state = "dialling"
         dials.spend(1, now().monotonic)
 
     def _lost(self, error: Transient) -> None:
@@ -147,14 +154,24 @@ class Connection:
         if stood:
             self._log.warning("feed.disconnected", reason=str(error))
         if isinstance(error, RateLimited):
-            seconds = BAN_SECONDS if error.retry_after is None else error.retry_after
-            hosts.stop(self._host, seconds, now)
+            hosts.stop(self._host, error.retry_after, BAN, now)
             hosts.refused(self._host, self._reason(error), now)
-        elif not stood:
+        elif not stood and now >= hosts.stop_of(self._host).until:
             if self.elder is None:
                 # Else those that lose their only connection would be kept waiting for it.
                 hosts.breaker("websocket", self._host).failed(now)
             hosts.failed(self._host, self._reason(error), now)
+
+    def _meaning(self, answer: HttpAnswer) -> Meaning:
+        """What an answer to the handshake means that is none of a websocket."""
+        world = self._world
+        return world.hosts.meaning(self._session.url, answer, world.now().wall)
+
+    def _still_welcome(self) -> None:
+        """Dialling takes time, in which others may have been told to stop. Raises Lost."""
+        left = self._world.hosts.stop_of(self._host).until - self._world.now().monotonic
+        if left > 0:
+            raise Lost(f"{self._host} said stop meanwhile", retry_after=left / SECOND)
 
     def _reason(self, error: MarketPrismError) -> str:
         """The error's words, without the host's name before them."""
@@ -168,6 +185,7 @@ class Connection:
         try:
             with trio.move_on_after(self._manners.connect_timeout) as patience:
                 stream = await self._world.dial(self._session.url, proxy, self._world.tls)
+                self._still_welcome()
                 async with trio.open_nursery() as self._nursery:
                     connection = BatchingConnection(
                         stream,
@@ -199,6 +217,7 @@ class Connection:
         now = self._world.now()
         row.state, row.reason = "connected", None
         self._world.hosts.reached(self._host)
+        self._world.hosts.stop_of(self._host).passed(self)
         self._world.hosts.breaker("websocket", self._host).succeeded()
         row.connected_since = now.monotonic
         row.connects += 1

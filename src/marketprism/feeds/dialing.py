@@ -14,10 +14,12 @@ from python_socks.async_.trio import Proxy
 from trio_websocket import ConnectionClosed, ConnectionRejected
 
 from marketprism.errors import Lost, MarketPrismError, RateLimited, Refused, leaves
+from marketprism.feeds.http_answers import FORBIDDEN, HttpAnswer, Meaning, usual, worded
 
 Dial = Callable[[str, str | None, ssl.SSLContext], Awaitable[trio.abc.Stream]]
 """From a URL, a proxy and whom to trust to a stream."""
-RATE_LIMITED, FORBIDDEN = (418, 429), (401, 403, 451)
+Judge = Callable[[HttpAnswer], Meaning]
+"""What an answer to a handshake means, that is none of a websocket."""
 
 
 async def dial(url: str, proxy: str | None, context: ssl.SSLContext) -> trio.abc.Stream:
@@ -47,8 +49,13 @@ async def connect(host: str, port: int, proxy: str | None) -> trio.SocketStream:
     return trio.SocketStream(await Proxy.from_url(proxy).connect(host, port))
 
 
+def by_status(answer: HttpAnswer) -> Meaning:
+    """What HTTP itself says, at no known time."""
+    return usual(answer, 0)
+
+
 @contextmanager
-def translated(host: str) -> Iterator[None]:
+def translated(host: str, judge: Judge = by_status) -> Iterator[None]:
     """The border: foreign errors of a connection, alone or in groups, leave it as ours.
 
     Of a group one is raised: ours where there is one (it was the conclusion, the rest its echo).
@@ -61,14 +68,15 @@ def translated(host: str) -> Iterator[None]:
         if not all(isinstance(leaf, (MarketPrismError, *FOREIGN)) for leaf in found):
             raise
         own = [leaf for leaf in found if isinstance(leaf, MarketPrismError)]
-        raise (own[0] if own else _ours(found[0], host)) from group
+        raise (own[0] if own else _ours(found[0], host, judge)) from group
     except FOREIGN as error:
-        raise _ours(error, host) from error
+        raise _ours(error, host, judge) from error
 
 
-def _ours(error: BaseException, host: str) -> MarketPrismError:
+def _ours(error: BaseException, host: str, judge: Judge) -> MarketPrismError:
     if isinstance(error, ConnectionRejected):
-        return rejected(host, error.status_code, dict(error.headers or ()))
+        answer = _answer(error)
+        return rejected(host, answer.status, judge(answer))
     root = _root(error)
     text = f"{host}: {words(root)}"
     return Refused(text) if isinstance(root, ssl.SSLCertVerificationError) else Lost(text)
@@ -83,13 +91,18 @@ def words(error: BaseException) -> str:
     return _text(root)
 
 
-def rejected(host: str, status: int, headers: dict[bytes, bytes]) -> MarketPrismError:
+def _answer(error: ConnectionRejected) -> HttpAnswer:
+    headers = {
+        name.decode("latin-1").lower(): text.decode("latin-1") for name, text in error.headers or ()
+    }
+    return HttpAnswer(error.status_code, headers, error.body or b"")
+
+
+def rejected(host: str, status: int, meaning: Meaning) -> MarketPrismError:
     """What a websocket handshake means that was answered with an HTTP status."""
-    said = headers.get(b"retry-after", b"")
-    retry_after = float(said[:9]) if said.isdigit() else None
-    if status in RATE_LIMITED:
-        words = f"{host}: too many connections, status {status}"
-        return RateLimited(words, retry_after=retry_after)
+    if meaning.stop is not None:
+        words = f"{host}: too many connections, {worded(status, meaning)}"
+        return RateLimited(words, retry_after=meaning.retry_after)
     if status in FORBIDDEN:
         return Refused(f"{host} refuses us with status {status}")
     return Lost(f"{host} answered the handshake with status {status}")

@@ -4,10 +4,13 @@ News is told once, in words that help.
 """
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 import structlog
 
 from marketprism.feeds.budget import Budget
+from marketprism.feeds.http_answers import Guess, HttpAnswer, Interpret, Meaning, usual
+from marketprism.feeds.stops import Stop
 from marketprism.settings import BreakerConfig, Manners
 from marketprism.status import Board, HostRow
 from marketprism.supervise import CircuitBreaker
@@ -17,6 +20,17 @@ log = structlog.get_logger()
 Kind = Literal["rest", "websocket"]
 
 TRY = "check the network, DNS and firewall, or set HTTPS_PROXY"
+PORTS = {"http": ":80", "ws": ":80", "https": ":443", "wss": ":443"}
+"""Those that a URL need not name."""
+
+
+def host_of(url: str) -> str:
+    """The host that a URL calls, with its port where that is not the scheme's own: what answers
+    requests and handshakes under one name is one host.
+    """
+    parts = urlsplit(url)
+    netloc = parts.netloc.rpartition("@")[2].lower()
+    return netloc.removesuffix(PORTS.get(parts.scheme, ""))
 
 
 class Hosts:
@@ -26,7 +40,8 @@ class Hosts:
         self._board = board
         self._settings = settings or BreakerConfig()
         self._dials: dict[str, Budget] = {}
-        self._budgets: dict[str, list[Budget]] = {}
+        self._stops: dict[str, Stop] = {}
+        self._words: dict[str, Interpret] = {}
 
     def row(self, host: str) -> HostRow:
         """The host's row on the board."""
@@ -42,25 +57,28 @@ class Hosts:
     def dials(self, host: str, manners: Manners) -> Budget:
         """How often a host may be dialled, by all who dial it together."""
         if host not in self._dials:
-            budget = Budget(manners.connects_per_window, manners.connect_window)
-            self._dials[host] = self.share(host, budget)
+            self._dials[host] = Budget(manners.connects_per_window, manners.connect_window)
         return self._dials[host]
 
-    def share(self, host: str, budget: Budget) -> Budget:
-        """This one, too, is spent at that host: it is stopped with the others."""
-        others = self._budgets.setdefault(host, [])
-        if others:
-            budget.blocked_until = max(other.blocked_until for other in others)
-        others.append(budget)
-        return budget
+    def learn(self, root: str, interpret: Interpret) -> None:
+        """How what answers under that URL puts it."""
+        self._words[root.rstrip("/")] = interpret
 
-    def stop(self, host: str, seconds: float, now: int) -> None:
-        """The host said to stop: nobody calls it for so long, in whatever way."""
-        budgets = self._budgets.get(host, ())
-        for budget in budgets:
-            budget.block(seconds, now)
-        until = max((budget.blocked_until for budget in budgets), default=0)
-        self.row(host).blocked_until = until
+    def meaning(self, url: str, answer: HttpAnswer, wall: int) -> Meaning:
+        """What an answer to a request for that URL means."""
+        roots = [root for root in self._words if url.startswith(root)]
+        return (self._words[max(roots, key=len)] if roots else usual)(answer, wall)
+
+    def stop_of(self, host: str) -> Stop:
+        """Whether a host may be called, by its own word: in whatever way, by whomever."""
+        return self._stops.setdefault(host, Stop())
+
+    def stop(self, host: str, seconds: float | None, guess: Guess, now: int) -> float:
+        """The host said to stop: nobody calls it for so long. The answer is for how long, now."""
+        stop = self.stop_of(host)
+        left = stop.told(seconds, guess, now)
+        self.row(host).blocked_until = stop.until
+        return left
 
     def reached(self, host: str) -> None:
         """It answered."""

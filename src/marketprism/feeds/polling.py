@@ -1,16 +1,17 @@
 """One poll: asked at the start, then just after each boundary of its period, for ever; sooner
-where the answer held nothing new.
+where the answer held nothing new. It is never given up: an instrument that is not known today may
+be listed tomorrow.
 """
 
 import structlog
 import trio
 
-from marketprism.errors import Lost
+from marketprism.errors import Lost, Refused
 from marketprism.feeds.rest import failure
 from marketprism.feeds.venue import (
+    Fetched,
     FetchFailed,
     Moment,
-    Park,
     Phase,
     Poll,
     Reject,
@@ -29,6 +30,10 @@ JITTER, MOST_JITTER = 0.05, 5.0
 """Part of a period, and seconds, that a poll may come late, so that not all ask at once."""
 AT_ONCE = 5.0
 """Polls whose offset is within so many seconds are asked at the start together."""
+REFUSED_FIRST = 30.0
+"""Seconds from a poll's first refusal to its next request, at most; then `refused_retry`."""
+REFUSED_JITTER = 0.1
+"""The part of that by which one comes early, so that those refused together do not ask together."""
 
 CONFESS_SECONDS = 1.0
 
@@ -41,77 +46,132 @@ def until_boundary(poll: Poll, wall: int) -> float:
     return poll.period - since
 
 
-async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionConfig) -> None:
-    """Ask, read, publish, wait — until cancelled, or until the stream is parked.
-
-    What fails is asked again with backoff, by the same rules as a connection.
+def refused_wait(refusals: int, retry: float, chance: float) -> float:
+    """Seconds from the last of so many refusals in a row to the next request; `chance` is uniform
+    in [0, 1).
     """
-    want, name = poll.want, poll.connection
-    state = StreamState(want.instrument, want.data_type, world.cursor(want))
-    cursors = {want.stream: state.cursor}
-    row = StreamRow(venue.name, want.instrument, want.data_type, name)
-    row.quiet_limit = venue.offers[want.data_type].quiet_limit
-    row.attach(state)
-    world.board.streams[venue.name, want.stream] = row
-    samples: dict[str, int] = {}
-
-    # At once; where there are many, when the spread over the period has come to this one.
-    await trio.sleep(max(0.0, poll.offset - AT_ONCE))
-
-    async def attempt(life: Attempt) -> None:
-        vain = 0
-        while state.phase is not Phase.PARKED:
-            answer = await world.rest.fetch(poll.request)
-            now = world.now()
-            turn = poll.read(answer, cursors, now)
-            _note(turn, state, now)
-            if turn.records:
-                life.produced()
-                world.publish(turn.records, now.monotonic, name)
-            for step in turn.steps:
-                if isinstance(step, Reject):
-                    world.reject(venue.name, name, step, samples)
-                elif isinstance(step, Park):
-                    state.phase, state.detail = Phase.PARKED, step.reason
-                    log.warning("stream.parked", connection=name, reason=step.reason)
-            await _confess(name, world)
-            if isinstance(answer, FetchFailed) and state.phase is not Phase.PARKED:
-                raise failure(poll.request, answer)
-            if turn.steps and not turn.records and state.phase is not Phase.PARKED:
-                # A period may be long, and no host asks for time where it answers nonsense.
-                raise Lost(f"{name}: its answer cannot be read", retry_after=poll.again)
-            late = min(poll.period * JITTER, MOST_JITTER) * world.chance()
-            wait = until_boundary(poll, world.now().wall)
-            vain = 0 if any(not isinstance(each, Gap) for each in turn.records) else vain + 1
-            if vain:
-                wait = min(wait, poll.again * 2.0 ** min(vain - 1, 60))
-            await trio.sleep(wait + late)
-
-    def ended(end: Ended) -> None:
-        if state.detail is None:
-            log.warning("poll.failed", connection=name, reason=end.reason)
-        state.detail = end.reason
-
-    try:
-        await supervise(name, attempt, policy, ended, world.chance)
-    finally:
-        gap = state.cursor.close(state.instrument, state.data_type, world.now().wall, name)
-        world.confess([] if gap is None else [gap], name)
+    if refusals == 1:
+        return min(REFUSED_FIRST, retry) * (1 - chance / 2)
+    return retry * (1 - REFUSED_JITTER * chance)
 
 
-async def _confess(name: str, world: World) -> None:
-    """What the channel had no room for is a gap as soon as it has: no connection sees to that."""
-    while world.outlet.loses(name):
+class _Polling:
+    """One poll, and what is known of its stream."""
+
+    def __init__(self, poll: Poll, venue: Venue, world: World, policy: SupervisionConfig) -> None:
+        want = poll.want
+        self._poll = poll
+        self._venue = venue
+        self._world = world
+        self._policy = policy
+        self._state = StreamState(want.instrument, want.data_type, world.cursor(want))
+        self._samples: dict[str, int] = {}
+        self._vain = 0
+        """Answers in a row that held nothing new."""
+        self._refusals = 0
+        """Refusals in a row."""
+        row = StreamRow(venue.name, want.instrument, want.data_type, poll.connection)
+        row.quiet_limit = venue.offers[want.data_type].quiet_limit
+        row.attach(self._state)
+        world.board.streams[venue.name, want.stream] = row
+
+    async def run(self) -> None:
+        """Until cancelled; then publish the gap that is left open."""
+        name, world, state = self._poll.connection, self._world, self._state
+        # At once; where there are many, when the spread over the period has come to this one.
+        await trio.sleep(max(0.0, self._poll.offset - AT_ONCE))
+        try:
+            await supervise(name, self._attempt, self._policy, self._ended, world.chance)
+        finally:
+            gap = state.cursor.close(state.instrument, state.data_type, world.now().wall, name)
+            world.confess([] if gap is None else [gap], name)
+
+    async def _attempt(self, life: Attempt) -> None:
+        self._vain = 0
+        while True:
+            try:
+                wait = await self._ask(life)
+                self._refusals = 0
+            except Refused as refusal:
+                wait = self._refused(str(refusal))
+            await trio.sleep(wait)
+
+    async def _ask(self, life: Attempt) -> float:
+        """Ask, read, publish. Seconds until it is asked again. Raises what stands in the way."""
+        poll, world, state = self._poll, self._world, self._state
+        answer = await world.rest.fetch(poll.request)
         now = world.now()
-        world.outlet.confess(name, now.wall, now.monotonic, lambda *_: [])
-        await trio.sleep(CONFESS_SECONDS)
+        turn = poll.read(answer, {poll.want.stream: state.cursor}, now)
+        rejects = [step for step in turn.steps if isinstance(step, Reject)]
+        if isinstance(answer, FetchFailed) or (rejects and not turn.records):
+            # What is not known of it from here on stands on the board until it is, or at the stop.
+            state.cursor.lose("disconnect")
+        self._note(turn, now, good=isinstance(answer, Fetched) and not rejects)
+        if turn.records:
+            life.produced()
+            world.publish(turn.records, now.monotonic, poll.connection)
+        for reject in rejects:
+            world.reject(self._venue.name, poll.connection, reject, self._samples)
+        await self._confess()
+        if isinstance(answer, FetchFailed):
+            raise failure(poll.request, answer)
+        if rejects and not turn.records:
+            # A period may be long, and no host asks for time where it answers nonsense.
+            raise Lost(f"{poll.connection}: its answer cannot be read", retry_after=poll.again)
+        late = min(poll.period * JITTER, MOST_JITTER) * world.chance()
+        wait = until_boundary(poll, world.now().wall)
+        news = any(not isinstance(each, Gap) for each in turn.records)
+        self._vain = 0 if news else self._vain + 1
+        if self._vain:
+            wait = min(wait, poll.again * 2.0 ** min(self._vain - 1, 60))
+        return wait + late
+
+    def _refused(self, why: str) -> float:
+        """The host will not tell it: not now, for all we know. Seconds until it is asked again."""
+        state = self._state
+        if state.phase is not Phase.PARKED or state.detail != why:
+            log.warning("stream.parked", **self._names, reason=why)
+        state.phase, state.detail = Phase.PARKED, why
+        self._refusals += 1
+        return refused_wait(self._refusals, self._policy.refused_retry, self._world.chance())
+
+    def _note(self, turn: Turn, now: Moment, *, good: bool) -> None:
+        """Count what came; a good answer without news shows that the stream is had again, too."""
+        state = self._state
+        gaps = sum(isinstance(record, Gap) for record in turn.records)
+        state.gaps += gaps
+        if news := len(turn.records) - gaps:
+            state.records += news
+            state.last_record = now.monotonic
+        elif not good:
+            return
+        if state.phase is Phase.PARKED:
+            log.info("stream.unparked", **self._names)
+        heard = news or state.cursor.received is not None
+        state.phase, state.detail = Phase.LIVE if heard else Phase.ACKNOWLEDGED, None
+
+    async def _confess(self) -> None:
+        """What the channel had no room for is a gap as soon as it has: no connection does that."""
+        world, name = self._world, self._poll.connection
+        while world.outlet.loses(name):
+            now = world.now()
+            world.outlet.confess(name, now.wall, now.monotonic, lambda *_: [])
+            await trio.sleep(CONFESS_SECONDS)
+
+    def _ended(self, end: Ended) -> None:
+        if self._state.detail is None:
+            log.warning("poll.failed", **self._names, reason=end.reason)
+        self._state.detail = end.reason
+
+    @property
+    def _names(self) -> dict[str, str]:
+        return {"connection": self._poll.connection, "symbol": self._poll.want.instrument.symbol}
 
 
-def _note(turn: Turn, state: StreamState, now: Moment) -> None:
-    """Count what came; an answer without news is a good answer, too."""
-    gaps = sum(isinstance(record, Gap) for record in turn.records)
-    state.gaps += gaps
-    if len(turn.records) > gaps:
-        state.records += len(turn.records) - gaps
-        state.last_record = now.monotonic
-        state.phase, state.detail = Phase.LIVE, None
+async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionConfig) -> None:
+    """Ask, read, publish, wait — until cancelled.
+
+    What fails is asked again with backoff, by the same rules as a connection; what is refused after
+    at most half a minute, then slowly.
+    """
+    await _Polling(poll, venue, world, policy).run()

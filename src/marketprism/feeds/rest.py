@@ -1,11 +1,10 @@
-"""REST over httpx: one client, a weight budget a host, `Retry-After` obeyed by all callers."""
+"""REST over httpx: one client, a weight budget a host, a word to stop obeyed by all callers."""
 
 import heapq
 import ssl
 from collections.abc import Awaitable, Callable
 from itertools import count
-from typing import Self
-from urllib.parse import urlsplit
+from typing import Any, Self
 
 import attrs
 import httpcore
@@ -16,22 +15,25 @@ from httpcore._backends.trio import TrioStream
 from marketprism.errors import Lost, RateLimited, Refused, Transient
 from marketprism.feeds.budget import SECOND, Budget
 from marketprism.feeds.dialing import FOREIGN, connect, words
-from marketprism.feeds.hosts import Hosts
+from marketprism.feeds.hosts import Hosts, host_of
+from marketprism.feeds.http_answers import FORBIDDEN, HttpAnswer, Meaning, worded
 from marketprism.feeds.proxies import Proxies
+from marketprism.feeds.stops import Stop
 from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Moment, Priority, Send
 from marketprism.status import HostRow
 
 ANSWER_WITHIN = 10.0
 """Seconds for an answer, from its grant."""
 MAX_BODY_BYTES = 64 * 2**20
-BAN_SECONDS = {429: 10.0, 418: 120.0}
-"""How long to stop where the host says so without `Retry-After`."""
 LANES = 8
 """Requests to one host under way at a time: those that a ban comes too late for."""
-USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
 
 Say = Callable[[Send], Awaitable[None]]
 """Sends on the websocket, and returns when it is sent."""
+
+
+class _Stopped(Exception):
+    """The host said stop while a request of ours was on its way to it."""
 
 
 @attrs.define(eq=False)
@@ -39,6 +41,7 @@ class _Gate:
     """Who may ask a host next: by priority, then in order, when the budget has room."""
 
     budget: Budget
+    stop: Stop
     row: HostRow
     client: httpx.AsyncClient
     lanes: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(LANES))
@@ -60,7 +63,7 @@ class _Gate:
         try:
             while True:
                 first = self.waiting[0] == ticket
-                wait = self.budget.wait(weight + spared, now().monotonic) if first else None
+                wait = self._wait(weight + spared, now().monotonic) if first else None
                 if wait == 0:
                     self.budget.spend(weight, now().monotonic)
                     self.row.used_weight = self.budget.used
@@ -73,11 +76,8 @@ class _Gate:
             self.row.waiting = len(self.waiting)
             self.wake()
 
-    async def unblocked(self, now: Callable[[], Moment]) -> None:
-        """Return when the host has not said to stop; for who has been granted already."""
-        while (left := self.budget.blocked_until - now().monotonic) > 0:
-            with trio.move_on_after(left / SECOND):
-                await self.changed.wait()
+    def _wait(self, weight: int, now: int) -> int:
+        return max(self.stop.wait(now), self.budget.wait(weight, now))
 
 
 class _Network(httpcore.AsyncNetworkBackend):
@@ -136,19 +136,25 @@ class Rest:
 
         Waits for that as long as it takes; from then on at most `ANSWER_WITHIN`.
         """
-        gate = self._gate(request.url)
-        await gate.enter(request.weight, request.priority, self._now)
-        if request.before is not None and say is not None:
-            await say(request.before)
-            await trio.sleep(request.settle)
-        async with gate.lanes:
-            await gate.unblocked(self._now)
-            # Not before it is said: a subscription stands whether or not its snapshot can be had.
-            breaker = self._hosts.breaker("rest", gate.row.host)
-            if spared := breaker.admit(self._now().monotonic):
-                words = f"it failed {breaker.failures} times in a row and is left alone for now"
-                return FetchFailed(None, spared / SECOND, words.encode())
-            return await self._ask(request, gate)
+        gate, who, before = self._gate(request.url), object(), request.before
+        while True:
+            await gate.enter(request.weight, request.priority, self._now)
+            if before is not None and say is not None:
+                await say(before)
+                await trio.sleep(request.settle)
+                before = None
+            async with gate.lanes:
+                if gate.stop.admit(who, self._now().monotonic):
+                    # What was granted before the host said stop must be granted anew, else all of
+                    # it would go out at the end beside what the budget allows then.
+                    continue
+                try:
+                    return await self._admitted(request, gate, who)
+                except _Stopped:
+                    continue
+                finally:
+                    gate.stop.left(who)
+                    gate.wake()
 
     async def require(self, request: Fetch) -> bytes:
         """The body of an answer that nothing goes on without.
@@ -163,13 +169,30 @@ class Rest:
             return answer.body
         raise failure(request, answer)
 
-    async def _ask(self, request: Fetch, gate: _Gate) -> Fetched | FetchFailed:
+    async def _admitted(self, request: Fetch, gate: _Gate, who: object) -> Fetched | FetchFailed:
+        # Not before it is said: a subscription stands whether or not its snapshot can be had.
+        breaker = self._hosts.breaker("rest", gate.row.host)
+        if spared := breaker.admit(self._now().monotonic):
+            words = f"it failed {breaker.failures} times in a row and is left alone for now"
+            return FetchFailed(None, spared / SECOND, words.encode())
+        return await self._ask(request, gate, who)
+
+    async def _ask(self, request: Fetch, gate: _Gate, who: object) -> Fetched | FetchFailed:
         host = gate.row.host
         breaker = self._hosts.breaker("rest", host)
         asked = self._now().monotonic
+
+        async def check(event: str, _: dict[str, Any]) -> None:
+            """Connecting takes time, in which others may have been told."""
+            asks = event.endswith("send_request_headers.started")
+            if asks and self._now().monotonic < gate.stop.until:
+                raise _Stopped
+
         try:
             with trio.fail_after(ANSWER_WITHIN):
-                async with gate.client.stream("GET", request.url) as response:
+                async with gate.client.stream(
+                    "GET", request.url, extensions={"trace": check}
+                ) as response:
                     body = await _body(response)
         except (httpx.HTTPError, httpx.StreamError, OSError, trio.TooSlowError) as error:
             reason = _words(error)
@@ -177,38 +200,44 @@ class Rest:
             self._hosts.failed(host, reason, now)
             breaker.failed(now)
             return FetchFailed(None, None, reason.encode())
-        self._heed(response, gate)
-        if response.status_code < 500:
+        status = response.status_code
+        if status < 500:
             breaker.succeeded()
         else:
             breaker.failed(self._now().monotonic)
-        if response.status_code == 200 and body is not None:
-            self._hosts.reached(host)
-            return Fetched(body, asked)
-        return self._failed(response, body or b"", gate)
+        answer = HttpAnswer(status, dict(response.headers), body or b"")
+        meaning = self._hosts.meaning(request.url, answer, self._now().wall)
+        if body is None and meaning.error is None:
+            meaning = Meaning("its answer is too large")
+        retry_after = self._heed(meaning, status, gate, who)
+        if meaning.error is None:
+            return Fetched(answer.body, asked)
+        return FetchFailed(status, retry_after, answer.body, meaning)
 
-    def _heed(self, response: httpx.Response, gate: _Gate) -> None:
-        said = response.headers.get(USED_WEIGHT, "")
-        if said.isascii() and said.isdigit():
-            gate.budget.observed(int(said[:9]), self._now().monotonic)
+    def _heed(self, meaning: Meaning, status: int, gate: _Gate, who: object) -> float | None:
+        """Whatever it says of us, and not of what was asked for. The least number of seconds until
+        it may be asked again, where it says so.
+        """
+        host, now = gate.row.host, self._now().monotonic
+        if meaning.used_weight is not None:
+            gate.budget.observed(meaning.used_weight, now)
             gate.row.used_weight = gate.budget.used
-
-    def _failed(self, response: httpx.Response, body: bytes, gate: _Gate) -> FetchFailed:
-        status, host, now = response.status_code, gate.row.host, self._now().monotonic
-        retry_after = _seconds(response.headers.get("Retry-After", ""))
-        if status in BAN_SECONDS:
-            retry_after = BAN_SECONDS[status] if retry_after is None else retry_after
-            self._hosts.stop(host, retry_after, now)
-            words = f"rate limit: status {status}, stopped for {retry_after:g} s"
-            self._hosts.refused(host, words, now)
-        elif status in (401, 403, 451):
+        if meaning.stop is not None:
+            until = gate.stop.until
+            left = self._hosts.stop(host, meaning.retry_after, meaning.stop, now)
+            if gate.stop.until != until:
+                words = f"rate limit: {worded(status, meaning)}, stopped for {round(left, 1):g} s"
+                self._hosts.refused(host, words, now)
+            return left
+        gate.stop.passed(who)
+        if status in FORBIDDEN:
             self._hosts.refused(host, f"status {status}: it refuses us, or our place", now)
         else:
             self._hosts.reached(host)
-        return FetchFailed(status, retry_after, body)
+        return meaning.retry_after
 
     def _gate(self, url: str) -> _Gate:
-        host = _host(url)
+        host = host_of(url)
         if host not in self._gates:
             client = httpx.AsyncClient(
                 transport=self._transport or self._network(url),
@@ -216,8 +245,8 @@ class Rest:
                 timeout=None,
                 headers={"Accept-Encoding": "gzip"},
             )
-            budget = self._hosts.share(host, Budget(6000))
-            self._gates[host] = _Gate(budget, self._hosts.row(host), client)
+            stop, row = self._hosts.stop_of(host), self._hosts.row(host)
+            self._gates[host] = _Gate(Budget(6000), stop, row, client)
         return self._gates[host]
 
     def _network(self, url: str) -> httpx.AsyncBaseTransport:
@@ -230,15 +259,15 @@ class Rest:
 
 def failure(request: Fetch, answer: FetchFailed) -> Transient | Refused:
     """What to conclude from an answer that is of no use."""
-    host, status = _host(request.url), answer.status
-    if status is None:
-        words = answer.body.decode(errors="replace")
-        return Lost(f"{host}: {words}", retry_after=answer.retry_after)
-    if status in BAN_SECONDS:
-        return RateLimited(f"{host} says that we ask too much", retry_after=answer.retry_after)
-    if 400 <= status < 500:
-        return Refused(f"{host} refuses us with status {status}")
-    return Lost(f"{host} answers with status {status}")
+    host, said, retry_after = host_of(request.url), answer.meaning, answer.retry_after
+    if answer.status is None:
+        return Lost(f"{host}: {said.error}", retry_after=retry_after)
+    if said.stop is not None:
+        return RateLimited(f"{host} says that we ask too much", retry_after=retry_after)
+    words = worded(answer.status, said)
+    if not said.passes:
+        return Refused(f"{host} refuses us with {words}")
+    return Lost(f"{host} answers with {words}", retry_after=retry_after)
 
 
 async def _body(response: httpx.Response) -> bytes | None:
@@ -252,14 +281,6 @@ async def _body(response: httpx.Response) -> bytes | None:
             else:
                 parts.append(part)
     return b"".join(parts) if size <= MAX_BODY_BYTES else None
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[2]
-
-
-def _seconds(text: str) -> float | None:
-    return float(text[:9]) if text.isascii() and text.isdigit() else None
 
 
 def _words(error: Exception) -> str:

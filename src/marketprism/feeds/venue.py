@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import attrs
 
 from marketprism.errors import Transient
+from marketprism.feeds.http_answers import HttpAnswer, Meaning, usual
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, GapReason, Record
 from marketprism.settings import Manners, SupervisionConfig
@@ -245,13 +246,22 @@ class Fetched:
     is complete from the answer on."""
 
 
+def _usual_meaning(failed: "FetchFailed") -> Meaning:
+    if failed.status is None:
+        return Meaning(failed.body.decode(errors="replace") or "no answer")
+    return usual(HttpAnswer(failed.status, {}, failed.body), 0)
+
+
 @attrs.frozen
 class FetchFailed:
-    """No usable answer. `status` None: none at all."""
+    """No usable answer. `status` None: none at all, and the body says why."""
 
     status: int | None
+    """200, where the exchange says in the body that it is an error."""
     retry_after: float | None = None
     body: bytes = b""
+    meaning: Meaning = attrs.field(default=attrs.Factory(_usual_meaning, takes_self=True))
+    """As the venue reads it."""
 
 
 class Holding(NamedTuple):
@@ -387,7 +397,9 @@ class Poll(Protocol):
     def read(
         self, answer: Fetched | FetchFailed, cursors: Mapping[Stream, Cursor], now: Moment
     ) -> Turn:
-        """The records that are past the cursor; of a failure, what follows for the stream."""
+        """The records that are past the cursor. What cannot be read is a `Reject`; an answer that
+        failed ends nothing: it is asked for again for ever.
+        """
 
 
 @attrs.frozen
@@ -421,6 +433,11 @@ class Venue(Protocol):
 
     @property
     def metadata(self) -> Sequence[Fetch]: ...
+
+    def interpret(self, answer: HttpAnswer, wall: int) -> Meaning:
+        """What an answer of its hosts means beside its data, be it a good one; `wall` is our time,
+        nanoseconds. What HTTP says itself stands in `http_answers.usual`.
+        """
 
     def instruments(self, bodies: Sequence[bytes]) -> list[Instrument]:
         """What the metadata's answers name. Raises ValueError when they cannot be read."""

@@ -9,7 +9,7 @@ import pytest
 from usdm import BTC, CONFIG, moment
 
 from marketprism.feeds.binance import BinanceDerivatives
-from marketprism.feeds.venue import Cursor, Fetched, FetchFailed, Park, Poll, Reject, Stream, Turn
+from marketprism.feeds.venue import Cursor, Fetched, FetchFailed, Poll, Reject, Stream, Turn
 from marketprism.feeds.venue import Want as Wanted
 from marketprism.instruments import Instrument
 from marketprism.records import (
@@ -215,11 +215,10 @@ def test_rows_that_cannot_be_read_are_rejected_and_asked_for_again(bad: Any) -> 
 
 
 @pytest.mark.parametrize("data_type", POLLED)
-def test_an_unknown_symbol_is_parked(data_type: DataType) -> None:
-    """The exchange's own word for it."""
+def test_an_answer_that_failed_ends_nothing(data_type: DataType) -> None:
+    """A symbol that is unknown today may be listed tomorrow."""
     body = b'{"code":-1121,"msg":"Invalid symbol."}'
-    (park,) = Polled(data_type).answered(FetchFailed(400, None, body)).steps
-    assert park == Park((data_type, "BTCUSDT"), "the exchange does not know this symbol")
+    assert Polled(data_type).answered(FetchFailed(400, None, body)) == Turn()
     assert Polled(data_type).answered(FetchFailed(400, None, b"<html>")) == Turn()
 
 

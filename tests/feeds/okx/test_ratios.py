@@ -15,7 +15,6 @@ from marketprism.feeds.venue import (
     Cursor,
     Fetched,
     FetchFailed,
-    Park,
     Poll,
     Priority,
     Reject,
@@ -103,6 +102,16 @@ def test_rows_that_are_missing_are_a_gap() -> None:
     assert len(records) == 2
 
 
+def test_rows_that_have_grown_are_read() -> None:
+    """At their end; the first two columns are what they were."""
+    body = json.dumps({"code": "0", "data": [["1780000200000", "1.5", "7", None, {}]]}).encode()
+    turn = poll().read(Fetched(body, 0), {TOP: Cursor()}, moment(1))
+    (record,) = turn.records
+    assert isinstance(record, TopPositionRatio)
+    assert (record.timestamp, record.long_short_ratio) == (1_780_000_200 * SECOND, "1.5")
+    assert turn.steps == []
+
+
 def test_a_bad_row_is_rejected_beside_its_neighbours() -> None:
     """Numbers only, as text."""
     body = json.dumps(
@@ -117,8 +126,9 @@ def test_a_bad_row_is_rejected_beside_its_neighbours() -> None:
     ("answer", "kinds"),
     [
         (FetchFailed(None), []),
-        (FetchFailed(400, None, b'{"code":"51001","msg":"no"}'), [Park]),
-        (Fetched(b'{"code":"51001","data":[]}', 0), [Park]),
+        (FetchFailed(400, None, b'{"code":"51001","msg":"no"}'), []),
+        (FetchFailed(200, None, b'{"code":"51001","msg":"no"}'), []),
+        (Fetched(b'{"code":"51001","data":[]}', 0), [Reject]),
         (Fetched(b'{"code":"50011","data":[]}', 0), [Reject]),
         (Fetched(b"[" * 9999, 0), [Reject]),
         (Fetched(b'{"code":"0","data":[]}', 0), []),
@@ -127,7 +137,7 @@ def test_a_bad_row_is_rejected_beside_its_neighbours() -> None:
 def test_an_answer_without_rows_publishes_nothing(
     answer: Fetched | FetchFailed, kinds: list[type]
 ) -> None:
-    """Only an instrument that is unknown is given up."""
+    """And ends nothing: an instrument that is unknown today may be listed tomorrow."""
     turn = poll().read(answer, {TOP: Cursor()}, moment(1))
     assert turn.records == []
     assert [type(step) for step in turn.steps] == kinds

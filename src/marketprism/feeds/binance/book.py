@@ -20,6 +20,7 @@ from marketprism.feeds import decimals
 from marketprism.feeds.audit import Auditor
 from marketprism.feeds.binance.market import Rule, Source
 from marketprism.feeds.binance.messages import (
+    BOOK_SIDES,
     DepthSnapshot,
     DepthUpdate,
     Failure,
@@ -27,6 +28,7 @@ from marketprism.feeds.binance.messages import (
     read_snapshot,
 )
 from marketprism.feeds.comparison import Change, Verdict
+from marketprism.feeds.longer_rows import cut
 from marketprism.feeds.venue import (
     REFUSED_RETRY,
     Fetch,
@@ -75,9 +77,18 @@ class _Heard(NamedTuple):
     wall: int
 
 
+def _snapshot(body: bytes) -> DepthSnapshot:
+    try:
+        return read_snapshot(body)
+    except msgspec.ValidationError:
+        if (shorter := cut(body, BOOK_SIDES)) is None:
+            raise
+        return read_snapshot(shorter)
+
+
 def _read(body: bytes) -> DepthSnapshot | Reject:
     try:
-        snapshot = read_snapshot(body)
+        snapshot = _snapshot(body)
         decimals.pairs(snapshot.bids, snapshot.asks)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
         return Reject("unreadable snapshot", str(error), body[:200])

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from marketprism.feeds.binance.answers import interpret
 from marketprism.feeds.binance.market import DepthRule, Market, chains, joins
 from marketprism.feeds.binance.messages import (
     FUTURES,
@@ -69,6 +70,8 @@ class BinanceDerivatives:
         DataType.LSR_ALL_ACCOUNT: Offer("poll", 1800.0),
     }
 
+    interpret = staticmethod(interpret)
+
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings
         self.manners = settings.limits
@@ -126,7 +129,7 @@ class BinanceDerivatives:
                 trading=row.status == "TRADING",
             )
             for row in symbols
-            if row.contractType == "PERPETUAL" and row.marginAsset != row.baseAsset
+            if row.named and row.contractType == "PERPETUAL" and row.marginAsset != row.baseAsset
         ]
 
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:

@@ -15,7 +15,10 @@ Id = Annotated[int, msgspec.Meta(ge=0)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
 """Since the Unix epoch; before the year 10000, beyond which no time can be written."""
 Level = tuple[str, str]
-
+SIDES: Final = ("b", "a")
+"""The levels of a `DepthUpdate`; `BOOK_SIDES` of a `DepthSnapshot`. Rows that have grown are read
+by way of `longer_rows`."""
+BOOK_SIDES: Final = ("bids", "asks")
 
 COIN_MARGINED: Final = 2
 """The value of `st` that marks an event of the other futures market, which shares our streams."""
@@ -179,6 +182,11 @@ class Symbol(msgspec.Struct):
     quoteAsset: str  # noqa: N815 (Binance's name)
     contractType: str | None = None  # noqa: N815 (Binance's name)
     marginAsset: str | None = None  # noqa: N815 (Binance's name)
+
+    @property
+    def named(self) -> bool:
+        """Whether it is more than a place that is kept for a market."""
+        return bool(self.symbol and self.baseAsset and self.quoteAsset)
 
 
 class ExchangeInfo(msgspec.Struct):

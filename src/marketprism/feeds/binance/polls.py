@@ -10,7 +10,6 @@ from marketprism.feeds import decimals
 from marketprism.feeds.binance.messages import (
     UNREADABLE,
     RatioRow,
-    read_failure,
     read_open_interest,
     read_ratios,
 )
@@ -20,7 +19,6 @@ from marketprism.feeds.venue import (
     Fetched,
     FetchFailed,
     Moment,
-    Park,
     Reject,
     Stream,
     Turn,
@@ -28,7 +26,6 @@ from marketprism.feeds.venue import (
 )
 from marketprism.records import AllAccountRatio, DataType, OpenInterest, TopPositionRatio
 
-INVALID_SYMBOL = -1121
 SAMPLE_BYTES = 200
 ROW_SECONDS: Final = 300
 """The ratios come in rows of five minutes, the shortest that is offered."""
@@ -68,7 +65,7 @@ class OpenInterestPoll:
         instrument, cursor = self.want.instrument, cursors[self.want.stream]
         if isinstance(answer, FetchFailed):
             cursor.lose("disconnect")
-            return _failed(self.want, answer)
+            return Turn()
         try:
             body = read_open_interest(answer.body)
             if body.symbol != instrument.native_id:
@@ -118,7 +115,7 @@ class RatioPoll:
         """The rows past the cursor, oldest first; at the very first, the newest one."""
         asked_few, self.caught_up = self.caught_up, False
         if isinstance(answer, FetchFailed):
-            return _failed(self.want, answer)
+            return Turn()
         try:
             rows = self._rows(answer.body)
         except (*UNREADABLE, decimals.NotANumber) as error:
@@ -184,15 +181,6 @@ RECORDS: Final[Mapping[DataType, type[TopPositionRatio] | type[AllAccountRatio]]
     DataType.LSR_TOP_POSITION: TopPositionRatio,
     DataType.LSR_ALL_ACCOUNT: AllAccountRatio,
 }
-
-
-def _failed(want: Want, answer: FetchFailed) -> Turn:
-    """Nothing follows, but that an unknown symbol is given up; the poll comes round again."""
-    try:
-        unknown = answer.status == 400 and read_failure(answer.body).code == INVALID_SYMBOL
-    except UNREADABLE:
-        unknown = False
-    return Turn(steps=[Park(want.stream, "the exchange does not know this symbol")] * unknown)
 
 
 def _unreadable(answer: Fetched, error: Exception) -> Turn:

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from marketprism.feeds.binance.answers import interpret
 from marketprism.feeds.binance.market import DepthRule, Market, follows
 from marketprism.feeds.binance.messages import SPOT, read_exchange_info
 from marketprism.feeds.binance.planning import BinanceShard, spread
@@ -35,6 +36,8 @@ class BinanceSpot:
         DataType.ORDERBOOK: Offer("stream", 60.0),
         DataType.TRADE: Offer("stream", None),
     }
+
+    interpret = staticmethod(interpret)
 
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings
@@ -81,6 +84,7 @@ class BinanceSpot:
                 trading=row.status == "TRADING",
             )
             for row in symbols
+            if row.named
         ]
 
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:

@@ -5,6 +5,7 @@ from typing import Final
 
 import attrs
 
+from marketprism.feeds.deribit.answers import interpret
 from marketprism.feeds.deribit.session import DeribitSession
 from marketprism.feeds.venue import (
     REFUSED_RETRY,
@@ -49,6 +50,7 @@ class DeribitDerivatives:
     market_type: Final = "options"
     offers: Final = {DataType.VOLATILITY_INDEX: Offer("stream", 60.0)}
     metadata: Sequence[Fetch] = ()
+    interpret = staticmethod(interpret)
 
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings

@@ -86,11 +86,20 @@ class VolatilityParams(msgspec.Struct):
     data: VolatilityData
 
 
+class Candle(msgspec.Struct, array_like=True, gc=False):
+    """`[beginning, open, high, low, close]`; rows grow at their end."""
+
+    begun_at: Milliseconds
+    open: Any
+    high: Any
+    low: Any
+    close: msgspec.Raw
+
+
 class Page(msgspec.Struct):
     """`public/get_volatility_index_data`: candles, oldest first."""
 
-    data: list[tuple[Milliseconds, Any, Any, Any, msgspec.Raw]]
-    """Beginning, open, high, low, close."""
+    data: list[Candle]
     continuation: Milliseconds | None = None
     """There are more, older ones: those up to this `end_timestamp`."""
 
@@ -101,23 +110,8 @@ class PageAnswer(msgspec.Struct):
     result: Page
 
 
-class Refusal(msgspec.Struct):
-    """The body of an answer that is none."""
-
-    error: Problem
-
-
 read_frame: Final = msgspec.json.Decoder(Frame).decode
 read_heartbeat: Final = msgspec.json.Decoder(HeartbeatParams).decode
 read_volatility: Final = msgspec.json.Decoder(VolatilityParams).decode
 read_channels: Final = msgspec.json.Decoder(list[str]).decode
 read_page: Final = msgspec.json.Decoder(PageAnswer).decode
-_read_refusal: Final = msgspec.json.Decoder(Refusal).decode
-
-
-def error_code(body: bytes) -> int | None:
-    """The code of a REST answer that is an error; None where it has none."""
-    try:
-        return _read_refusal(body).error.number
-    except UNREADABLE:
-        return None

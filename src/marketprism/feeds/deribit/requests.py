@@ -13,12 +13,6 @@ ANSWER_WITHIN: Final = 15 * SECOND
 """From a request to its answer."""
 AN_HOUR: Final = 3 * 3600
 """Requests: Deribit allows about 3.3 subscriptions a second."""
-TOO_MANY_REQUESTS: Final = 10028
-"""Deribit closes the connection with it."""
-PASSING: Final = frozenset(
-    {TOO_MANY_REQUESTS, 10040, 10041, 10047, 10066, 11051, 11094, 13028, 13888}
-)
-"""Codes that say that Deribit cannot now, whatever it is asked for: `11051` is maintenance."""
 
 
 def rules(batch: int, refused_retry: float) -> Rules:

@@ -19,8 +19,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from marketprism.feeds import continuity, decimals
-from marketprism.feeds.deribit.messages import UNREADABLE, error_code, read_page
-from marketprism.feeds.deribit.requests import PASSING
+from marketprism.feeds.deribit.messages import UNREADABLE, read_page
 from marketprism.feeds.venue import (
     Fetch,
     Fetched,
@@ -136,10 +135,10 @@ class Series:
             return
         try:
             page = read_page(answer.body).result
-            for begun_at, _, _, _, close in page.data:
-                told_at = begun_at * MILLISECOND + filling.resolution * SECOND
+            for candle in page.data:
+                told_at = candle.begun_at * MILLISECOND + filling.resolution * SECOND
                 if filling.after < told_at < filling.before:
-                    filling.values[told_at] = decimals.from_json(bytes(close))
+                    filling.values[told_at] = decimals.from_json(bytes(candle.close))
         except (*UNREADABLE, decimals.NotANumber) as error:
             turn.steps.append(Reject("unreadable answer", str(error), answer.body[:SAMPLE_BYTES]))
             filling.retry_at = now.monotonic + RETRY_AFTER
@@ -203,11 +202,11 @@ class Series:
 
     def _failed(self, filling: Filling, answer: FetchFailed, now: Moment, turn: Turn) -> None:
         """Again soon, and by the minute where the exchange would not tell it by the second."""
-        never = answer.status == 400 and error_code(answer.body) not in PASSING
-        if never and filling.resolution != FINE:
+        refused = answer.status == 400 and not answer.meaning.passes
+        if refused and filling.resolution != FINE:
             self._finish(now, turn)
             return
-        if never:
+        if refused:
             filling.resolution = COARSE
         wait = max(RETRY_AFTER, round((answer.retry_after or 0.0) * SECOND))
         filling.retry_at = now.monotonic + wait

@@ -7,7 +7,7 @@ import msgspec
 
 from marketprism.errors import Lost, RateLimited
 from marketprism.feeds import decimals
-from marketprism.feeds.deribit import requests
+from marketprism.feeds.deribit import answers, requests
 from marketprism.feeds.deribit.messages import (
     UNREADABLE,
     Frame,
@@ -295,13 +295,13 @@ class DeribitSession:
         self, number: int | None, problem: Problem, sample: bytes, now: Moment, turn: Turn
     ) -> None:
         turn.steps.append(Reject("request refused", problem.words, sample))
-        if problem.number == requests.TOO_MANY_REQUESTS:
+        if problem.number == answers.TOO_MANY_REQUESTS:
             turn.steps.append(Close(RateLimited("Deribit says that we ask too much")))
         elif (method := self._formalities.answered(number)) is not None:
             if method == HEARTBEATS:
                 self._heartbeat_at = now.monotonic + HEARTBEAT_AGAIN
         else:
-            passes = problem.number in requests.PASSING
+            passes = problem.number in answers.PASSING
             for stream in self._subscriptions.refused(number, now, passes=passes):
                 self._park(stream, problem.words, turn)
 

@@ -18,6 +18,7 @@ import attrs
 from marketprism.feeds import decimals
 from marketprism.feeds.audit import Auditor
 from marketprism.feeds.comparison import Change, Verdict
+from marketprism.feeds.http_answers import worded
 from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot, continued, published
 from marketprism.feeds.okx.checksum import checksum
 from marketprism.feeds.okx.messages import (
@@ -26,8 +27,8 @@ from marketprism.feeds.okx.messages import (
     Book,
     answer_code,
     nanoseconds,
-    read_answer,
-    read_book,
+    read_data,
+    read_grown_book,
 )
 from marketprism.feeds.subscribing import park, pause_of
 from marketprism.feeds.venue import (
@@ -163,7 +164,8 @@ class BookStream:
         if self.state.phase is Phase.PARKED:
             self.state.phase = Phase.ACKNOWLEDGED
         if isinstance(answer, FetchFailed):
-            said = "no answer" if answer.status is None else f"status {answer.status}"
+            status = answer.status
+            said = "no answer" if status is None else worded(status, answer.meaning)
             self._later(now, f"no snapshot: {said}", answer.retry_after)
         else:
             self._fetched(answer, now, turn)
@@ -301,9 +303,11 @@ class BookStream:
         self.unknown += 1
 
     def _read(self, body: bytes) -> tuple[Book, int]:
-        """A fetched snapshot, and its time."""
-        (element,) = read_answer(body).data
-        snapshot = read_book(element)
+        """A fetched snapshot, and its time. Raises ValueError, and what decoding raises."""
+        data = read_data(body)
+        if len(data) != 1:
+            raise ValueError(f"{len(data)} books, where one was asked for")
+        snapshot = read_grown_book(data[0])
         decimals.levels(snapshot.bids, snapshot.asks)
         published(self.state.instrument, [*snapshot.bids, *snapshot.asks])
         return snapshot, nanoseconds(snapshot.ts)

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from marketprism.feeds.okx import answers
 from marketprism.feeds.okx.messages import Key
 from marketprism.feeds.okx.streams import CHANNELS, argument_of
 from marketprism.feeds.subscribing import SECOND, Command, Rules, Subscriptions
@@ -23,7 +24,7 @@ KEPT_FOR_BOOKS: Final = 120
 """Operations of an hour that no renewal of another stream may use."""
 MOST_ARGS: Final = 500
 """In one message: each stays below 128 bytes, together below the 64 KiB that OKX allows."""
-_PASSING: Final = frozenset({"50001", "50011", "50013", "50026", "60014", "63999"})
+_PASSING: Final = answers.PASSING | {"60014", "63999"}
 _PASSING_KINDS: Final = ("63", "64")
 """How codes begin that speak of the service, and not of what was asked."""
 

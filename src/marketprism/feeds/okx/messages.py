@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 import msgspec
 
 from marketprism.feeds.decimals import NotANumber
+from marketprism.feeds.longer_rows import cut
 
 _LARGEST = 2**63 - 1
 _YEAR_10000 = 253_402_300_800_000
@@ -83,6 +84,16 @@ class Book(msgspec.Struct):
 
 
 read_book: Final = msgspec.json.Decoder(Book).decode
+
+
+def read_grown_book(raw: bytes | msgspec.Raw) -> Book:
+    """A book; where its levels have grown by something that is no text, their first two columns."""
+    try:
+        return read_book(raw)
+    except msgspec.ValidationError:
+        if (shorter := cut(raw, ("asks", "bids"))) is None:
+            raise
+        return read_book(shorter)
 
 
 class Trade(msgspec.Struct, gc=False):
@@ -163,12 +174,46 @@ UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 UNKNOWN_INSTRUMENT: Final = "51001"
 
 
+class AnswerError(ValueError):
+    """An answer that tells an error, whatever its status: `code` and words."""
+
+    def __init__(self, code: str, words: str) -> None:
+        super().__init__(f"{code}: {words[:200]}" if words else code)
+        self.code = code
+
+
+class _Outcome(msgspec.Struct):
+    code: str
+    msg: str = ""
+
+
+_read_outcome: Final = msgspec.json.Decoder(_Outcome).decode
+
+
 def answer_code(body: bytes) -> str | None:
     """The `code` of a REST answer, or None when it has none."""
     try:
-        return read_answer(body).code
+        return _read_outcome(body).code
     except UNREADABLE:
         return None
+
+
+def answer_error(body: bytes) -> AnswerError | None:
+    """The error that an answer tells; None where it tells none, or cannot be read."""
+    try:
+        outcome = _read_outcome(body)
+    except UNREADABLE:
+        return None
+    return None if outcome.code == "0" else AnswerError(outcome.code, outcome.msg)
+
+
+def read_data(body: bytes) -> list[msgspec.Raw]:
+    """The rows of a REST answer. Raises AnswerError where it tells an error: `code` is read before
+    `data`; and what decoding raises.
+    """
+    if (error := answer_error(body)) is not None:
+        raise error
+    return read_answer(body).data
 
 
 class InstrumentRow(msgspec.Struct):
@@ -187,5 +232,13 @@ class InstrumentRow(msgspec.Struct):
 
 
 read_instrument: Final = msgspec.json.Decoder(InstrumentRow).decode
-read_ratio: Final = msgspec.json.Decoder(tuple[str, str]).decode
-"""A row of the ratios: `["ts", "ratio"]`."""
+
+
+class RatioRow(msgspec.Struct, array_like=True, gc=False):
+    """A row of the ratios, `["ts", "ratio"]`; rows grow at their end."""
+
+    ts: str
+    ratio: str
+
+
+read_ratio: Final = msgspec.json.Decoder(RatioRow).decode

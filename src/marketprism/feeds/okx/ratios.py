@@ -10,14 +10,13 @@ from typing import Final
 from urllib.parse import quote
 
 import attrs
+import msgspec
 
 from marketprism.feeds.decimals import unsigned
 from marketprism.feeds.okx.messages import (
-    UNKNOWN_INSTRUMENT,
     UNREADABLE,
-    answer_code,
     nanoseconds,
-    read_answer,
+    read_data,
     read_ratio,
 )
 from marketprism.feeds.venue import (
@@ -26,7 +25,6 @@ from marketprism.feeds.venue import (
     Fetched,
     FetchFailed,
     Moment,
-    Park,
     Priority,
     Reject,
     Stream,
@@ -83,18 +81,16 @@ class RatioPoll:
     ) -> Turn:
         """The rows past the cursor, oldest first; without one the newest alone."""
         turn = Turn()
-        code = answer_code(answer.body)
-        if code == UNKNOWN_INSTRUMENT:
-            turn.steps.append(Park(self.want.stream, "the exchange does not know this instrument"))
-            return turn
         if isinstance(answer, FetchFailed):
             return turn
-        if code != "0":
+        try:
+            data = read_data(answer.body)
+        except (*UNREADABLE, ValueError) as error:
             sample = answer.body[:SAMPLE_BYTES]
-            turn.steps.append(Reject("unreadable answer", f"code {code}", sample))
+            turn.steps.append(Reject("unreadable answer", str(error), sample))
             return turn
         cursor = cursors[self.want.stream]
-        rows = self._rows(answer.body, turn)
+        rows = self._rows(data, turn)
         if cursor.event_time is None:
             rows = rows[-1:]
         if rows and rows[-1][0] == cursor.event_time:
@@ -104,12 +100,12 @@ class RatioPoll:
                 self._publish(happened, ratio, cursor, now, turn)
         return turn
 
-    def _rows(self, body: bytes, turn: Turn) -> list[tuple[int, str]]:
+    def _rows(self, data: Sequence[msgspec.Raw], turn: Turn) -> list[tuple[int, str]]:
         rows: dict[int, str] = {}
-        for raw in read_answer(body).data:
+        for raw in data:
             try:
-                time, ratio = read_ratio(raw)
-                rows.setdefault(nanoseconds(time), unsigned(ratio))
+                row = read_ratio(raw)
+                rows.setdefault(nanoseconds(row.ts), unsigned(row.ratio))
             except (*UNREADABLE, ValueError) as error:
                 turn.steps.append(Reject("unfit event", str(error), bytes(raw)[:SAMPLE_BYTES]))
         return sorted(rows.items())

@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 
 import attrs
 
+from marketprism.feeds.okx.answers import interpret
 from marketprism.feeds.okx.instruments import read_instruments
 from marketprism.feeds.okx.ratios import ratio_polls
 from marketprism.feeds.okx.session import OkxSession
@@ -58,6 +59,7 @@ class _OkxVenue:
     offers: ClassVar[Mapping[DataType, Offer]]
     instrument_type: ClassVar[str]
     """OKX's `instType`."""
+    interpret = staticmethod(interpret)
 
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings
