@@ -14,6 +14,7 @@ import attrs
 
 from marketprism.errors import Transient
 from marketprism.instruments import Instrument
+from marketprism.orderbook import OrderBook
 from marketprism.records import DataType, Gap, GapReason, Record
 from marketprism.settings import Manners
 
@@ -43,7 +44,7 @@ class OpenGap:
 
 @attrs.define
 class Cursor:
-    """How far a stream is known, whatever happens to connections. It never holds a book."""
+    """How far a stream is known, whatever happens to connections."""
 
     last_id: int | None = None
     """The last published trade id or book update id."""
@@ -59,6 +60,14 @@ class Cursor:
     message id is made of that."""
     counts: str | None = None
     """What kind of trade `last_id` is of, where another process may have had another."""
+    book: OrderBook | None = attrs.field(default=None, eq=False, repr=False)
+    """The book that was published, also while none is in step. Consumers know its prices by their
+    text, so what goes on without a gap is written as they are."""
+
+    @property
+    def told(self) -> OrderBook | None:
+        """The book as consumers have it; None when it is not known."""
+        return None if self.book is None or self.book.last_id != self.last_id else self.book
 
     def lose(self, reason: GapReason, since: int | None = None) -> None:
         """Open a gap, unless nothing was seen yet or one stands open: a loss within a loss is
