@@ -90,8 +90,10 @@ class Cursor:
         missing: tuple[int, int] | None = None,
         *,
         countable: bool = False,
+        until: int | None = None,
     ) -> Gap | None:
-        """The record of the open gap, which ends now; None when there is none.
+        """The record of the open gap, which ends now, or where it was filled: with what was told
+        for `until`. None when there is none.
 
         `missing` are the first and last id that are missing, `countable` whether the exchange
         counts by ones, so that the two say how many.
@@ -101,7 +103,7 @@ class Cursor:
             return None
         first, last = missing or (None, None)
         lost = last - first + 1 if countable and first is not None and last is not None else None
-        ended = max(wall, gap.started_at)
+        ended = max(wall if until is None else until, gap.started_at)
         return Gap(
             instrument,
             ended,
