@@ -1,7 +1,7 @@
 """The rule by which prices are written."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketprism.spelling import Spelling
@@ -28,47 +28,53 @@ def test_what_an_exchange_writes_by_its_rule_is_never_looked_up(
 
 
 @pytest.mark.parametrize(
-    ("standing", "price", "others"),
+    ("standing", "price", "found"),
     [
-        (BINANCE, "100.1", {"100.10"}),
-        (BINANCE, "100.100", {"100.10"}),
-        (BINANCE, "7", {"7.00"}),
-        (BINANCE, "7.123", set()),
-        (OKX, "100.10", {"100.1"}),
-        (OKX, "99.0", {"99"}),
-        (["100.5", "7.50"], "7.5", {"7.5", "7.50"}),
-        (["100.5", "7.50"], "8", {"8.0", "8.00"}),
-        (["100", "7.50"], "70", {"70", "70.00"}),
+        (BINANCE, "100.1", "100.10"),
+        (BINANCE, "100.100", "100.10"),
+        (BINANCE, "99", "99.00"),
+        (BINANCE, "7.123", None),
+        (BINANCE, "7", None),
+        (OKX, "100.10", "100.1"),
+        (OKX, "99.0", "99"),
+        (OKX, "9.90", None),
+        (["100.5", "7.50"], "7.5", "7.50"),
+        (["100.5", "7.50"], "7.500", "7.50"),
+        (["100.5", "7.50"], "100.50", "100.5"),
+        (["100", "7.50"], "100.0", "100"),
+        (["100", "7.50"], "100.000", "100"),
+        (["100.000", "7.50"], "100", "100.000"),
     ],
 )
 def test_a_price_that_breaks_the_rule_is_looked_up_by_its_value(
-    standing: list[str], price: str, others: set[str]
+    standing: list[str], price: str, found: str | None
 ) -> None:
-    """In the texts in which that number may stand."""
+    """It is what stands already, or else itself."""
     spelling = Spelling(standing)
     assert not spelling.covers(levels(price))
-    assert set(spelling.others(price)) == others
+    assert spelling.standing(price, standing) == (found or price)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 99), st.integers(0, 3)), max_size=20),
     st.integers(0, 20),
 )
-def test_what_it_covers_stands_in_no_other_text(written: list[tuple[int, int]], known: int) -> None:
-    """However prices come to stand, and whatever was written before: two texts of one number are
-    never both taken as they are, and what stands is found.
-    """
+def test_a_number_that_stands_is_found_in_whatever_text_it_comes(
+    written: list[tuple[int, int]], known: int
+) -> None:
+    """However prices come to stand: and what is covered stands in no other text."""
     texts = [f"{tenths / 10:.{places}f}" for tenths, places in written if places or not tenths % 10]
     standing: dict[float, str] = {}
     for text in texts[:known]:
         standing.setdefault(float(text), text)
     spelling = Spelling(standing.values())
     for text in texts[known:]:
-        stands = standing.get(float(text))
+        stands = standing.setdefault(float(text), text)
+        others = [each for each in standing.values() if each != text]
         if spelling.covers(levels(text)):
-            assert stands in (None, text)
-        elif stands is not None:
-            assert stands == text or stands in spelling.others(text)
-        if stands is None:
-            spelling.admit(text, standing.values())
-            standing[float(text)] = text
+            assert stands == text
+        found = spelling.standing(text, set(others))
+        assert found == stands
+        if found == text:
+            spelling.admit(text, others)

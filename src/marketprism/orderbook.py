@@ -94,24 +94,19 @@ class OrderBook:
         bids, asks = self.top(depth)
         return _as_said(bids, self._bids_said), _as_said(asks, self._asks_said)
 
-    def write_as(self, other: "OrderBook") -> None:
-        """Write each price that stands in another book, too, as it is written there."""
+    def write_as(self, other: "OrderBook", shown: Ends | None = None) -> None:
+        """Write each price that stands in another book, too, as it is written there.
+
+        Of another book of the same id keep also what it has beyond what is known here, up to the
+        prices that were `shown`: of those levels consumers go on to hear.
+        """
         self.bids = _rewritten(self.bids, self._bids_said, other.bids, other._spelling)
         self.asks = _rewritten(self.asks, self._asks_said, other.asks, other._spelling)
+        if shown is not None:
+            bids, asks = other.within(shown)
+            self.bids = _beyond(self.bids_end, bids, highest=True) | self.bids
+            self.asks = _beyond(self.asks_end, asks, highest=False) | self.asks
         self._spelling = Spelling(chain(self.bids, self.asks))
-
-    def keep_beyond(self, other: "OrderBook", shown: Ends) -> None:
-        """Keep what another book of the same id has beyond what is known here, up to the prices
-        that were shown: of that part consumers go on to hear.
-        """
-        bids, asks = other.within(shown)
-        for side, end, levels, highest in (
-            (self.bids, self.bids_end, bids, True),
-            (self.asks, self.asks_end, asks, False),
-        ):
-            if end is not None:
-                known = _within(levels, [end], highest=highest)
-                side.update((price, levels[price]) for price in levels if price not in known)
 
     @property
     def exhausted(self) -> bool:
@@ -139,7 +134,7 @@ class OrderBook:
         self, side: dict[str, str], said: dict[str, str], levels: Sequence[Level]
     ) -> Sequence[Level]:
         if said or not self._spelling.covers(levels):
-            return [self._set_one(side, said, level) for level in levels]
+            return self._set_each(side, said, levels)
         for level in levels:
             quantity = level[1]
             if quantity.strip("0."):
@@ -148,26 +143,24 @@ class OrderBook:
                 side.pop(level[0], None)
         return levels
 
-    def _set_one(self, side: dict[str, str], said: dict[str, str], level: Level) -> Level:
-        """The same for one that perhaps stands in other digits; it is answered as it stands."""
-        price, quantity = level[0], level[1]
-        stands = _standing(price, side, self._spelling)
-        if not quantity.strip("0."):
-            side.pop(stands, None)
-            said.pop(stands, None)
-        else:
-            if stands not in side:
-                self._spelling.admit(price, chain(self.bids, self.asks))
-            side[stands] = quantity
-            _note(said, stands, price)
-        return level if stands == price else (stands, quantity)
-
-
-def _standing(price: str, side: dict[str, str], spelling: Spelling) -> str:
-    """The text in which a price stands on a side that is written so; else the price's own."""
-    if price in side:
-        return price
-    return next((other for other in spelling.others(price) if other in side), price)
+    def _set_each(
+        self, side: dict[str, str], said: dict[str, str], levels: Sequence[Level]
+    ) -> Sequence[Level]:
+        """The same for levels that perhaps stand in other digits; the answer is how they stand."""
+        written: list[Level] = []
+        for level in levels:
+            price, quantity = level[0], level[1]
+            stands = self._spelling.standing(price, side)
+            if not quantity.strip("0."):
+                side.pop(stands, None)
+                said.pop(stands, None)
+            else:
+                if stands not in side:
+                    self._spelling.admit(price, chain(self.bids, self.asks))
+                side[stands] = quantity
+                _note(said, stands, price)
+            written.append(level if stands == price else (stands, quantity))
+        return written
 
 
 def _note(said: dict[str, str], stands: str, price: str) -> None:
@@ -190,7 +183,7 @@ def _rewritten(
     latest = dict(said)
     said.clear()
     for price, quantity in side.items():
-        stands = _standing(price, other, spelling)
+        stands = spelling.standing(price, other)
         rewritten[stands] = quantity
         _note(said, stands, latest.get(price, price))
     return rewritten
@@ -230,3 +223,10 @@ def _within(side: dict[str, str], ends: Iterable[str | None], *, highest: bool) 
         return {price: quantity for price, quantity in side.items() if number(price) >= end}
     end = min(map(number, known))
     return {price: quantity for price, quantity in side.items() if number(price) <= end}
+
+
+def _beyond(end: str | None, side: dict[str, str], *, highest: bool) -> dict[str, str]:
+    if end is None:
+        return {}
+    known = _within(side, [end], highest=highest)
+    return {price: quantity for price, quantity in side.items() if price not in known}

@@ -6,7 +6,7 @@ the same number are the same text. Only one that breaks the rule can be the numb
 stands already; it alone is looked up by its value.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from marketprism.records import Level
 
@@ -14,12 +14,13 @@ from marketprism.records import Level
 class Spelling:
     """The rule of one book, as its prices have shown it so far."""
 
-    __slots__ = ("_counts", "_point")
+    __slots__ = ("_counts", "_most", "_point")
 
     def __init__(self, prices: Iterable[str]) -> None:
         self._counts: set[int] | None = None
         """How many decimals prices have: one count is the rule, several are none. None: the rule
         is that no price ends in a zero behind its point."""
+        self._most = 0
         self._point: int | None = None
         """Where the point is, from the end, when one count of decimals is the rule."""
         prices = list(prices)
@@ -44,13 +45,22 @@ class Spelling:
             return False
         return True
 
-    def others(self, price: str) -> Iterator[str]:
-        """The texts in which this number may stand already."""
+    def standing(self, price: str, side: Container[str]) -> str:
+        """The text in which this number stands on a side that is written so; else this one."""
+        if price in side:
+            return price
+        counts = self._counts
+        if counts is not None and price[-1] != "0" and price[-1 - self._most : -self._most] == ".":
+            # None is longer, and no shorter one is the same number.
+            return price
         whole, _, decimals = price.partition(".")
         digits = decimals.rstrip("0")
-        for count in (len(digits),) if self._counts is None else self._counts:
-            if count >= len(digits):
-                yield f"{whole}.{digits:0<{count}}" if count else whole
+        for count in (len(digits),) if counts is None else counts:
+            if len(digits) <= count != len(decimals):
+                other = f"{whole}.{digits:0<{count}}" if count else whole
+                if other in side:
+                    return other
+        return price
 
     def admit(self, price: str, standing: Iterable[str]) -> None:
         """From now on this one stands as it is written, beside these; it may break the rule."""
@@ -61,8 +71,8 @@ class Spelling:
             self._keep({count, *self._counts})
 
     def _keep(self, counts: set[int]) -> None:
-        self._counts = counts
-        self._point = -1 - min(counts) if len(counts) == 1 else None
+        self._counts, self._most = counts, max(counts)
+        self._point = -1 - self._most if len(counts) == 1 else None
 
 
 def _padded(price: str) -> bool:

@@ -446,8 +446,7 @@ class BookStream:
         if verdict is None or self.book is None:
             return
         before, self.book = self.book, verdict.fresh
-        self.book.write_as(before)
-        self.book.keep_beyond(before, self.shown)
+        self.book.write_as(before, self.shown)
         self.state.cursor.book = self.book
         thin = self.auditor.hurried
         heals = self.auditor.conclude(verdict, self.connection, now, turn)
