@@ -2,13 +2,18 @@
 
 A side is a dict from price to quantity: applying an update costs a dict operation a level, and
 ordering is paid for only when somebody looks.
+
+One price in two spellings ("100.10", "100.1") is one level. It keeps the spelling in which it came
+for as long as it stands, since consumers know it by that.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from itertools import chain
 
 from marketprism.records import Level
+from marketprism.spelling import Spelling
 
 Ends = tuple[str | None, str | None]
 """The worst price of each side up to which all is known; None: all of the side is."""
@@ -21,12 +26,22 @@ class OrderBook:
     are missing that did not change.
     """
 
-    __slots__ = ("asks", "asks_end", "bids", "bids_end", "event_time", "last_id")
+    __slots__ = (
+        "_asks_said",
+        "_bids_said",
+        "_spelling",
+        "asks",
+        "asks_end",
+        "bids",
+        "bids_end",
+        "event_time",
+        "last_id",
+    )
 
     def __init__(
         self,
-        bids: Iterable[Level],
-        asks: Iterable[Level],
+        bids: Sequence[Level],
+        asks: Sequence[Level],
         last_id: int,
         event_time: int | None = None,
         limit: int | None = None,
@@ -36,6 +51,10 @@ class OrderBook:
         """
         self.bids: dict[str, str] = {}
         self.asks: dict[str, str] = {}
+        self._spelling = Spelling(level[0] for level in chain(bids, asks))
+        self._bids_said: dict[str, str] = {}
+        self._asks_said: dict[str, str] = {}
+        """How the exchange wrote the prices last that it writes otherwise than they stand."""
         self.last_id = last_id
         """The exchange's id of the last update in it."""
         self.event_time = event_time
@@ -47,20 +66,21 @@ class OrderBook:
 
     def apply(
         self,
-        bids: Iterable[Level],
-        asks: Iterable[Level],
+        bids: Sequence[Level],
+        asks: Sequence[Level],
         last_id: int,
         event_time: int | None,
-    ) -> None:
-        """Set each price to its quantity; a quantity of zero removes it, known or not."""
-        for side, levels in ((self.bids, bids), (self.asks, asks)):
-            for price, quantity, *_ in levels:
-                if quantity.strip("0."):
-                    side[price] = quantity
-                else:
-                    side.pop(price, None)
+    ) -> tuple[Sequence[Level], Sequence[Level]]:
+        """Set each price to its quantity; a quantity of zero removes it, known or not.
+
+        The answer is the same bids and asks, their prices written as their levels are.
+        """
         self.last_id = last_id
         self.event_time = event_time
+        return (
+            self._set(self.bids, self._bids_said, bids),
+            self._set(self.asks, self._asks_said, asks),
+        )
 
     def top(self, depth: int) -> tuple[list[Level], list[Level]]:
         """The best `depth` levels of bids and of asks, best first, as far as all are known."""
@@ -68,6 +88,25 @@ class OrderBook:
             _best(self.bids, depth, self.bids_end, highest=True),
             _best(self.asks, depth, self.asks_end, highest=False),
         )
+
+    def top_as_said(self, depth: int) -> tuple[list[Level], list[Level]]:
+        """The same, each price as the exchange wrote it last."""
+        bids, asks = self.top(depth)
+        return _as_said(bids, self._bids_said), _as_said(asks, self._asks_said)
+
+    def write_as(self, other: "OrderBook", shown: Ends | None = None) -> None:
+        """Write each price that stands in another book, too, as it is written there.
+
+        Of another book of the same id keep also what it has beyond what is known here, up to the
+        prices that were `shown`: of those levels consumers go on to hear.
+        """
+        self.bids = _rewritten(self.bids, self._bids_said, other.bids, other._spelling)
+        self.asks = _rewritten(self.asks, self._asks_said, other.asks, other._spelling)
+        if shown is not None:
+            bids, asks = other.within(shown)
+            self.bids = _beyond(self.bids_end, bids, highest=True) | self.bids
+            self.asks = _beyond(self.asks_end, asks, highest=False) | self.asks
+        self._spelling = Spelling(chain(self.bids, self.asks))
 
     @property
     def exhausted(self) -> bool:
@@ -90,6 +129,64 @@ class OrderBook:
             _within(self.bids, [end[0] for end in ends], highest=True),
             _within(self.asks, [end[1] for end in ends], highest=False),
         )
+
+    def _set(
+        self, side: dict[str, str], said: dict[str, str], levels: Sequence[Level]
+    ) -> Sequence[Level]:
+        if said or not self._spelling.covers(levels):
+            return self._set_each(side, said, levels)
+        for level in levels:
+            quantity = level[1]
+            if quantity.strip("0."):
+                side[level[0]] = quantity
+            else:
+                side.pop(level[0], None)
+        return levels
+
+    def _set_each(
+        self, side: dict[str, str], said: dict[str, str], levels: Sequence[Level]
+    ) -> Sequence[Level]:
+        """The same for levels that perhaps stand in other digits; the answer is how they stand."""
+        written: list[Level] = []
+        for level in levels:
+            price, quantity = level[0], level[1]
+            stands = self._spelling.standing(price, side)
+            if not quantity.strip("0."):
+                side.pop(stands, None)
+                said.pop(stands, None)
+            else:
+                if stands not in side:
+                    self._spelling.admit(price, chain(self.bids, self.asks))
+                side[stands] = quantity
+                _note(said, stands, price)
+            written.append(level if stands == price else (stands, quantity))
+        return written
+
+
+def _note(said: dict[str, str], stands: str, price: str) -> None:
+    """The exchange writes a price as `price`, and it stands as `stands`."""
+    if stands == price:
+        said.pop(price, None)
+    else:
+        said[stands] = price
+
+
+def _as_said(levels: list[Level], said: dict[str, str]) -> list[Level]:
+    return [(said.get(price, price), quantity) for price, quantity in levels] if said else levels
+
+
+def _rewritten(
+    side: dict[str, str], said: dict[str, str], other: dict[str, str], spelling: Spelling
+) -> dict[str, str]:
+    """A side with its prices as they are written on the other one, where they stand there."""
+    rewritten: dict[str, str] = {}
+    latest = dict(said)
+    said.clear()
+    for price, quantity in side.items():
+        stands = spelling.standing(price, other)
+        rewritten[stands] = quantity
+        _note(said, stands, latest.get(price, price))
+    return rewritten
 
 
 _FLOAT_DIGITS = 15
@@ -126,3 +223,10 @@ def _within(side: dict[str, str], ends: Iterable[str | None], *, highest: bool) 
         return {price: quantity for price, quantity in side.items() if number(price) >= end}
     end = min(map(number, known))
     return {price: quantity for price, quantity in side.items() if number(price) <= end}
+
+
+def _beyond(end: str | None, side: dict[str, str], *, highest: bool) -> dict[str, str]:
+    if end is None:
+        return {}
+    known = _within(side, [end], highest=highest)
+    return {price: quantity for price, quantity in side.items() if price not in known}

@@ -189,9 +189,11 @@ class Gap(Record):
     started_at: int
     """From when on records may be missing: when its connection was last alive, at the last accepted
     one's `collected_at` or later; of a book that was wrong, when it was last known to be right; of
-    what we could not keep, the first one's `collected_at`. Moved where two gaps would share it.
+    what we could not keep, the first one's `collected_at`; within a hole that was filled, the time
+    of the value before it. Moved where two gaps would share it.
     """
     ended_at: int
+    """When sight came back; in a hole that was filled, the time of the value after it."""
     first_missing_id: int | None
     last_missing_id: int | None
     """Both inclusive; for a book, everything that the healing snapshot stands for."""

@@ -15,6 +15,7 @@ import attrs
 from marketprism.errors import Transient
 from marketprism.feeds.http_answers import HttpAnswer, Meaning, usual
 from marketprism.instruments import Instrument
+from marketprism.orderbook import OrderBook
 from marketprism.records import DataType, Gap, GapReason, Record
 from marketprism.settings import Manners, SupervisionConfig
 
@@ -47,7 +48,7 @@ class OpenGap:
 
 @attrs.define
 class Cursor:
-    """How far a stream is known, whatever happens to connections. It never holds a book."""
+    """How far a stream is known, whatever happens to connections."""
 
     last_id: int | None = None
     """The last published trade id or book update id."""
@@ -63,6 +64,14 @@ class Cursor:
     message id is made of that."""
     counts: str | None = None
     """What kind of trade `last_id` is of, where another process may have had another."""
+    book: OrderBook | None = attrs.field(default=None, eq=False, repr=False)
+    """The book that was published, also while none is in step. Consumers know its prices by their
+    text, so what goes on without a gap is written as they are."""
+
+    @property
+    def told(self) -> OrderBook | None:
+        """The book as consumers have it; None when it is not known."""
+        return None if self.book is None or self.book.last_id != self.last_id else self.book
 
     def lose(self, reason: GapReason, since: int | None = None) -> None:
         """Open a gap, unless nothing was seen yet or one stands open: a loss within a loss is
@@ -85,8 +94,10 @@ class Cursor:
         missing: tuple[int, int] | None = None,
         *,
         countable: bool = False,
+        until: int | None = None,
     ) -> Gap | None:
-        """The record of the open gap, which ends now; None when there is none.
+        """The record of the open gap, which ends now, or where it was filled: with what was told
+        for `until`. None when there is none.
 
         `missing` are the first and last id that are missing, `countable` whether the exchange
         counts by ones, so that the two say how many.
@@ -96,7 +107,7 @@ class Cursor:
             return None
         first, last = missing or (None, None)
         lost = last - first + 1 if countable and first is not None and last is not None else None
-        ended = max(wall, gap.started_at)
+        ended = max(wall if until is None else until, gap.started_at)
         return Gap(
             instrument,
             ended,

@@ -190,6 +190,27 @@ def test_a_hole_that_no_row_fills_is_a_gap() -> None:
     assert (gap.lost, gap.first_missing_id) == (None, None)
 
 
+def test_each_stretch_without_rows_is_a_gap_with_its_bounds() -> None:
+    """From when the poll was last answered, or from the row before it, to the row that ends it;
+    not to when it was learnt.
+    """
+    polled = Polled(DataType.LSR_ALL_ACCOUNT)
+    polled.answered(rows(0, 1))
+    seen = polled.cursor.received
+    polled.seconds = 4_000
+    polled.answered(FetchFailed(503))
+    turn = polled.answered(rows(3, 5) + rows(8, 9) + rows(11, 11))
+    assert numbers(turn) == ["gap", 3, 4, 5, "gap", 8, 9, "gap", 11]
+    gaps = [record for record in turn.records if isinstance(record, Gap)]
+    row = [(FIRST + number * 5 * MINUTE) * 1_000_000 for number in range(12)]
+    assert [(gap.started_at, gap.ended_at) for gap in gaps] == [
+        (seen, row[3]),
+        (row[5], row[8]),
+        (row[9], row[11]),
+    ]
+    assert all(gap.collected_at == moment(polled.seconds).wall for gap in gaps)
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -405,16 +405,174 @@ def test_minutes_do_where_seconds_are_refused() -> None:
     assert seconds(turn.records) == ["gap", 5_000]
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, -1), (0, 100), (400, 600)])
-def test_what_the_answer_leaves_open_is_a_gap(first: int, last: int) -> None:
-    """Nothing of it, its end or its beginning."""
+@pytest.mark.parametrize(
+    ("rows", "published"),
+    [
+        (candles(0, -1), ["gap", 600.5]),
+        (candles(0, 100), [*range(2, 102), "gap", 600.5]),
+        (candles(400, 600), ["gap", *range(401, 601), 600.5]),
+        (candles(300, 300), ["gap", 301, "gap", 600.5]),
+    ],
+    ids=["all", "its end", "its beginning", "all but one"],
+)
+def test_what_the_answer_leaves_open_is_a_gap(rows: bytes, published: list[float | str]) -> None:
+    """Wherever it is, and before the value that ends it."""
     line = Line()
     line.hear(told(1))
     line.reconnected(600.5)
-    times = seconds(line.answer(candles(first, last)).records)
-    assert times[0] == "gap"
-    assert times[-1] == 600.5
-    assert times[1:] == sorted(times[1:], key=float)
+    assert seconds(line.answer(rows).records) == published
+
+
+def stretches(line: Line) -> list[tuple[float, float]]:
+    """Of its gaps the bounds, seconds into the test."""
+    return [
+        ((gap.started_at - START) / SECOND, (gap.ended_at - START) / SECOND)
+        for gap in line.records
+        if isinstance(gap, Gap)
+    ]
+
+
+def without(*missing: int, close: str | None = None, first: int = 0, last: int = 100) -> bytes:
+    """Candles of each second but those that end with these; or those with another `close`."""
+    answer = json.loads(candles(first, last))
+    rows = answer["result"]["data"]
+    for row in rows:
+        if row[0] // 1000 + 1 - START // SECOND in missing:
+            row[4] = None if close is None else row[4]
+    kept = [row for row in rows if row[4] is not None]
+    answer["result"]["data"] = kept if close is None else rows
+    text = json.dumps(answer)
+    for second in missing:
+        text = text.replace(f"{40 + (second - 1) / 1000}]", f"{close}]")
+    return text.encode()
+
+
+def test_a_hole_with_one_candle_in_it_is_not_filled() -> None:
+    """A hundred seconds, of which one value was left: two gaps say so, from value to value."""
+    line = Line()
+    line.seconds = 1.5
+    line.hear(told(1))
+    line.seconds = 101.6
+    line.reconnected(101)
+    line.answer(candles(40, 40))
+    assert seconds(line.records) == [1, "gap", 41, "gap", 101]
+    first, second = stretches(line)
+    # The first one begins where the connection was last alive.
+    assert first == (pytest.approx(1.51), 41)
+    assert second == (41, 101)
+    gaps = [record for record in line.records if isinstance(record, Gap)]
+    assert [(gap.reason, gap.lost, gap.timestamp) for gap in gaps] == [
+        ("disconnect", None, gap.ended_at) for gap in gaps
+    ]
+    assert len({encode(gap).msg_id for gap in gaps}) == 2
+    assert all(gap.collected_at == line.now.wall for gap in gaps)
+    assert line.session.streams[STREAM].gaps == 2
+    assert line.cursors[STREAM].gap is None
+
+
+@pytest.mark.parametrize("close", ["null", '"NaN"', "-1", "{}"])
+def test_a_candle_without_a_close_is_one_that_is_not_there(close: str) -> None:
+    """The others of its answer are; so each stretch without is a gap with its bounds."""
+    line = Line()
+    line.hear(told(1))
+    line.seconds = 110
+    line.reconnected(101)
+    turn = line.answer(without(30, 31, 70, close=close))
+    missing = {30: "gap", 70: "gap"}
+    expected: list[float | str] = [missing.get(n, n) for n in range(2, 101) if n != 31]
+    assert seconds(turn.records) == [*expected, 101]
+    assert stretches(line) == [(29, 32), (69, 71)]
+    rejects = [step for step in turn.steps if isinstance(step, Reject)]
+    assert len(rejects) == (0 if close == "null" else 3)
+    assert len(line.fetches) == 1
+
+
+def test_one_candle_that_is_missing_is_a_gap() -> None:
+    """Its neighbours are two steps apart."""
+    line = Line()
+    line.hear(told(1))
+    line.seconds = 110
+    line.reconnected(101)
+    line.answer(without(50))
+    assert stretches(line) == [(49, 51)]
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "first"), [(1.007, 101.007, 3), (1.5, 101.999, 3), (1, 101, 2)]
+)
+def test_live_values_may_lie_anywhere_between_two_candles(
+    after: float, before: float, first: int
+) -> None:
+    """The index comes about once a second: what is less than two apart misses nothing, also where
+    the exchange has not made its latest candle yet.
+    """
+    line = Line()
+    line.hear(told(after))
+    line.reconnected(before)
+    turn = line.answer(candles(first - 1, 99))
+    assert seconds(turn.records) == [*range(first, 101), before]
+    assert stretches(line) == []
+
+
+def test_of_minutes_each_has_to_be_there() -> None:
+    """They are what was asked for."""
+    line = Line()
+    line.hear(told(30))
+    line.seconds = 7_300
+    line.reconnected(7_230)
+    rows = json.loads(candles(0, 7_200, step=60))
+    del rows["result"]["data"][19:59]
+    turn = line.answer(json.dumps(rows).encode())
+    assert seconds(turn.records) == [*range(60, 1_200, 60), "gap", *range(3_600, 7_230, 60), 7_230]
+    assert stretches(line) == [(1_140, 3_600)]
+
+
+@pytest.mark.parametrize("older", [300, 600.5, 601, 0])
+def test_a_continuation_that_does_not_move_leaves_a_gap(older: float) -> None:
+    """Or points elsewhere: the asking ends, and what it did not reach is told."""
+    line = Line()
+    line.hear(told(1))
+    line.seconds = 700
+    line.reconnected(600.5)
+    point = 1_700_000_000_000 + round(older * 1000)
+    turn = line.answer(candles(400, 600, continuation=1_700_000_000_000 + 400_000))
+    assert turn.records == []
+    turn = line.answer(candles(399, 400, continuation=point if older != 300 else point + 100_000))
+    assert seconds(turn.records) == ["gap", *range(400, 601), 600.5]
+    assert len(line.fetches) == 2
+
+
+@given(st.sets(st.integers(2, 60), max_size=50), st.integers(0, 999), st.integers(0, 999))
+def test_each_stretch_without_candles_is_a_gap_with_its_bounds(
+    rows: set[int], after: int, before: int
+) -> None:
+    """Whichever there are: between two values that are two seconds apart or more, and no others,
+    stands one, from the one to the other. The first one begins where the connection was last alive.
+    """
+    line = Line()
+    line.seconds = 1
+    line.hear(told(1 + after / 1000))
+    alive = line.now.wall
+    line.seconds = 70
+    line.reconnected(61 + before / 1000)
+    answer = json.loads(candles(0, 61))
+    answer["result"]["data"] = [answer["result"]["data"][number - 1] for number in sorted(rows)]
+    line.answer(json.dumps(answer).encode())
+    expected: list[int | tuple[int, int]] = [1_000 + after]
+    for time in (*(number * 1_000 for number in sorted(rows)), 61_000 + before):
+        earlier = expected[-1]
+        assert isinstance(earlier, int)
+        if time - earlier >= 2_000:
+            started = (alive - START) // 1_000_000 if len(expected) == 1 else earlier
+            expected.append((started, time))
+        expected.append(time)
+    found = [
+        ((record.started_at - START) // 1_000_000, (record.ended_at - START) // 1_000_000)
+        if isinstance(record, Gap)
+        else ((record.timestamp or 0) - START) // 1_000_000
+        for record in line.records
+    ]
+    assert found == expected
 
 
 def test_too_many_values_do_not_wait() -> None:
@@ -535,7 +693,11 @@ def test_the_documented_candles_fill_a_hole() -> None:
         "0.212987527",
         "0.212992597",
     ]
-    assert seconds(turn.records)[1:4] == [first + 60, first + 120, first + 180]
+    assert seconds(turn.records) == [
+        *(first + minute for minute in (60, 120, 180)),
+        "gap",
+        first + 2_000,
+    ]
 
 
 def test_recorded_messages_of_other_channels_are_no_values() -> None:

@@ -112,6 +112,29 @@ def test_rows_that_have_grown_are_read() -> None:
     assert turn.steps == []
 
 
+def test_each_stretch_without_rows_is_a_gap_with_its_bounds() -> None:
+    """From when the poll was last answered, or from the row before it, to the row that ends it;
+    not to when it was learnt.
+    """
+    cursor = Cursor()
+    cursors, one = {TOP: cursor}, poll()
+    one.read(rows(0), cursors, moment(20))
+    turn = one.read(rows(0, 3, 4, 7, 8, 10), cursors, moment(3_020))
+    gaps = [record for record in turn.records if isinstance(record, Gap)]
+    minutes = [(gap.started_at - START, gap.ended_at - START) for gap in gaps]
+    assert minutes == [
+        (20 * SECOND, 3 * FIVE_MINUTES),
+        (4 * FIVE_MINUTES, 7 * FIVE_MINUTES),
+        (8 * FIVE_MINUTES, 10 * FIVE_MINUTES),
+    ]
+    times = [record.timestamp for record in turn.records if not isinstance(record, Gap)]
+    assert times == [START + number * FIVE_MINUTES for number in (3, 4, 7, 8, 10)]
+    assert [isinstance(record, Gap) for record in turn.records] == [
+        *(True, False, False) * 2,
+        *(True, False),
+    ]
+
+
 def test_a_bad_row_is_rejected_beside_its_neighbours() -> None:
     """Numbers only, as text."""
     body = json.dumps(

@@ -44,7 +44,7 @@ from marketprism.feeds.venue import (
     StreamState,
     Turn,
 )
-from marketprism.orderbook import OrderBook
+from marketprism.orderbook import Ends, OrderBook
 from marketprism.records import Level, OrderBookRecord
 from marketprism.settings import OrderbookOptions
 
@@ -63,6 +63,8 @@ UNKNOWN_SYMBOL = frozenset({-1121, -4108})
 """Codes of what the exchange does not know, or does not trade (any more, or yet)."""
 UNKNOWN_FIRST = 30 * SECOND
 """From the first such answer to the next request."""
+Sides = tuple[Sequence[Level], Sequence[Level]]
+"""Bids and asks."""
 
 
 class Tag(NamedTuple):
@@ -99,6 +101,13 @@ def _event_time(update: DepthUpdate) -> int:
     return (update.E if update.T is None else update.T) * 1_000_000
 
 
+def _applied(update: DepthUpdate, book: OrderBook | None) -> Sides:
+    """Its levels as they are to be published: written as in the book, which takes them."""
+    if book is None:
+        return update.b, update.a
+    return book.apply(update.b, update.a, update.u, _event_time(update))
+
+
 @attrs.define(eq=False)
 class BookStream:
     """One book of one connection."""
@@ -132,6 +141,8 @@ class BookStream:
     """Monotonic: when the exchange confirmed the subscription."""
     snapshot_due: int | None = None
     snapshot_id: int | None = None
+    shown: Ends = (None, None)
+    """The worst prices of the snapshot that was published last."""
 
     def __attrs_post_init__(self) -> None:
         source, interval = self.source, self.options.audit_interval
@@ -174,6 +185,7 @@ class BookStream:
         """
         self.book, self.chained = elder.book, False
         self.snapshot_due, self.snapshot_id = elder.snapshot_due, elder.snapshot_id
+        self.shown = elder.shown
         self.auditor.succeed(elder.auditor)
         self.state.phase, self.state.detail, self.state.waits = Phase.LIVE, None, False
 
@@ -270,6 +282,7 @@ class BookStream:
             )
         )
         self.snapshot_id = book.last_id
+        self.shown = bids[-1][0] if bids else None, asks[-1][0] if asks else None
         if not heals:
             self.state.cursor.snapshot_id = book.last_id
         self.state.records += 1
@@ -411,7 +424,7 @@ class BookStream:
             cursor.gap = None
             for heard in within:
                 if heard.update.u > known:
-                    self._publish(heard, now, turn)
+                    self._publish(heard, _applied(heard.update, cursor.told), now, turn)
         elif known is not None:
             renumbered = snapshot.lastUpdateId < known
             gap = cursor.close(
@@ -426,6 +439,9 @@ class BookStream:
                 state.gaps += 1
                 turn.records.append(gap)
                 heals = gap.started_at
+        if not heals and (told := cursor.told) is not None:
+            book.write_as(told)
+        cursor.book = book
         self.buffer = []
         self.failures = self.behind = self.unknown = 0
         state.phase, state.detail, state.waits = Phase.LIVE, None, False
@@ -449,8 +465,7 @@ class BookStream:
 
     def _apply(self, heard: _Heard, now: Moment, turn: Turn) -> None:
         """Step 7."""
-        self._take(heard.update)
-        self._publish(heard, now, turn)
+        self._publish(heard, self._take(heard.update), now, turn)
         if self.auditor.trail is not None and self.book is not None:
             update = heard.update
             change = Change(update.u, update.b, update.a, _event_time(update), now)
@@ -463,9 +478,11 @@ class BookStream:
 
     def _conclude(self, verdict: Verdict | None, now: Moment, turn: Turn) -> None:
         """The fresh book is the book from now on: it reaches as far as a snapshot can."""
-        if verdict is None:
+        if verdict is None or self.book is None:
             return
-        self.book = verdict.fresh
+        before, self.book = self.book, verdict.fresh
+        self.book.write_as(before, self.shown)
+        self.state.cursor.book = self.book
         thin = self.auditor.hurried
         heals = self.auditor.conclude(verdict, self.connection, now, turn)
         if heals:
@@ -474,12 +491,12 @@ class BookStream:
         elif thin:
             self.snapshot_due = now.monotonic
 
-    def _take(self, update: DepthUpdate) -> None:
+    def _take(self, update: DepthUpdate) -> Sides:
         assert self.book is not None
-        self.book.apply(update.b, update.a, update.u, _event_time(update))
         self.chained = True
+        return _applied(update, self.book)
 
-    def _publish(self, heard: _Heard, now: Moment, turn: Turn) -> None:
+    def _publish(self, heard: _Heard, sides: Sides, now: Moment, turn: Turn) -> None:
         update, wall = heard
         event_time = _event_time(update)
         if self.options.mode == "updates":
@@ -490,8 +507,8 @@ class BookStream:
                     event_time,
                     wall,
                     update_type="update",
-                    bids=update.b,
-                    asks=update.a,
+                    bids=sides[0],
+                    asks=sides[1],
                     first_update_id=update.U,
                     last_update_id=update.u,
                     # What was published last; the exchange's own `pu` where that was an update.

@@ -130,8 +130,10 @@ class RatioPoll:
         if rows and rows[-1][0] == last:
             cursor.gap = None  # the newest row is the last one published: nothing was missed
         turn = Turn()
+        before = None
         for told_at, row in news if last is not None else news[-1:]:
-            self._publish(told_at, row, cursor, now, turn)
+            self._publish(told_at, row, before, cursor, now, turn)
+            before = told_at
         return turn
 
     @staticmethod
@@ -150,12 +152,20 @@ class RatioPoll:
         return sorted(rows.items(), key=lambda item: item[0])
 
     def _publish(
-        self, told_at: int, row: RatioRow, cursor: Cursor, now: Moment, turn: Turn
+        self,
+        told_at: int,
+        row: RatioRow,
+        before: int | None,
+        cursor: Cursor,
+        now: Moment,
+        turn: Turn,
     ) -> None:
+        """`before`: the time of the row before it, where that came in the same answer."""
         instrument, data_type = self.want.instrument, self.want.data_type
         if cursor.event_time is not None and told_at - cursor.event_time > _ROW:
-            cursor.lose("disconnect")
-            if (gap := cursor.close(instrument, data_type, now.wall, self.connection)) is not None:
+            cursor.lose("disconnect", before)
+            gap = cursor.close(instrument, data_type, now.wall, self.connection, until=told_at)
+            if gap is not None:
                 turn.records.append(gap)
         # The row after the last one: nothing was missed, whatever happened between.
         cursor.gap = None

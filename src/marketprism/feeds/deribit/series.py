@@ -9,17 +9,16 @@ certain: at its end, the index was at its close. So a minute and its last second
 no value is dated before it was known. Only ends between the two live values are taken: they never
 precede what is published, nor follow what comes next, nor share a time with either.
 
-A filled hole is no gap. It is one when the exchange does not answer in time, or its candles leave
-a part of it open.
+A hole is filled when its candles are there at their step. Each stretch without them is a gap with
+its bounds: what the exchange did not have, or not in time, or what could not be read.
 """
 
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 import attrs
 
 from marketprism.feeds import continuity, decimals
-from marketprism.feeds.deribit.messages import UNREADABLE, read_page
+from marketprism.feeds.deribit.messages import NOTHING, UNREADABLE, read_page
 from marketprism.feeds.venue import (
     Fetch,
     Fetched,
@@ -30,7 +29,7 @@ from marketprism.feeds.venue import (
     StreamState,
     Turn,
 )
-from marketprism.records import VolatilityIndex
+from marketprism.records import GapReason, VolatilityIndex
 
 SECOND: Final = 1_000_000_000
 MILLISECOND: Final = 1_000_000
@@ -43,8 +42,9 @@ FINE, COARSE = 1, 60
 FINE_UP_TO: Final = 1_000 * SECOND
 """The longest hole that is filled second by second: Deribit gives some 1000 candles a page."""
 MAX_PAGES: Final = 5
-LONGEST_STEP: Final = 2 * COARSE * SECOND
-"""Between two values; more between them is a hole."""
+RHYTHM: Final = SECOND
+"""From one live value to the next, about: so much later than a candle, the first of them misses
+nothing."""
 RESET_AFTER: Final = 3
 """So many values in a row before the last one: that one's time was wrong."""
 LAG: Final = 60
@@ -66,6 +66,8 @@ class Filling:
     after: int
     before: int
     """Nanoseconds: what is missing lies between, and is neither."""
+    reason: GapReason
+    """Of the loss that made it."""
     deadline: int
     resolution: int
     end: int
@@ -75,14 +77,9 @@ class Filling:
     """By their time."""
     retry_at: int | None = None
 
-    def filled(self) -> bool:
-        """No step from value to value is longer than it may be, and there is a value at all
-        where there must be.
-        """
-        times = [self.after, *sorted(self.values), self.before]
-        if not self.values and self.before - self.after > 2 * self.resolution * SECOND:
-            return False
-        return all(later - earlier <= LONGEST_STEP for earlier, later in pairwise(times))
+    def lacks(self, earlier: int, later: int) -> bool:
+        """Whether a value is missing between the times of two neighbours."""
+        return later - earlier >= self.resolution * SECOND + RHYTHM
 
 
 @attrs.define(eq=False)
@@ -135,14 +132,18 @@ class Series:
             return
         try:
             page = read_page(answer.body).result
-            for candle in page.data:
-                told_at = candle.begun_at * MILLISECOND + filling.resolution * SECOND
-                if filling.after < told_at < filling.before:
-                    filling.values[told_at] = decimals.from_json(bytes(candle.close))
-        except (*UNREADABLE, decimals.NotANumber) as error:
+        except UNREADABLE as error:
             turn.steps.append(Reject("unreadable answer", str(error), answer.body[:SAMPLE_BYTES]))
             filling.retry_at = now.monotonic + RETRY_AFTER
             return
+        for candle in page.data:
+            told_at = candle.begun_at * MILLISECOND + filling.resolution * SECOND
+            if filling.after < told_at < filling.before and candle.close != NOTHING:
+                try:
+                    filling.values[told_at] = decimals.from_json(bytes(candle.close))
+                except decimals.NotANumber as error:
+                    sample = answer.body[:SAMPLE_BYTES]
+                    turn.steps.append(Reject("bad number", str(error), sample))
         filling.pages += 1
         older = page.continuation
         if (
@@ -173,17 +174,19 @@ class Series:
             self._publish(record, now, turn)
             return
         cursor.lose("disconnect")
+        reason: GapReason = "disconnect" if cursor.gap is None else cursor.gap.reason
         hole = told_at - cursor.event_time
         self.held = [record]
         self.filling = Filling(
             after=cursor.event_time,
             before=told_at,
+            reason=reason,
             deadline=now.monotonic + PATIENCE,
             resolution=FINE if hole <= FINE_UP_TO else COARSE,
             end=told_at // MILLISECOND,
         )
-        if hole <= 2 * FINE * SECOND:
-            # No candle ends between that is not one of the two.
+        if hole < FINE * SECOND + RHYTHM:
+            # No candle is missing between.
             self._finish(now, turn)
             return
         self.state.detail = "waiting for what was missed"
@@ -214,16 +217,34 @@ class Series:
             self._finish(now, turn)
 
     def _finish(self, now: Moment, turn: Turn) -> None:
-        """What was missed, then what has waited for it; a gap before, where a part is missing."""
+        """What was missed, then what has waited for it; and each stretch that was not filled as a
+        gap before the value that ends it.
+        """
         filling, held, self.filling, self.held = self.filling, self.held, None, []
         assert filling is not None
         self.attempt += 1
-        if filling.filled():
+        earlier = filling.after
+        rows = (self._record(*row, now) for row in sorted(filling.values.items()))
+        for record in (*rows, held[0]):
+            assert record.timestamp is not None
+            if filling.lacks(earlier, record.timestamp):
+                self._tell(earlier, record.timestamp, filling, now, turn)
             self.state.cursor.gap = None
-        for told_at, value in sorted(filling.values.items()):
-            self._publish(self._record(told_at, value, now), now, turn)
-        for record in held:
             self._publish(record, now, turn)
+            earlier = record.timestamp
+        for record in held[1:]:
+            self._publish(record, now, turn)
+
+    def _tell(self, earlier: int, later: int, filling: Filling, now: Moment, turn: Turn) -> None:
+        """A gap between the values of these times. The first one began when sight was lost."""
+        state, cursor = self.state, self.state.cursor
+        cursor.lose(filling.reason, earlier)
+        gap = cursor.close(
+            state.instrument, state.data_type, now.wall, self.connection, until=later
+        )
+        if gap is not None:
+            state.gaps += 1
+            turn.records.append(gap)
 
     def _publish(self, record: VolatilityIndex, now: Moment, turn: Turn) -> None:
         state, told_at = self.state, record.timestamp

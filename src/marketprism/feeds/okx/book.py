@@ -285,7 +285,7 @@ class BookStream:
         book = OrderBook(snapshot.bids, snapshot.asks, snapshot.seqId, event_time)
         beyond = self.backlog.beyond(snapshot.seqId)
         for update in beyond:
-            book.apply(update.native.bids, update.native.asks, update.sequence, update.event_time)
+            update.applied(book)
         self.book = book
         self.joining = not beyond
         self.settle(heard, now, turn)
@@ -345,7 +345,9 @@ class BookStream:
             # Nothing is missing after all: what the snapshot holds is published as it came.
             cursor.gap = None
             for update in tail:
-                self._publish(update, update.previous, now, turn)
+                told = cursor.told
+                written = update if told is None else update.applied(told)
+                self._publish(written, update.previous, now, turn)
         elif known is not None and not seamless:
             cursor.lose("sequence")
             bounds = (known + 1, book.last_id) if book.last_id > known else None
@@ -354,6 +356,9 @@ class BookStream:
                 state.gaps += 1
                 turn.records.append(gap)
                 heals = gap.started_at
+        if not heals and (told := cursor.told) is not None:
+            book.write_as(told)
+        cursor.book = book
         state.phase, state.detail = Phase.LIVE, None
         self.auditor.proved(book.last_id, now.wall, now)
         self.in_step_since = now.monotonic
@@ -389,7 +394,7 @@ class BookStream:
     def _apply(self, heard: Heard, book: OrderBook, now: Moment, turn: Turn) -> None:
         followed = book.last_id
         native = heard.native
-        book.apply(native.bids, native.asks, heard.sequence, heard.event_time)
+        heard = heard.applied(book)
         self.joining = False
         if not self._agrees(native, book, now):
             return
@@ -406,11 +411,12 @@ class BookStream:
             self._conclude(self.auditor.took(change, book), now, turn)
 
     def _conclude(self, verdict: Verdict | None, now: Moment, turn: Turn) -> None:
-        if verdict is None:
+        if verdict is None or self.book is None:
             return
         heals = self.auditor.conclude(verdict, self.connection, now, turn)
         if heals:
-            self.book = verdict.fresh
+            verdict.fresh.write_as(self.book)
+            self.book = self.state.cursor.book = verdict.fresh
             self.book.bids_end = self.book.asks_end = None
             self._accepted(self.book.last_id, self.book.event_time, now.wall, now)
             self.restate(heals, now, turn)

@@ -10,6 +10,7 @@ from marketprism.feeds.contracts import base_quantity
 from marketprism.feeds.okx.messages import Book, nanoseconds
 from marketprism.feeds.venue import Moment
 from marketprism.instruments import Instrument
+from marketprism.orderbook import OrderBook
 from marketprism.records import Level
 
 MAX_BUFFERED: Final = 3_000
@@ -35,6 +36,14 @@ class Heard(NamedTuple):
         """Whether it only says that nothing changed."""
         return self.sequence == self.previous and not self.bids and not self.asks
 
+    def applied(self, book: OrderBook) -> "Heard":
+        """The same as it is to be published: written as in the book, which takes it."""
+        native = self.native
+        bids, asks = book.apply(native.bids, native.asks, self.sequence, self.event_time)
+        if bids is native.bids and asks is native.asks:
+            return self
+        return self._replace(bids=_written(self.bids, bids), asks=_written(self.asks, asks))
+
 
 class Snapshot(NamedTuple):
     """A whole book, as the channel tells it."""
@@ -42,6 +51,10 @@ class Snapshot(NamedTuple):
     event_time: int
     """Nanoseconds."""
     native: Book
+
+
+def _written(levels: Sequence[Level], as_these: Sequence[Level]) -> list[Level]:
+    return [(price[0], level[1]) for level, price in zip(levels, as_these, strict=True)]
 
 
 def read(instrument: Instrument, action: str | None, said: Book, now: Moment) -> Heard | Snapshot:

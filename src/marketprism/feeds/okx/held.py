@@ -6,11 +6,12 @@ alike is unknown: numbers that look alike are believed only of books that are al
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import attrs
 
 from marketprism.feeds.okx.chain import MAX_BUFFERED, Heard, Snapshot
-from marketprism.feeds.okx.checksum import checksum
+from marketprism.feeds.okx.checksum import LEVELS, checksum
 from marketprism.orderbook import OrderBook
 
 
@@ -72,21 +73,27 @@ class HeldBook:
         book = OrderBook(said.bids, said.asks, said.seqId, self.snapshot.event_time)
         for update in self.updates[self._behind :]:
             said = update.native
-            book.apply(said.bids, said.asks, update.sequence, update.event_time)
+            update.applied(book)
         return book if said.checksum in (0, checksum(book)) else None
 
     def agrees(self, elder: OrderBook, beyond: Sequence[Heard]) -> bool:
         """Whether the elder's book with these updates is the book of the chain, where there is
-        one: by the exchange's own measure, its best levels.
+        one: its best levels, as many as the exchange's own measure takes. Either connection may
+        write their prices in digits of its own.
         """
         if (whole := self.whole()) is None:
             return True
-        book = OrderBook(elder.bids.items(), elder.asks.items(), elder.last_id)
+        book = OrderBook(list(elder.bids.items()), list(elder.asks.items()), elder.last_id)
         for update in beyond:
-            book.apply(update.native.bids, update.native.asks, update.sequence, update.event_time)
-        self.foreign = checksum(book) != checksum(whole)
+            update.applied(book)
+        self.foreign = _numbers(book) != _numbers(whole)
         return not self.foreign
 
     def _clear(self) -> None:
         self.updates, self._places = [], {}
         self.snapshot, self._behind, self.last = None, 0, None
+
+
+def _numbers(book: OrderBook) -> list[list[tuple[Decimal, Decimal]]]:
+    """The best levels of both sides."""
+    return [[(Decimal(price), Decimal(size)) for price, size in side] for side in book.top(LEVELS)]

@@ -95,9 +95,11 @@ class RatioPoll:
             rows = rows[-1:]
         if rows and rows[-1][0] == cursor.event_time:
             cursor.gap = None  # the newest row is the last one published: nothing was missed
+        before = None
         for happened, ratio in rows:
             if cursor.event_time is None or happened > cursor.event_time:
-                self._publish(happened, ratio, cursor, now, turn)
+                self._publish(happened, ratio, before, cursor, now, turn)
+                before = happened
         return turn
 
     def _rows(self, data: Sequence[msgspec.Raw], turn: Turn) -> list[tuple[int, str]]:
@@ -110,14 +112,23 @@ class RatioPoll:
                 turn.steps.append(Reject("unfit event", str(error), bytes(raw)[:SAMPLE_BYTES]))
         return sorted(rows.items())
 
-    def _publish(self, happened: int, ratio: str, cursor: Cursor, now: Moment, turn: Turn) -> None:
+    def _publish(
+        self,
+        happened: int,
+        ratio: str,
+        before: int | None,
+        cursor: Cursor,
+        now: Moment,
+        turn: Turn,
+    ) -> None:
+        """`before`: the time of the row before it, where that came in the same answer."""
         instrument, data_type = self.want.instrument, self.want.data_type
-        before = cursor.event_time
-        if before is not None and happened - before <= PERIOD_SECONDS * SECOND:
+        last = cursor.event_time
+        if last is not None and happened - last <= PERIOD_SECONDS * SECOND:
             cursor.gap = None
-        elif before is not None:
-            cursor.lose("sequence")
-        gap = cursor.close(instrument, data_type, now.wall, self.connection)
+        elif last is not None:
+            cursor.lose("sequence", before)
+        gap = cursor.close(instrument, data_type, now.wall, self.connection, until=happened)
         if gap is not None:
             turn.records.append(gap)
         kind = TopPositionRatio if data_type is DataType.LSR_TOP_POSITION else AllAccountRatio
