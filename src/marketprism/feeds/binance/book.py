@@ -78,14 +78,17 @@ class _Heard(NamedTuple):
 def _read(body: bytes) -> DepthSnapshot | Reject:
     try:
         snapshot = read_snapshot(body)
-        decimals.pairs(snapshot.bids, snapshot.asks)
+        snapshot.bids, snapshot.asks = decimals.pairs(snapshot.bids, snapshot.asks)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
         return Reject("unreadable snapshot", str(error), body[:200])
     return snapshot
 
 
 def _event_time(update: DepthUpdate) -> int:
-    return (update.E if update.T is None else update.T) * 1_000_000
+    told_at = update.E if update.T is None else update.T
+    if told_at is None:
+        raise decimals.NotANumber("it has no time")
+    return told_at * 1_000_000
 
 
 @attrs.define(eq=False)
@@ -137,7 +140,8 @@ class BookStream:
 
     def hear(self, update: DepthUpdate, now: Moment, turn: Turn) -> None:
         """An event of the stream: buffered while out of step, else applied and published."""
-        decimals.pairs(update.b, update.a)
+        update.b, update.a = decimals.pairs(update.b, update.a)
+        _event_time(update)
         if update.u < update.U:
             raise decimals.NotANumber(f"first id {update.U} above last id {update.u}")
         if self.unknown:

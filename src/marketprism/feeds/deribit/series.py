@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from marketprism.feeds import continuity, decimals
-from marketprism.feeds.deribit.messages import UNREADABLE, read_page
+from marketprism.feeds.deribit.messages import UNREADABLE, read_candle, read_page
 from marketprism.feeds.venue import (
     Fetch,
     Fetched,
@@ -135,14 +135,19 @@ class Series:
             return
         try:
             page = read_page(answer.body).result
-            for begun_at, _, _, _, close in page.data:
-                told_at = begun_at * MILLISECOND + filling.resolution * SECOND
-                if filling.after < told_at < filling.before:
-                    filling.values[told_at] = decimals.from_json(bytes(close))
-        except (*UNREADABLE, decimals.NotANumber) as error:
+        except UNREADABLE as error:
             turn.steps.append(Reject("unreadable answer", str(error), answer.body[:SAMPLE_BYTES]))
             filling.retry_at = now.monotonic + RETRY_AFTER
             return
+        for row in page.data:
+            try:
+                begun_at, close = read_candle(row)
+                told_at = begun_at * MILLISECOND + filling.resolution * SECOND
+                if filling.after < told_at < filling.before:
+                    filling.values[told_at] = decimals.from_json(close)
+            except (*UNREADABLE, decimals.NotANumber) as error:
+                # One that cannot be read leaves its place open, not that of its neighbours.
+                turn.steps.append(Reject("unfit event", str(error), bytes(row)[:SAMPLE_BYTES]))
         filling.pages += 1
         older = page.continuation
         if (

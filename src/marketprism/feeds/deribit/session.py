@@ -226,9 +226,10 @@ class DeribitSession:
             self._answered(heard, sample, now, turn)
 
     def _told(self, told: VolatilityParams, sample: bytes, now: Moment, turn: Turn) -> None:
-        index, told_at = told.data.index_name, told.data.timestamp * MILLISECOND
+        index, told_at = told.channel.removeprefix(CHANNEL), told.data.timestamp * MILLISECOND
         series = self._series.get(index)
-        if told.channel != CHANNEL + index or (series is None and index not in self._released):
+        named = told.channel.startswith(CHANNEL) and told.data.index_name in (None, index)
+        if not named or (series is None and index not in self._released):
             turn.steps.append(Reject("unknown channel", told.channel, sample))
         elif series is not None:
             value = decimals.from_json(bytes(told.data.volatility))

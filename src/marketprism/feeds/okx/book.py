@@ -276,7 +276,7 @@ class BookStream:
         """A fetched snapshot, and its time."""
         (element,) = read_answer(body).data
         snapshot = read_book(element)
-        decimals.levels(snapshot.bids, snapshot.asks)
+        snapshot.bids, snapshot.asks = decimals.levels(snapshot.bids, snapshot.asks)
         published(self.state.instrument, [*snapshot.bids, *snapshot.asks])
         return snapshot, nanoseconds(snapshot.ts)
 

@@ -94,7 +94,7 @@ class RatioPoll:
             turn.steps.append(Reject("unreadable answer", f"code {code}", sample))
             return turn
         cursor = cursors[self.want.stream]
-        rows = self._rows(answer.body, turn)
+        rows = self._rows(answer.body, cursor.event_time, turn)
         if cursor.event_time is None:
             rows = rows[-1:]
         if rows and rows[-1][0] == cursor.event_time:
@@ -104,12 +104,15 @@ class RatioPoll:
                 self._publish(happened, ratio, cursor, now, turn)
         return turn
 
-    def _rows(self, body: bytes, turn: Turn) -> list[tuple[int, str]]:
+    def _rows(self, body: bytes, last: int | None, turn: Turn) -> list[tuple[int, str]]:
+        """By their time; of those past `last`, what cannot be read is rejected."""
         rows: dict[int, str] = {}
         for raw in read_answer(body).data:
             try:
                 time, ratio = read_ratio(raw)
-                rows.setdefault(nanoseconds(time), unsigned(ratio))
+                happened = nanoseconds(time)
+                known = last is not None and happened <= last
+                rows.setdefault(happened, ratio if known else unsigned(ratio))
             except (*UNREADABLE, ValueError) as error:
                 turn.steps.append(Reject("unfit event", str(error), bytes(raw)[:SAMPLE_BYTES]))
         return sorted(rows.items())
