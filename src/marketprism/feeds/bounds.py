@@ -18,6 +18,16 @@ Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=LATEST)]
 Id = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 
 
+def is_time(nanoseconds: int) -> bool:
+    """Whether it is a time at all."""
+    return 0 <= nanoseconds <= LATEST * 1_000_000
+
+
+def is_id(value: object) -> bool:
+    """Whether it is a number that can be one."""
+    return isinstance(value, int) and 0 <= value <= LARGEST
+
+
 def believed(nanoseconds: int | None) -> int | None:
     """A time that something was added to, where it still is one."""
-    return None if nanoseconds is None or nanoseconds > LATEST * 1_000_000 else nanoseconds
+    return None if nanoseconds is None or not is_time(nanoseconds) else nanoseconds
