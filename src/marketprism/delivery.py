@@ -35,6 +35,24 @@ async def pump(
     outbox.close()
 
 
+def rescue(
+    intake: Intake,
+    outbox: Outbox,
+    board: Board,
+    now: Callable[[], Moment],
+    positions: Positions | None = None,
+) -> None:
+    """The end without a pump: what the channel holds is in the outbox then, which is closed,
+    however full it is.
+    """
+    for batch in intake.left():
+        try:
+            _carry(batch, outbox, board, now, positions)
+        except Exception as error:  # it ends the process already, and must not cost the rest
+            log.error("batch.unchecked", records=len(batch.records), reason=repr(error))
+    outbox.close()
+
+
 def _carry(
     batch: Batch,
     outbox: Outbox,
