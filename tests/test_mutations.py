@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from typing import Any
 
+import attrs
 import pytest
 from cards import CARDS, Card
 from desk import Desk, confirmations
@@ -106,6 +107,20 @@ def test_whatever_stands_anywhere_is_borne(card: Card) -> None:
                 turn = desk.hear(frame)
                 assert all(isinstance(step, Reject | Send | Fetch | Close) for step in turn.steps)
                 tell(turn)
+
+
+SNAPSHOTS = [card for card in CARDS if card.snapshot is not None]
+
+
+@pytest.mark.parametrize("card", SNAPSHOTS, ids=lambda card: card.name)
+def test_whatever_stands_anywhere_in_a_snapshot_is_borne(card: Card) -> None:
+    """What is fetched over REST, and what then follows it on the wire."""
+    for path in paths(card.snapshot):
+        for value in (*LIMITS, *map(str, LIMITS), *NUMBERS, *OTHERS):
+            body = json.loads(written(card.snapshot, path, value))
+            desk = Desk(attrs.evolve(card, snapshot=body))
+            turn = desk.hear(card.event)
+            tell(Turn(desk.opened + turn.records))
 
 
 @pytest.mark.parametrize("venue", [venue for venue in OFFERS if "deriv" in venue])

@@ -20,7 +20,7 @@ def nth(card: Card, number: int, **fields: Any) -> Any:
     event = card.event
     within: tuple[str | int, ...] = ("data", 0) if "data" in event else ()
     price, quantity = card.numbers[0], card.numbers[1]
-    names = {"price": price[-1], "quantity": quantity[-1]}
+    names = {"price": str(price[-1]), "quantity": str(quantity[-1])}
     said = {names.get(name, name): value for name, value in fields.items()}
     if within:
         said |= {"tradeId": str(number), "ts": str(1_700_000_000_000 + number), "count": "1"}

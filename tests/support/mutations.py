@@ -26,7 +26,7 @@ NUMBERS = [
     *("٠", "١٢٣", "9" * 64, "9" * 65, "9" * 5000, "0." + "0" * 63 + "1", "0." + "0" * 64 + "1"),
     *("007.50", "00", "0", "-0", ".5", "5.", "1.5", 1e308, 1e-308, 1.5, -1.5),
 ]
-OTHERS = [None, True, False, "", "\x00", "é", "\n", "x", [], {}, [[]], [None], {"a": {}}]
+OTHERS: list[Any] = [None, True, False, "", "\x00", "é", "\n", "x", [], {}, [[]], [None], {"a": {}}]
 
 
 def mutated(frame: bytes, dice: random.Random) -> bytes:
@@ -54,6 +54,7 @@ def exchanged(frame: bytes, dice: random.Random) -> bytes:
     tree = json.loads(frame)
     path = dice.choice(list(paths(tree)))
     old = at(tree, path)
+    new: Any
     match dice.randrange(10):
         case 0 | 1 | 2:
             number = dice.choice(LIMITS)
