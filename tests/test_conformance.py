@@ -2,12 +2,13 @@
 
 import json
 import re
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
 import pytest
 import trio
-from cards import CARDS, Card, changed
+from cards import CARDS, Card, Path, changed
 from desk import Desk
 from loopback import untrusting
 from nats_server import Server
@@ -94,23 +95,69 @@ DERIVED = {"next_funding_time", "funding_interval", "open_interest"}
 """What is computed from an optional key where it is there, and otherwise from others."""
 
 
+BAD_NUMBERS = [
+    *("NaN", "Infinity", "-Infinity", "1_000", "١٢", "1e999999", "1E-8-", "", "abc", "0x10", "1,5"),
+    *("00", "007.50", "-007.50", ".5", "5.", "+1", " 1", "1 "),
+]
+
+
 @EVERY
-@pytest.mark.parametrize(
-    "bad", ["NaN", "Infinity", "-Infinity", "1_000", "١٢", "1e999999", "", "abc", "0x10", "1,5"]
-)
-def test_bad_numbers_are_rejected(card: Card, bad: str) -> None:
-    """No record, no exception: a reject, which is counted."""
+@pytest.mark.parametrize("bad", [*BAD_NUMBERS, None, {}, []])
+def test_a_bad_number_costs_what_it_is_needed_for(card: Card, bad: object) -> None:
+    """Of one that a record cannot do without no record, no exception: a reject, which is counted.
+    Any other is null, and all else stands.
+    """
     for path in card.numbers:
-        if bad == "" and path[-1] in EMPTY_MEANS_NOTHING:
+        if bad == "" and path[-1] == "r":
+            continue  # there is no funding
+        records, turn = told(card, changed(card.event, path, partial(set_key, value=bad)))
+        if path in card.nullable:
+            assert_null(card, path, records)
+        else:
+            assert records == [], path
+            assert any(isinstance(step, Reject) for step in turn.steps), path
+
+
+@EVERY
+def test_what_cannot_be_read_and_is_not_needed_is_null(card: Card) -> None:
+    """A word that was never heard of, a null, another type: and all else stands."""
+    for path in card.nullable:
+        for bad in (None, {}, [1], [[]], *(("", "both") if path[-1] in SIDES else ())):
+            event = changed(card.event, path, partial(set_key, value=bad))
+            assert_null(card, path, told(card, event)[0])
+        assert_null(card, path, told(card, changed(card.event, path, remove_key))[0])
+
+
+SIDES = {"S", "side", "posSide"}
+
+
+def assert_null(card: Card, path: Path, records: list[Record]) -> None:
+    """One record, as ever but for what stands at that path."""
+    (record,) = records
+    without = ("liquidation_id", *COMMON - {"timestamp"})
+    fields = {key: value for key, value in payload(record).items() if key not in without}
+    null = dict.fromkeys(card.nullable[path])
+    expected = card.expected | null
+    assert fields == {key: value for key, value in expected.items() if key not in without}, path
+
+
+@EVERY
+@pytest.mark.parametrize("digits", ["2E-8", "25e-1", "2.50E+1", "2e0", 2e-8, 25, 2.5])
+def test_an_exponent_is_written_out(card: Card, digits: str | float) -> None:
+    """It is exact, and stands nowhere in what is published; so is a number that is no text."""
+    for path in card.numbers:
+        if path[-1] == "tradeId":
             continue
-        event = changed(card.event, path, partial(set_key, value=bad))
-        records, turn = told(card, event)
-        assert records == [], path
-        assert any(isinstance(step, Reject) for step in turn.steps), path
-
-
-EMPTY_MEANS_NOTHING = {"nextFundingRate", "oiUsd", "oiCcy", "ap", "z", "i", "r"}
-"""Where the exchanges leave the text empty when they have nothing to say."""
+        event = changed(card.event, path, partial(set_key, value=digits))
+        (record,), turn = told(card, event)
+        text = json.dumps(payload(record))
+        size = record.instrument.contract_size
+        number = Decimal(str(digits))
+        plain = {number, number * Decimal(size or 1)}
+        numbers = {Decimal(word[0]) for word in re.finditer(PLAIN, text)}
+        assert plain & numbers, path
+        assert not re.search("[0-9][eE]", text.replace(record.instrument.symbol, ""))
+        assert not turn.steps
 
 
 @EVERY

@@ -1,5 +1,8 @@
 """From a stored message to a cursor, and what every session makes of such a cursor."""
 
+import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -151,6 +154,8 @@ OTHERS = [
     trade(instrument=Instrument("binance", "spot", "BTC-USDT", "OTHER")),
     trade("abc"),
     trade("١٢"),
+    trade("9" * 5000),
+    trade(str(2**63)),
     book(1),
     Trade(BTC, START, START + 2 * cursors.HOUR, "7", "1", "1", "buy"),
     Trade(BTC, START + 2 * cursors.HOUR, START, "7", "1", "1", "buy"),
@@ -162,6 +167,29 @@ def test_a_message_that_is_not_of_this_stream_gives_no_cursor(record: Record) ->
     """Another instrument, another data type, an id that is no number, a time to come."""
     with pytest.raises(cursors.Foreign):
         cursors.read(encode(record).payload, WANT, START)
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64, 10**400, -1])
+def test_a_book_whose_number_is_none_gives_no_cursor(number: int) -> None:
+    """What is added to it must fit a consumer's 64 bits."""
+    want = Want(DataType.ORDERBOOK, BTC)
+    cursors.read(encode(book(2**63 - 1)).payload, want, START)
+    with pytest.raises(cursors.Foreign):
+        cursors.read(encode(book(number)).payload, want, START)
+
+
+@pytest.mark.parametrize("name", ["collected_at", "timestamp", "started_at"])
+@pytest.mark.parametrize("year", [1, 1969, 2101, 9999])
+def test_a_time_that_is_none_gives_no_cursor(name: str, year: int) -> None:
+    """Something will be added to it, or taken from it; a gap begins no later than it ended."""
+    record = trade() if name in ("collected_at", "timestamp") else gap(DataType.TRADE, START, START)
+    fields = json.loads(encode(record).payload)
+    fields[name] = f"{year:04}-12-31T23:59:59.999Z"
+    payload = json.dumps(fields).encode()
+    read: Callable[..., Record]
+    read = cursors.read_gap if isinstance(record, Gap) else partial(cursors.read, want=WANT)
+    with pytest.raises(cursors.Foreign):
+        read(payload, wall=START)
 
 
 @pytest.mark.parametrize("field", ["collected_at", "timestamp", "trade_id", "exchange"])

@@ -4,6 +4,8 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import attrs
+import pytest
 import trio
 from peers import clock
 from structlog.testing import capture_logs
@@ -11,8 +13,17 @@ from trio.testing import wait_all_tasks_blocked
 
 from marketprism.delivery import pump
 from marketprism.instruments import Instrument
+from marketprism.loss import Loss
 from marketprism.outlet import Outlet
-from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
+from marketprism.records import (
+    DataType,
+    FundingRate,
+    Gap,
+    Liquidation,
+    OrderBookRecord,
+    Record,
+    Trade,
+)
 from marketprism.sinks.outbox import Outbox
 from marketprism.status import Board
 from marketprism.wire import MAX_PAYLOAD_BYTES, Message, encode
@@ -137,6 +148,80 @@ async def test_two_that_are_too_large_are_two_gaps_to_jetstream_as_well() -> Non
     messages = await delivered([one, other], Board())
     assert [message.data_type for message in messages] == ["gap", "gap"]
     assert len({message.msg_id for message in messages}) == 2
+
+
+YEAR_10000 = 253_402_300_800 * 10**9
+UNWRITABLE: list[Record] = [
+    Trade(BTC, YEAR_10000, 2, "2", "1", "1", "buy"),
+    FundingRate(BTC, 2, 2, "0.1", None, 2, YEAR_10000, "8h"),
+    Liquidation(BTC, -(2**70), 2, "x", "buy", None, "1", None, "1", None, None),
+    attrs.evolve(book(2, 1), bids=[("\ud800", "1")]),
+    Trade(BTC, 2, 2, "2", object(), "1", "buy"),  # type: ignore[arg-type] # a price that is none
+    Trade(BTC, "soon", 2, "2", "1", "1", "buy"),  # type: ignore[arg-type] # a time that is none
+    Gap(BTC, 2, 2, DataType.TRADE, "stale", 2, YEAR_10000, 5, 7, 3, FEED),
+    Gap(
+        BTC, YEAR_10000, 2, DataType.TRADE, "stale", YEAR_10000, YEAR_10000, None, None, None, FEED
+    ),
+]
+
+
+@pytest.mark.parametrize("record", UNWRITABLE, ids=lambda record: str(record)[:40])
+async def test_a_record_that_cannot_be_encoded_is_a_gap_in_its_place(record: Record) -> None:
+    """It is counted and logged; its neighbours, the pump and the outbox are as ever."""
+    board = Board()
+    affected = record.affected if isinstance(record, Gap) else record.data_type
+    with capture_logs() as logs:
+        first, stand_in, last = await delivered([trade(1), record, trade(3)], board)
+    assert (first, last) == (encode(trade(1)), encode(trade(3)))
+    told = json.loads(stand_in.payload)
+    assert (told["data_type"], told["affected"], told["reason"]) == ("gap", affected, "overflow")
+    assert board.faults == {"record_unencodable": 1}
+    assert board.lost == {("binance", "spot", record.data_type): 1}
+    told_before = isinstance(record, Gap)
+    assert sum(board.gaps.values()) == (0 if told_before else 1)
+    (line,) = logs
+    assert (line["event"], line["log_level"]) == ("record.unencodable", "error")
+
+
+async def test_what_cannot_be_encoded_says_what_is_missing_where_it_can() -> None:
+    """The id of the trade, which can be written; the ids of the gap that could not be."""
+    unwritable = [UNWRITABLE[0], UNWRITABLE[6]]
+    one, other = await delivered(unwritable, Board())
+    told = json.loads(one.payload)
+    assert (told["first_missing_id"], told["last_missing_id"], told["lost"]) == ("2", "2", 1)
+    told = json.loads(other.payload)
+    assert (told["first_missing_id"], told["last_missing_id"], told["lost"]) == ("5", "7", 3)
+    assert one.msg_id != other.msg_id
+
+
+async def test_what_cannot_even_be_told_as_a_gap_is_counted() -> None:
+    """Its instrument has a name that no subject can have; the pump goes on."""
+    board = Board()
+    nameless = attrs.evolve(trade(2), instrument=attrs.evolve(BTC, symbol="\ud800"))
+    told = await delivered([nameless, trade(3)], board)
+    assert told == [encode(trade(3))]
+    assert board.faults == {"record_unencodable": 1}
+    assert board.lost == {("binance", "spot", "trade"): 1}
+
+
+async def test_a_thousand_that_cannot_be_encoded_do_not_fill_the_log() -> None:
+    """All are counted, and each stands in a gap of its own."""
+    board = Board()
+    with capture_logs() as logs:
+        told = await delivered([UNWRITABLE[0]] * 900, board)
+    assert len({message.msg_id for message in told}) == 900
+    assert board.faults == {"record_unencodable": 900}
+    assert len(logs) == 10
+
+
+async def test_the_sum_of_what_was_lost_is_bounded() -> None:
+    """Two gaps of 2⁶³ ids each: how many there are in all is no number that a consumer can hold."""
+    loss = Loss(BTC, DataType.TRADE, 2, FEED)
+    gap = Gap(BTC, 2, 2, DataType.TRADE, "sequence", 2, 2, 1, 2**63 - 1, 2**63 - 1, FEED)
+    loss.add(gap)
+    assert loss.gap(3).lost == 2**63 - 1
+    loss.add(gap)
+    assert loss.gap(3).lost is None
 
 
 async def test_no_two_gaps_of_a_stream_share_an_id_whoever_tells_them() -> None:

@@ -1,4 +1,5 @@
-"""Whatever an exchange may send: frames mutated at random, by the thousand.
+"""Whatever an exchange may send: frames mutated at random, by the thousand, and numbers at every
+limit in every place.
 
 `MARKETPRISM_MUTATIONS` says how many a venue (`nox -s mutations`: 200,000).
 """
@@ -9,56 +10,25 @@ import random
 from collections import Counter
 from typing import Any
 
+import attrs
 import pytest
 from cards import CARDS, Card
 from desk import Desk, confirmations
+from mutations import LIMITS, NUMBERS, OTHERS, at, mutated, paths, written
 
 from marketprism.feeds import OFFERS
-from marketprism.feeds.venue import Close, Fetch, Reject, Send
-from marketprism.wire import encode
+from marketprism.feeds.bounds import LARGEST, LATEST
+from marketprism.feeds.venue import Close, Fetch, Park, Reject, Send, Turn
+from marketprism.loss import Loss
+from marketprism.records import DataType, Gap
+from marketprism.sinks.identity import identity
+from marketprism.wire import decode, encode, time_value
 
 pytestmark = pytest.mark.once
 
 FRAMES = int(os.environ.get("MARKETPRISM_MUTATIONS", "3000"))
 LIFE = 100
 """Frames that one session gets; then a fresh one, so that all states are met."""
-VALUES: list[Any] = [
-    *(None, True, -1, 0, 1e308, 2**53, 2**63, 2**64, 10**400, "", "NaN", "Infinity", "-1", "1e9"),
-    *("1e999999999", "1_000", "١٢٣", "9" * 5000, [], {}, [[]], [None], {"a": {}}, "\x00", "é"),
-]
-
-
-def mutated(frame: bytes, dice: random.Random) -> bytes:
-    """Bytes changed, cut, doubled or put in; or a value of the JSON exchanged."""
-    at, end = sorted((dice.randrange(len(frame) + 1), dice.randrange(len(frame) + 1)))
-    match dice.randrange(12):
-        case 0:
-            return frame[:at]
-        case 1:
-            return frame[:at] + dice.randbytes(dice.randrange(1, 5)) + frame[at:]
-        case 2:
-            return frame[:at] + dice.randbytes(1) + frame[at + 1 :]
-        case 3:
-            return frame[:at] + frame[end:]
-        case 4:
-            return frame[:end] + frame[at:]
-        case 5:
-            return frame[:at] + b"[" * dice.choice((1, 10, 50_000)) + frame[at:]
-        case _:
-            return json.dumps(exchanged(json.loads(frame), dice)).encode()
-
-
-def exchanged(tree: Any, dice: random.Random) -> Any:
-    """The same with one value or key exchanged, anywhere within."""
-    if isinstance(tree, dict) and tree and dice.random() < 0.8:
-        key = dice.choice(list(tree))
-        if dice.random() < 0.1:
-            return {(f"{name}x" if name == key else name): value for name, value in tree.items()}
-        return {**tree, key: exchanged(tree[key], dice)}
-    if isinstance(tree, list) and tree and dice.random() < 0.8:
-        index = dice.randrange(len(tree))
-        return [*tree[:index], exchanged(tree[index], dice), *tree[index + 1 :]]
-    return dice.choice(VALUES)
 
 
 def texts(card: Card) -> list[bytes]:
@@ -74,6 +44,25 @@ COMMANDS: dict[str, Any] = {
     "okx_derivatives": {"op": "subscribe", "args": [{"channel": "trades", "instId": "x"}]},
     "deribit_derivatives": {"method": "public/subscribe", "id": 2, "params": {"channels": []}},
 }
+
+
+def tell(turn: Turn) -> None:
+    """Every record can be told, and believed: encoded, read back, and confessed were it lost."""
+    for record in turn.records:
+        message = encode(record)
+        fields = json.loads(message.payload)
+        assert decode(message.payload).timestamp == record.timestamp
+        assert "\n" not in message.msg_id
+        for name, value in fields.items():
+            if name == "timestamp" or name.endswith("_time"):
+                assert (time_value(value) or 0) <= LATEST * 1_000_000, name
+            elif name.endswith("_id") and str(value).isdecimal():
+                assert int(value) <= LARGEST, name
+        stream = record.affected if isinstance(record, Gap) else DataType(record.data_type)
+        for lost in (record, identity(message)):
+            loss = Loss(record.instrument, stream, record.collected_at, "outbox")
+            loss.add(lost)
+            encode(loss.gap(record.collected_at))
 
 
 @pytest.mark.parametrize("venue", OFFERS)
@@ -94,12 +83,44 @@ def test_mutated_frames_are_accepted_or_rejected_and_nothing_else(venue: str) ->
         rejected = any(isinstance(step, Reject) for step in turn.steps)
         outcome["rejected" if rejected else "accepted"] += 1
         outcome["closed"] += any(isinstance(step, Close) for step in turn.steps)
-        for record in turn.records:
-            encode(record)
+        tell(turn)
     print(dict(outcome))
     assert outcome["accepted"] + outcome["rejected"] == FRAMES
     assert min(outcome["accepted"], outcome["rejected"]) > FRAMES * 0.01
     assert outcome["closed"] <= FRAMES * 0.001
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_whatever_stands_anywhere_is_borne(card: Card) -> None:
+    """A number at any limit, any other value, as such and as text, in each place of each message,
+    alone and beside the true one: no exception, and what is accepted can be told.
+    """
+    for path in paths(card.event):
+        for value in (*LIMITS, *map(str, LIMITS), *NUMBERS, *OTHERS):
+            desk = Desk(card)
+            desk.hear(*card.before)
+            for frame in (
+                written(card.event, path, value),
+                written(card.event, path, at(card.event, path), double=value),
+                json.dumps(card.event).encode(),
+            ):
+                turn = desk.hear(frame)
+                assert all(isinstance(step, Reject | Send | Fetch | Close) for step in turn.steps)
+                tell(turn)
+
+
+SNAPSHOTS = [card for card in CARDS if card.snapshot is not None]
+
+
+@pytest.mark.parametrize("card", SNAPSHOTS, ids=lambda card: card.name)
+def test_whatever_stands_anywhere_in_a_snapshot_is_borne(card: Card) -> None:
+    """What is fetched over REST, and what then follows it on the wire."""
+    for path in paths(card.snapshot):
+        for value in (*LIMITS, *map(str, LIMITS), *NUMBERS, *OTHERS):
+            body = json.loads(written(card.snapshot, path, value))
+            desk = Desk(attrs.evolve(card, snapshot=body))
+            turn = desk.hear(card.event)
+            tell(Turn(desk.opened + turn.records))
 
 
 @pytest.mark.parametrize("venue", [venue for venue in OFFERS if "deriv" in venue])
@@ -113,6 +134,5 @@ def test_mutated_answers_of_polls_are_accepted_or_rejected(venue: str) -> None:
         card = cards[number % len(cards)]
         desk = Desk(card)
         turn = desk.hear(mutated(json.dumps(card.event).encode(), dice))
-        assert all(isinstance(step, Reject) for step in turn.steps)
-        for record in turn.records:
-            encode(record)
+        assert all(isinstance(step, Reject | Park) for step in turn.steps)
+        tell(turn)

@@ -11,6 +11,7 @@ from market_log import at_once
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from marketprism import cursors
 from marketprism.errors import SinkLost
 from marketprism.feeds.venue import Cursor, Moment, Want
 from marketprism.instruments import Instrument
@@ -525,6 +526,43 @@ async def test_other_peoples_messages_are_said_once(autojump_clock: MockClock) -
     assert [case.positions.cursor(want).last_id for want in wants] == [1, None, None]
     (line,) = (line for line in logs if line["event"] == "restart.foreign_message")
     assert line["log_level"] == "warning"
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, str(2**63), "-1"])
+async def test_a_stored_id_that_is_none_stops_nothing(
+    number: str, autojump_clock: MockClock
+) -> None:
+    """The stream begins afresh, and the sink goes on."""
+    case = Case()
+    case.stream.store(attrs.evolve(trade(1), trade_id=number))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(case.connected)
+        await case.positions.read([WANT])
+        assert case.positions.cursor(WANT) == Cursor()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("met", ["before", "after"])
+async def test_a_gap_that_cannot_be_encoded_costs_itself(
+    met: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of it goes where it was to go; the sink and the pump go on."""
+    year_10000 = 253_402_300_800 * SECOND
+    gap = Gap(
+        BTC, 900, 900, DataType.TRADE, "restart", 100, year_10000, None, None, None, "restart"
+    )  # fmt: skip
+    monkeypatch.setattr(cursors, "gap_before", lambda *_, **__: gap)
+    case = Case()
+    case.stream.store(trade(7, at=100))
+    await case.positions.read([WANT])
+    if met == "before":
+        case.pump(trade(10, at=900))
+    await case.positions.catch_up(case.stream.last, case.outbox)
+    if met == "after":
+        case.pump(trade(10, at=900))
+    published = case.ahead() + case.held()
+    assert [record.data_type for record in published] == ["gap", "trade"]
+    assert case.board.faults == {"record_unencodable": 1}
 
 
 async def test_venues_are_answered_one_after_another(autojump_clock: MockClock) -> None:

@@ -8,7 +8,8 @@
 
 Nesting is the order: what is inside dies first, and what it leaves behind is taken care of by
 those outside. A stop cancels the feeds only; the rest ends because there is no more to do, within
-the grace period. What the sink cannot take by then, or at once where it is away, goes to disk.
+the grace period. What the sink cannot take by then, or at once where it is away, goes to disk. A
+failure that nobody survives ends all of it at once; then, too, what memory holds goes to disk.
 """
 
 import signal
@@ -25,7 +26,8 @@ import trio
 from prometheus_client import CollectorRegistry
 
 from marketprism.cgroup import Limit, memory_limit
-from marketprism.delivery import pump
+from marketprism.delivery import pump, rescue
+from marketprism.errors import leaves
 from marketprism.feeds import VENUES, dialing
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
@@ -47,7 +49,7 @@ from marketprism.sinks.outbox import Outbox
 from marketprism.sinks.spool import Spool
 from marketprism.sinks.stdout import StdoutSink
 from marketprism.status import Board
-from marketprism.supervise import Attempt, Conclusion, Ended, supervise, uniform
+from marketprism.supervise import Attempt, Conclusion, Ended, conclude, supervise, uniform
 from marketprism.venues import run_venue
 
 log = structlog.get_logger()
@@ -108,18 +110,29 @@ class Collector:
         if self.config.sink == "nats":
             patience = self.config.nats.restart_lookup
             positions = Positions(patience, self.now, self.board, outbox.recovered)
-        async with trio.open_nursery() as root:
-            servers = await self._begin(root, outbox)
-            if servers is None:
-                await outbox.leave()
-            else:
-                await self._collect(servers, outbox, positions, root.cancel_scope)
-            root.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as root:
+                servers = await self._begin(root, outbox)
+                if servers is None:
+                    await outbox.leave()
+                else:
+                    await self._collect(servers, outbox, positions, root.cancel_scope)
+                root.cancel_scope.cancel()
+        except Exception as error:
+            if self.started.is_set():
+                self._sum_up("collector.failed", log.critical, reason=conclude(error).reason)
+            raise
+        self._sum_up("collector.stopped", log.info)
+        self.ended.set()
+
+    def _sum_up(self, event: str, tell: Callable[..., object], **more: object) -> None:
+        """The last line of the log: what became of all that was read."""
         if self.undelivered:
             log.error("collector.undelivered", messages=self.undelivered)
         board = self.board
-        log.info(
-            "collector.stopped",
+        tell(
+            event,
+            **more,
             received=sum(board.received.values()),
             gaps=sum(board.gaps.values()),
             stored=sum(board.published.values()),
@@ -127,7 +140,6 @@ class Collector:
             lost=sum(board.lost.values()),
             conflated=sum(board.conflated.values()),
         )
-        self.ended.set()
 
     async def _begin(self, root: trio.Nursery, outbox: Outbox) -> Sequence[str] | None:
         """See to all that must be there before anything is collected; the servers to publish to.
@@ -161,17 +173,48 @@ class Collector:
         grace: trio.CancelScope,
     ) -> None:
         """From the first feed to where the last message is stored or on disk."""
+        channel = self.config.channel
+        conflate_at = channel.conflate_at if channel.conflate_books else None
+        outlet = Outlet(channel.capacity, self.board, conflate_at)
+        try:
+            await self._pass_through(servers, outlet, outbox, positions, grace)
+        except BaseException as error:
+            # Cancelled before the grace is over: something beside us in the root failed. Cancelled
+            # from outside, it is to end at once.
+            beside = grace.cancel_called and trio.current_time() < grace.deadline
+            if beside or not all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error)):
+                with trio.move_on_after(self.config.shutdown_grace, shield=True):
+                    rescue(outlet.intake, outbox, self.board, self.now, positions)
+                    await self._store(outbox)
+            raise
+        await self._store(outbox)
+
+    async def _store(self, outbox: Outbox) -> None:
+        """What memory still holds goes to disk."""
+        if spooled := await outbox.store():
+            log.warning("collector.spooled", messages=spooled, path=self.board.spool.path)
+
+    async def _pass_through(
+        self,
+        servers: Sequence[str],
+        outlet: Outlet,
+        outbox: Outbox,
+        positions: Positions | None,
+        grace: trio.CancelScope,
+    ) -> None:
+        """Until all is stored, or has to go to disk."""
         async with trio.open_nursery() as delivery:
-            channel = self.config.channel
-            conflate_at = channel.conflate_at if channel.conflate_books else None
-            outlet = Outlet(channel.capacity, self.board, conflate_at)
             sink = self._sink(servers, positions)
             delivery.start_soon(self._deliver, sink, outbox, delivery)
             delivery.start_soon(outbox.run)
             async with trio.open_nursery() as filling:
                 filling.start_soon(pump, outlet.intake, outbox, self.board, self.now, positions)
                 async with outlet:
-                    await self._feed(outlet, outbox, positions, grace)
+                    try:
+                        await self._feed(outlet, outbox, positions, grace)
+                    finally:
+                        now = self.now()
+                        outlet.close(now.wall, now.monotonic)
             if outbox.drained or (outbox.safe and not self.board.sink.connected):
                 # The sink may be waiting for a server, and has nothing to wait for.
                 delivery.cancel_scope.cancel()
@@ -179,8 +222,6 @@ class Collector:
                 # The other half of the grace is for the disk.
                 half = self.config.shutdown_grace / 2
                 delivery.cancel_scope.deadline = grace.deadline - half
-        if spooled := await outbox.store():
-            log.warning("collector.spooled", messages=spooled, path=self.board.spool.path)
 
     @property
     def undelivered(self) -> int:
@@ -214,8 +255,6 @@ class Collector:
                     feeds.start_soon(run_venue, venue, settings, world, policy, feeds)
                 log.info("collector.started", venues=list(self.config.exchanges))
                 self.started.set()
-        now = self.now()
-        outlet.close(now.wall, now.monotonic)
 
     async def _guard(self, outlet: Outlet, outbox: Outbox, world: World) -> None:
         """Keep an eye on the memory for as long as there is something to shed."""

@@ -3,6 +3,7 @@
 import msgspec
 
 from marketprism import wire
+from marketprism.feeds.bounds import LARGEST, is_id, is_time
 from marketprism.feeds.venue import Cursor, Want
 from marketprism.records import DataType, Gap, LongShortRatio, OrderBookRecord, Record, Trade
 
@@ -30,13 +31,15 @@ def read(payload: bytes, want: Want, wall: int) -> Record:
         raise Foreign(f"it is of {record.instrument.native_id!r}")
     if isinstance(record, Trade) and not _numeric(record.trade_id):
         raise Foreign(f"its id is {record.trade_id!r}")
-    if isinstance(record, OrderBookRecord) and not isinstance(record.last_update_id, int):
+    if isinstance(record, OrderBookRecord) and not is_id(record.last_update_id):
         raise Foreign(f"its id is {record.last_update_id!r}")
     return record
 
 
 def _numeric(text: object) -> bool:
-    return isinstance(text, str) and text.isascii() and text.isdecimal()
+    if not isinstance(text, str) or len(text) > len(str(LARGEST)):
+        return False
+    return text.isascii() and text.isdecimal() and is_id(int(text))
 
 
 def read_gap(payload: bytes, wall: int) -> Gap:
@@ -44,6 +47,8 @@ def read_gap(payload: bytes, wall: int) -> Gap:
     record = _decoded(payload, wall)
     if not isinstance(record, Gap) or not isinstance(record.started_at, int):
         raise Foreign("it is no gap")
+    if not is_time(record.started_at) or record.started_at > wall + HOUR:
+        raise Foreign(f"it began at no time: {record.started_at}")
     return record
 
 
@@ -57,6 +62,8 @@ def _decoded(payload: bytes, wall: int) -> Record:
     timestamp: object = record.timestamp
     if not isinstance(collected_at, int) or not isinstance(timestamp, int | None):
         raise Foreign("its times cannot be read")
+    if not is_time(collected_at) or not is_time(timestamp or 0):
+        raise Foreign("its times are none")
     if max(collected_at, timestamp or 0) > wall + HOUR:
         raise Foreign("it says a time to come")
     return record

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import structlog
 
 from marketprism.feeds.venue import Moment
-from marketprism.loss import Loss
-from marketprism.outlet import Intake
-from marketprism.records import DataType, Gap, Record
+from marketprism.outlet import Batch, Intake
+from marketprism.records import Gap, Record
 from marketprism.restart import Positions
 from marketprism.sinks.gap_starts import GapStarts
 from marketprism.sinks.outbox import Outbox
+from marketprism.stand_ins import encoded, instead_of
 from marketprism.status import Board
-from marketprism.wire import MAX_PAYLOAD_BYTES, Message, encode
+from marketprism.wire import MAX_PAYLOAD_BYTES, Message
 
 log = structlog.get_logger()
 
@@ -30,37 +30,65 @@ async def pump(
     longer fits.
     """
     async for batch in intake:
-        messages = [_message(record, board, outbox.starts) for record in batch.records]
-        board.processing.add((now().monotonic - batch.read_at) / 1e9, len(messages))
-        if positions is not None and positions.late:
-            messages = positions.admitted(batch.records, messages)
-        outbox.append(messages)
+        _carry(batch, outbox, board, now, positions)
         await outbox.room()
     outbox.close()
 
 
-def _message(record: Record, board: Board, starts: GapStarts) -> Message:
-    """The record's message; that of a gap in its place when it is too large for the sink.
+def rescue(
+    intake: Intake,
+    outbox: Outbox,
+    board: Board,
+    now: Callable[[], Moment],
+    positions: Positions | None = None,
+) -> None:
+    """The end without a pump: what the channel holds is in the outbox then, which is closed,
+    however full it is.
+    """
+    for batch in intake.left():
+        try:
+            _carry(batch, outbox, board, now, positions)
+        except Exception as error:  # it ends the process already, and must not cost the rest
+            log.error("batch.unchecked", records=len(batch.records), reason=repr(error))
+    outbox.close()
+
+
+def _carry(
+    batch: Batch,
+    outbox: Outbox,
+    board: Board,
+    now: Callable[[], Moment],
+    positions: Positions | None,
+) -> None:
+    """Whatever fails of it, what was read is in the outbox then."""
+    records = batch.records
+    told = [_message(record, board, outbox.starts) for record in records]
+    messages = [message for message in told if message is not None]
+    if len(messages) < len(records):
+        records = [record for record, message in zip(records, told, strict=True) if message]
+    board.processing.add((now().monotonic - batch.read_at) / 1e9, len(messages))
+    try:
+        if positions is not None and positions.late:
+            messages = positions.admitted(records, messages)
+    finally:
+        outbox.append(messages)
+
+
+def _message(record: Record, board: Board, starts: GapStarts) -> Message | None:
+    """The record's message; that of a gap in its place when it cannot be encoded or is too large
+    for the sink.
 
     All gaps of a stream that a feed, the channel or this function tells pass here: no two of them
     begin in one millisecond.
     """
     if isinstance(record, Gap):
         _distinguish(record, starts)
-    message = encode(record)
-    if len(message.payload) <= MAX_PAYLOAD_BYTES:
+    message = encoded(record, board, starts)
+    if message is None or len(message.payload) <= MAX_PAYLOAD_BYTES:
         return message
     board.sink.oversize += 1
-    instrument, data_type = record.instrument, DataType(record.data_type)
-    origin = (instrument.exchange, instrument.market_type, str(data_type))
-    board.lost[origin] += 1
-    board.gaps[*origin, "overflow"] += 1
     log.warning("record.oversize", subject=message.subject, bytes=len(message.payload))
-    began = starts.later((instrument, data_type), record.collected_at)
-    loss = Loss(instrument, data_type, began, "outbox")
-    loss.add(record)
-    gap: Gap = loss.gap(record.collected_at)
-    return encode(gap)
+    return instead_of(record, board, starts)
 
 
 def _distinguish(gap: Gap, starts: GapStarts) -> None:

@@ -2,6 +2,7 @@
 
 import attrs
 
+from marketprism.feeds.bounds import LARGEST
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 
@@ -58,6 +59,7 @@ class Loss:
     def gap(self, wall: int) -> Gap:
         """The confession."""
         ended = max(wall, self.started_at)
+        countable = self.countable and self.count <= LARGEST
         return Gap(
             self.instrument,
             ended,
@@ -68,6 +70,6 @@ class Loss:
             ended_at=ended,
             first_missing_id=self.first_id,
             last_missing_id=self.last_id,
-            lost=self.count if self.countable else None,
+            lost=self.count if countable else None,
             connection=self.connection,
         )

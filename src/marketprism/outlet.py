@@ -8,7 +8,7 @@ Books give way first. While the channel is pressed, or memory is short, they are
 updates are withheld, so that the rest keeps the room, and a snapshot stands for them later.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import attrs
 import structlog
@@ -253,6 +253,16 @@ class Intake:
             raise StopAsyncIteration from None
         self._taken(batch)
         return batch
+
+    def left(self) -> Iterator[Batch]:
+        """What is still in it, where nobody takes it any more; nothing is waited for."""
+        while True:
+            try:
+                batch = self._receive.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return
+            self._taken(batch)
+            yield batch
 
 
 def _stream(record: Record) -> Stream:

@@ -2,7 +2,8 @@
 
 Units that hold throughout: a time is integer nanoseconds since the Unix epoch, UTC; a price,
 quantity or rate is the exchange's own decimal string in plain notation, or one computed exactly;
-None means that the exchange does not say. How a record looks on the wire stands in `wire.py`.
+None means that the exchange does not say, or nothing that can be read. How a record looks on the
+wire stands in `wire.py`.
 """
 
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ class Trade(Record):
     price: str
     quantity: str
     """In the base asset."""
-    side: Literal["buy", "sell"]
+    side: Literal["buy", "sell"] | None
     """The taker's."""
     trade_kind: Literal["raw", "aggregated"] = "raw"
     first_trade_id: str | None = None
@@ -112,7 +113,7 @@ class OpenInterest(Record):
 
     data_type: ClassVar[str] = DataType.OPEN_INTEREST
 
-    open_interest: str
+    open_interest: str | None
     """In the base asset."""
     open_interest_contracts: str | None = None
     open_interest_value: str | None = None
@@ -126,12 +127,12 @@ class Liquidation(Record):
     data_type: ClassVar[str] = DataType.LIQUIDATION
 
     liquidation_id: str
-    side: Literal["buy", "sell"]
+    side: Literal["buy", "sell"] | None
     """Of the liquidation order: a long is liquidated by a sell."""
     status: str | None
-    price: str
+    price: str | None
     average_price: str | None
-    quantity: str
+    quantity: str | None
     """In the base asset."""
     filled_quantity: str | None
     notional_value: str | None
@@ -144,9 +145,9 @@ class Liquidation(Record):
 class LongShortRatio(Record):
     """How long and short are shared out. `timestamp`: of the five-minute row."""
 
-    long_short_ratio: str
-    long_share: str
-    short_share: str
+    long_short_ratio: str | None
+    long_share: str | None
+    short_share: str | None
     period: str
 
 

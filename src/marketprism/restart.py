@@ -30,8 +30,9 @@ from marketprism.records import DataType, Gap, Record
 from marketprism.sinks.last import Last, Stored
 from marketprism.sinks.outbox import Outbox
 from marketprism.sinks.settling import forget
+from marketprism.stand_ins import encoded
 from marketprism.status import Board, QueueRow
-from marketprism.wire import Message, encode, subject
+from marketprism.wire import Message, subject
 
 CONNECTION = "restart"
 """What a gap names that no feed could tell."""
@@ -144,7 +145,7 @@ class Positions:
             if waited is None or waited.first is None or key not in found or key in told:
                 continue
             if (gap := self._gap(found[key][0], waited.first[0])) is not None:
-                gaps.append(encode(gap))
+                gaps.append(gap)
         if gaps:
             queue = Outbox(len(gaps), 1 << 30, QueueRow())
             queue.append(gaps)
@@ -241,7 +242,7 @@ class Positions:
                 if msg_id == message.msg_id:
                     continue
                 if (gap := self._gap(known, record)) is not None:
-                    passed.append(encode(gap))
+                    passed.append(gap)
                 elif (doubt := doubts.get(message.subject)) in passed:
                     # Of a connection before its first record, the feed knew nothing to join it to.
                     passed.remove(doubt)
@@ -302,7 +303,7 @@ class Positions:
             self._foreign = True
             return None
 
-    def _gap(self, known: Cursor, record: Record) -> Gap | None:
+    def _gap(self, known: Cursor, record: Record) -> Message | None:
         instrument = record.instrument
         counted = instrument.exchange == "binance"
         gap = cursors.gap_before(known, record, counted=counted, connection=CONNECTION)
@@ -317,7 +318,7 @@ class Positions:
                 reason=gap.reason,
                 lost=gap.lost,
             )
-        return gap
+        return None if gap is None else encoded(gap, self.board)
 
 
 def _told(

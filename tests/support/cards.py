@@ -4,7 +4,7 @@ The events are made up by hand from the exchanges' documentation; so are the rec
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -18,7 +18,7 @@ PERPETUAL = {"symbol": "BTC-USDT", "exchange": "binance", "market_type": "perpet
 BINANCE_BOOK = {"lastUpdateId": 100, "bids": [["99.5", "1"]], "asks": [["100.5", "1"]]}
 SWAP_ARG = {"instId": "BTC-USDT-SWAP"}
 
-Path = Sequence[str | int]
+Path = tuple[str | int, ...]
 
 
 @attrs.frozen
@@ -35,6 +35,8 @@ class Card:
     """The fields of the payload that the event determines, all of them."""
     numbers: Sequence[Path]
     """Where numbers stand as text in the event."""
+    nullable: Mapping[Path, Sequence[str]] = attrs.field(factory=dict)
+    """What the record can do without, and what of the payload is null where it cannot be read."""
     optional: Sequence[Path] = ()
     """Keys that may be missing, and are null then (or change nothing)."""
     before: Sequence[Any] = ()
@@ -151,6 +153,7 @@ CARDS = [
             is_maker=True,
         ),
         (("p",), ("q",)),
+        {("m",): ("side", "is_maker")},
     ),
     Card(
         "binance_derivatives",
@@ -198,6 +201,7 @@ CARDS = [
             is_maker=False,
         ),
         (("p",), ("q",)),
+        {("m",): ("side", "is_maker")},
         optional=(("nq",), ("st",)),
     ),
     Card(
@@ -226,6 +230,11 @@ CARDS = [
             "timestamp": TIME,
         },
         (("p",), ("r",), ("i",)),
+        {
+            ("p",): ("mark_price",),
+            ("i",): ("index_price",),
+            ("T",): ("funding_time", "next_funding_time"),
+        },
         optional=(("i",), ("P",), ("st",)),
     ),
     Card(
@@ -263,6 +272,14 @@ CARDS = [
             "timestamp": TIME,
         },
         (("o", "p"), ("o", "q"), ("o", "ap"), ("o", "z")),
+        {
+            ("o", "S"): ("side",),
+            ("o", "p"): ("price",),
+            ("o", "q"): ("quantity",),
+            ("o", "ap"): ("average_price",),
+            ("o", "z"): ("filled_quantity",),
+            ("o", "X"): ("status",),
+        },
         optional=(("o", "ap"), ("o", "X"), ("o", "z"), ("o", "l")),
     ),
     Card(
@@ -291,6 +308,11 @@ CARDS = [
             "timestamp": "2023-11-14T22:15:00.000Z",
         },
         ((0, "longShortRatio"), (0, "longAccount"), (0, "shortAccount")),
+        {
+            (0, "longShortRatio"): ("long_short_ratio",),
+            (0, "longAccount"): ("long_position_ratio",),
+            (0, "shortAccount"): ("short_position_ratio",),
+        },
         optional=((0, "symbol"),),
     ),
     Card(
@@ -306,6 +328,11 @@ CARDS = [
             "timestamp": "2023-11-14T22:15:00.000Z",
         },
         ((0, "longShortRatio"), (0, "longAccount"), (0, "shortAccount")),
+        {
+            (0, "longShortRatio"): ("long_short_ratio",),
+            (0, "longAccount"): ("long_account_ratio",),
+            (0, "shortAccount"): ("short_account_ratio",),
+        },
         optional=((0, "symbol"),),
     ),
     Card(
@@ -347,6 +374,7 @@ CARDS = [
             last_trade_id="77",
         ),
         (("data", 0, "px"), ("data", 0, "sz"), ("data", 0, "tradeId")),
+        {("data", 0, "side"): ("side",), ("data", 0, "count"): ()},
         optional=(("data", 0, "count"), ("data", 0, "source")),
         native_id="BTC-USDT",
     ),
@@ -389,6 +417,7 @@ CARDS = [
             contracts="3",
         ),
         (("data", 0, "px"), ("data", 0, "sz"), ("data", 0, "tradeId")),
+        {("data", 0, "side"): ("side",), ("data", 0, "count"): ("first_trade_id",)},
         native_id="BTC-USDT-SWAP",
         optional=(("data", 0, "seqId"),),
     ),
@@ -419,6 +448,11 @@ CARDS = [
             "timestamp": TIME,
         },
         (("data", 0, "fundingRate"), ("data", 0, "nextFundingRate")),
+        {
+            ("data", 0, "nextFundingRate"): ("estimated_funding_rate",),
+            ("data", 0, "fundingTime"): ("funding_time", "funding_interval"),
+            ("data", 0, "nextFundingTime"): ("next_funding_time", "funding_interval"),
+        },
         optional=(
             ("data", 0, "nextFundingRate"),
             ("data", 0, "nextFundingTime"),
@@ -430,14 +464,19 @@ CARDS = [
         "okx_derivatives",
         DataType.OPEN_INTEREST,
         '{"channel":"open-interest","instId":"BTC-USDT-SWAP"}',
-        _okx("open-interest", {"oi": "1250", "oiCcy": "12.5", "oiUsd": "1250.5", "ts": str(AT)}),
+        _okx("open-interest", {"oi": "1250", "oiCcy": "12.50", "oiUsd": "1250.5", "ts": str(AT)}),
         {
-            "open_interest": "12.5",
+            "open_interest": "12.50",
             "open_interest_contracts": "1250",
             "open_interest_value": "1250.5",
             "timestamp": TIME,
         },
         (("data", 0, "oi"), ("data", 0, "oiCcy"), ("data", 0, "oiUsd")),
+        {
+            ("data", 0, "oi"): ("open_interest_contracts",),
+            ("data", 0, "oiCcy"): (),
+            ("data", 0, "oiUsd"): ("open_interest_value",),
+        },
         optional=(("data", 0, "oiUsd"), ("data", 0, "oiCcy")),
         native_id="BTC-USDT-SWAP",
     ),
@@ -476,6 +515,12 @@ CARDS = [
             "timestamp": TIME,
         },
         (("data", 0, "details", 0, "bkPx"), ("data", 0, "details", 0, "sz")),
+        {
+            ("data", 0, "details", 0, "side"): ("side",),
+            ("data", 0, "details", 0, "bkPx"): ("price",),
+            ("data", 0, "details", 0, "sz"): ("quantity", "contracts"),
+            ("data", 0, "details", 0, "posSide"): (),
+        },
         optional=(("data", 0, "details", 0, "bkLoss"),),
         native_id="BTC-USDT-SWAP",
     ),
@@ -524,6 +569,7 @@ CARDS = [
             "timestamp": TIME,
         },
         (("params", "data", "volatility"),),
+        {("params", "data", "index_name"): ()},
         optional=(("jsonrpc",),),
         native_id="btc_usd",
     ),

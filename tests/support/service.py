@@ -47,8 +47,9 @@ class Service:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._content = content
-        self._file = directory / "collector.yaml"
-        self._file.write_text(json.dumps(content))
+        self.file = directory / "collector.yaml"
+        self.file.write_text(json.dumps(content))
+        self.command = [sys.executable, "-m", "marketprism", "--config", str(self.file)]
         self._errors = directory / "stderr.log"
         self.process: trio.Process
 
@@ -56,7 +57,7 @@ class Service:
         """Begin; its log goes to a file, so that nothing waits for a reader."""
         with self._errors.open("ab") as errors:
             self.process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "marketprism", "--config", str(self._file)],
+                self.command,
                 cwd=self._directory,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -88,9 +89,9 @@ class Service:
                 await trio.sleep(0.1)
 
     def log(self, event: str) -> list[dict[str, Any]]:
-        """The lines of its log that tell of an event."""
-        lines = [json.loads(line) for line in self._errors.read_text().splitlines() if line]
-        return [line for line in lines if line["event"] == event]
+        """The lines of its log that tell of an event; a traceback beside them tells of none."""
+        lines = [line for line in self._errors.read_text().splitlines() if line.startswith("{")]
+        return [line for line in map(json.loads, lines) if line["event"] == event]
 
     def usage(self) -> tuple[int, int, int]:
         """Resident bytes, open descriptors, threads."""

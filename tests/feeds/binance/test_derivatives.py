@@ -23,6 +23,7 @@ from usdm import (
 )
 
 from marketprism.feeds.binance import BinanceDerivatives
+from marketprism.feeds.bounds import LATEST
 from marketprism.feeds.venue import Fetch, Park, Phase, Reject, Rotate, Send, Stream, Turn, Want
 from marketprism.instruments import Instrument
 from marketprism.records import (
@@ -225,9 +226,9 @@ def test_a_mark_price_gives_the_funding_exactly() -> None:
 
 
 def test_the_interval_is_the_symbol_s_own() -> None:
-    """`fundingInfo` names those that deviate from eight hours."""
+    """`fundingInfo` names those that deviate from eight hours; a row may lack it."""
     info = b'{"symbols":[]}'
-    funding = b'[{"symbol":"BTCUSDT","fundingIntervalHours":4,"disclaimer":false}]'
+    funding = b'[{"symbol":"X"},{"symbol":"BTCUSDT","fundingIntervalHours":4},{}]'
     line = Line(metadata=[info, funding])
     (record,) = line.hear(mark_price(1)).records
     assert isinstance(record, FundingRate)
@@ -254,6 +255,28 @@ def test_a_mark_price_that_says_nothing_new_still_says_that_nothing_was_missed()
     line.hear(mark_price(11))
     assert line.cursors[FUNDING].received == line.now.wall
     assert line.session.streams[FUNDING].last_record == line.now.monotonic
+
+
+@pytest.mark.parametrize("paid_at", [253_402_300_799_999, LATEST + 1, -1, None, "never"])
+def test_a_funding_time_that_is_none_costs_the_times_alone(paid_at: Any) -> None:
+    """31 December 9999 is a usual "no date"."""
+    (record,) = Line().hear(mark_price(1, T=paid_at)).records
+    assert isinstance(record, FundingRate)
+    assert (record.funding_time, record.next_funding_time) == (None, None)
+    assert record.current_funding_rate
+    assert record.funding_interval == "8h"
+    fields = json.loads(encode(record).payload)
+    assert (fields["funding_time"], fields["next_funding_time"]) == (None, None)
+
+
+def test_the_time_after_the_last_that_is_believed_is_null() -> None:
+    """It is bounded after arithmetic, too."""
+    (record,) = Line().hear(mark_price(1, T=LATEST - 8 * 3_600_000)).records
+    assert isinstance(record, FundingRate)
+    assert record.next_funding_time == LATEST * 1_000_000
+    (record,) = Line().hear(mark_price(1, T=LATEST)).records
+    assert isinstance(record, FundingRate)
+    assert (record.funding_time, record.next_funding_time) == (LATEST * 1_000_000, None)
 
 
 def test_what_has_no_funding_gives_no_record() -> None:
@@ -306,7 +329,7 @@ def test_a_push_of_the_whole_market_gives_ours_alone() -> None:
         force_order(order(s="BTCUSD_PERP", ps="BTCUSD"), st=2),
         force_order(order(s="XYZUSDT")),
         force_order(order(), st=1),
-        force_order(order(p="1e5")),
+        force_order(order(T="soon")),
         7,
         [force_order(order())],
         force_order(order(S="BUY")),
@@ -319,7 +342,7 @@ def test_a_push_of_the_whole_market_gives_ours_alone() -> None:
         "1700000000123:sell::99.10:0.014:2",
     ]
     reasons = [step.reason for step in turn.steps if isinstance(step, Reject)]
-    assert reasons == ["bad number", "not an event", "not an event"]
+    assert reasons == ["unfit event", "not an event", "not an event"]
 
 
 def test_a_gap_of_liquidations_ends_when_the_exchange_listens_again() -> None:
@@ -530,17 +553,19 @@ BAD: list[tuple[bytes, str]] = [
     (b'"aggTrade"', "not an event"),
     (b'{"e":"kline","s":"BTCUSDT"}', "unknown event"),
     (trade(1, T=10**15), "unfit event"),
-    (trade(1, a="7"), "unfit event"),
+    (trade(1, a="x"), "unfit event"),
+    (trade(1, a=2**63), "unfit event"),
+    (trade(1, l=2**63), "unfit event"),
+    (trade(1, T=4_102_444_800_001), "unfit event"),
     (trade(1, f=9, l=8), "bad number"),
     (trade(1, s="ETHUSDT"), "unknown symbol"),
     (mark_price(1, s="ETHUSDT"), "unknown symbol"),
     (mark_price(1, r="NaN"), "bad number"),
-    (mark_price(1, p=""), "bad number"),
-    (mark_price(1, i="-1"), "bad number"),
-    (mark_price(1, T=-1), "unfit event"),
-    (said(**force_order(order(S="HOLD"))), "unfit event"),
-    (said(**force_order(order(q="1_0"))), "bad number"),
-    (said(**force_order(order(ap="１"))), "bad number"),
+    (mark_price(1, r=None), "unfit event"),
+    (mark_price(1, E=4_102_444_800_001), "unfit event"),
+    (said(**force_order(order(T=4_102_444_800_001))), "unfit event"),
+    (said(**force_order(order(T=None))), "unfit event"),
+    (said(**force_order([])), "unfit event"),
     (said(**force_order(order(s="ETHUSDT"))), "unknown symbol"),
     (b'{"result":null,"id":99}', "unknown answer"),
 ]

@@ -216,11 +216,11 @@ def test_each_stretch_without_rows_is_a_gap_with_its_bounds() -> None:
     [
         b"[",
         b'{"code":-1}',
-        rows(2, 2, longShortRatio="-1"),
-        rows(2, 2, longAccount="NaN"),
+        rows(2, 2, longShortRatio="-1", longAccount="NaN", shortAccount=None),
         rows(2, 2, timestamp="1_0"),
         rows(2, 2, timestamp="１２"),
         rows(2, 2, timestamp=10**15),
+        rows(2, 2, timestamp=4_102_444_800_001),
         rows(2, 2, symbol="ETHUSDT"),
     ],
     ids=str,
@@ -231,8 +231,21 @@ def test_rows_that_cannot_be_read_are_rejected_and_asked_for_again(bad: Any) -> 
     polled.answered(rows(0, 1))
     (reject,) = polled.answered(bad).steps
     assert isinstance(reject, Reject)
-    assert reject.reason == "unreadable answer"
+    assert reject.reason in ("unreadable answer", "unfit event", "bad number")
+    assert "limit=500" in polled.poll.request.url
     assert numbers(polled.answered(rows(0, 3))) == [2, 3]
+
+
+def test_a_row_that_cannot_be_read_costs_itself() -> None:
+    """Its neighbours are published; where it is missing is told. One that is known already is not
+    looked at again.
+    """
+    polled = Polled(DataType.LSR_TOP_POSITION)
+    polled.answered(rows(0, 1))
+    answer = rows(0, 1, longShortRatio={}, longAccount="x", shortAccount=None)
+    turn = polled.answered(answer + rows(2, 2) + rows(3, 3, timestamp=None) + rows(4, 4))
+    assert numbers(turn) == [2, "gap", 4]
+    assert [type(step) for step in turn.steps] == [Reject]
 
 
 @pytest.mark.parametrize("data_type", POLLED)

@@ -808,6 +808,8 @@ BAD: list[tuple[bytes, str]] = [
     (b'{"e":"trade","s":"BTCUSDT"}', "unfit event"),
     (trade(1, s="ETHUSDT"), "unknown symbol"),
     (trade(1, T=10**15), "unfit event"),
+    (trade(1, T=4_102_444_800_001), "unfit event"),
+    (trade(1, t=2**63), "unfit event"),
     *[
         (trade(1, p=price), "bad number")
         for price in (
@@ -817,7 +819,9 @@ BAD: list[tuple[bytes, str]] = [
             "Infinity",
             "1_000",
             "１２",
-            "1e5",
+            "1e555",
+            "00",
+            "007.50",
             "1,5",
             " 1",
             ".5",
@@ -842,7 +846,15 @@ def test_bad_levels_are_rejected_whole() -> None:
     chain = Chain.made(1, 3)
     line = Line()
     line.synchronise(chain)
-    for level in (["-1", "2"], ["1", "x"], ["1,5", "2"], ["1", "1e9"]):
+    for level in (
+        ["-1", "2"],
+        ["1", "x"],
+        ["1,5", "2"],
+        ["1", "1e999"],
+        ["01", "2"],
+        ["1", None],
+        ["1"],
+    ):
         update = json.dumps({**chain.updates[0], "b": [["1.5", "2"], level]}).encode()
         (reject,) = line.hear(update).steps
         assert isinstance(reject, Reject)

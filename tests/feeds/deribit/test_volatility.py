@@ -663,6 +663,25 @@ def _overdue(step: object) -> bool:
     return isinstance(step, Close) and "public/test" in str(step.error)
 
 
+def test_a_candle_that_cannot_be_read_costs_itself() -> None:
+    """A null close, a time that is none, a row too short: its neighbours fill what they can; a row
+    may grow.
+    """
+    line = Line()
+    line.hear(told(0))
+    line.reconnected(10)
+    page = json.loads(candles(0, 8))
+    rows = page["result"]["data"]
+    rows[2][4] = None
+    rows[3][0] = 253_402_300_799_999
+    rows[4] = rows[4][:4]
+    rows[5] += [1, {"a": None}]
+    rows[6][1:4] = None, {}, "x"
+    turn = line.answer(json.dumps(page).encode())
+    assert [type(step) for step in turn.steps] == [Reject] * 3
+    assert seconds(turn.records) == [1, 2, 6, 7, 8, 9, 10]
+
+
 # The documentation's own examples.
 
 

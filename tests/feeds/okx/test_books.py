@@ -601,12 +601,15 @@ def test_a_lost_stretch_can_be_restated_from_the_local_book() -> None:
 BAD: list[dict[str, object]] = [
     {"bids": [["-1", "2", "0", "1"]]},
     {"bids": [["1,5", "2", "0", "1"]]},
-    {"asks": [["1", "1e9", "0", "1"]]},
+    {"asks": [["1", "1e999", "0", "1"]]},
+    {"asks": [["1", None, "0", "1"]]},
     {"asks": [["1"]]},
     {"asks": None},
     {"ts": "x"},
     {"ts": "999999999999999"},
+    {"ts": "4102444800001"},
     {"seqId": -4},
+    {"seqId": 2**63},
     {"seqId": 2**70},
     {"prevSeqId": None},
 ]

@@ -859,7 +859,7 @@ def test_a_bad_number_that_was_held_back_is_rejected_beside_its_neighbours() -> 
     """When its turn comes."""
     pair = Pair.of(line_of(DataType.TRADE))
     assert [type(s) for s in pair.younger(trade(5), trade(6, tradeId="x")).steps] == [Reject]
-    pair.younger(trade(6, px="1e5"), trade(7))
+    pair.younger(trade(6, px="1_5"), trade(7))
     pair.elder(trade(5))
     turn = pair.younger()
     assert [type(step) for step in turn.steps] == [Reject]

@@ -169,7 +169,7 @@ def test_one_bad_element_is_rejected_beside_its_neighbours() -> None:
     """A push may hold several."""
     good = json.loads(trade(1))["data"][0]
     line = OkxLine()
-    elements = [good, {**good, "px": "1e5"}, {"tradeId": 4}, 7, {**good, "tradeId": "2"}]
+    elements = [good, {**good, "px": "1_5"}, {"tradeId": 4}, 7, {**good, "tradeId": "2"}]
     turn = line.hear(push("trades", "BTC-USDT", *elements))
     assert numbers(turn) == ["1", "2"]
     reasons = [step.reason for step in turn.steps if isinstance(step, Reject)]
@@ -187,11 +187,26 @@ BAD: list[tuple[bytes, str]] = [
     (b'{"event":"surprise"}', "unknown event"),
     (b'{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{}]}', "unknown symbol"),
     (trade(1, ts="9" * 15), "bad number"),
+    (trade(1, ts="4102444800001"), "bad number"),
     (trade(1, tradeId="9" * 25), "bad number"),
-    (trade(1, side="both"), "unfit event"),
+    (trade(1, tradeId=str(2**63)), "bad number"),
+    (trade(1, tradeId="007"), "bad number"),
     *[
         (trade(1, sz=size), "bad number")
-        for size in ("-1.0", "", "NaN", "Infinity", "1_000", "１２", "1e5", "1,5", " 1", ".5")
+        for size in (
+            "-1.0",
+            "",
+            "NaN",
+            "Infinity",
+            "1_000",
+            "１２",
+            "1e555",
+            "1,5",
+            " 1",
+            ".5",
+            "00",
+            "007.50",
+        )
     ],
 ]
 
@@ -415,6 +430,20 @@ def test_a_funding_rate_gives_its_record_exactly() -> None:
     assert (record.estimated_funding_rate, record.funding_interval) == ("-0.00001", None)
 
 
+def test_a_funding_time_that_is_none_costs_that_time_alone() -> None:
+    """31 December 9999 is a usual "no date"; and no interval is longer than a week."""
+    line = line_of(DataType.FUNDING_RATE)
+    (record,) = line.hear(funding(1, nextFundingTime="253402300799999")).records
+    assert isinstance(record, FundingRate)
+    assert (record.next_funding_time, record.funding_interval) == (None, None)
+    assert record.funding_time == 1_700_006_400 * SECOND
+    (record,) = line.hear(funding(40, nextFundingTime="4102444800000")).records
+    assert isinstance(record, FundingRate)
+    assert (record.next_funding_time, record.funding_interval) == (4_102_444_800 * SECOND, None)
+    (reject,) = line.hear(funding(80, ts="4102444800001")).steps
+    assert isinstance(reject, Reject)
+
+
 def test_funding_is_published_when_it_changes_else_once_in_thirty_seconds() -> None:
     """The windows are the event time's, so that two collectors agree; all count as life."""
     line = line_of(DataType.FUNDING_RATE)
@@ -444,7 +473,12 @@ def test_open_interest_is_published_when_its_time_moves() -> None:
     ).records
     assert isinstance(bare, OpenInterest)
     assert (bare.open_interest, bare.open_interest_value) == ("50.00", None)
-    (reject,) = line.hear(push("open-interest", "BTC-USD-SWAP", {"oi": "5", "ts": "1"})).steps
+    inverse = {"oi": "5", "ts": str(NOW)}
+    (native,) = line.hear(push("open-interest", "BTC-USD-SWAP", inverse)).records
+    assert isinstance(native, OpenInterest)
+    assert (native.open_interest, native.open_interest_contracts) == (None, "5")
+    nothing = {"oiUsd": "5", "ts": str(NOW + 3000)}
+    (reject,) = line.hear(push("open-interest", "BTC-USD-SWAP", nothing)).steps
     assert isinstance(reject, Reject)
 
 
@@ -474,7 +508,7 @@ def test_every_detail_of_wanted_instruments_is_a_liquidation() -> None:
     frame = push(
         "liquidation-orders",
         "SWAP",
-        liquidated("BTC-USDT-SWAP", {}, {"ts": str(NOW - 5)}, {"sz": "x"}, {}),
+        liquidated("BTC-USDT-SWAP", {}, {"ts": str(NOW - 5)}, {"ts": "x"}, {}),
         liquidated("ETH-USDT-SWAP", {}),
         liquidated("BTC-USD-SWAP", {"side": "buy", "posSide": "net"}),
     )

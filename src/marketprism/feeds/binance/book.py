@@ -20,7 +20,6 @@ from marketprism.feeds import decimals
 from marketprism.feeds.audit import Auditor
 from marketprism.feeds.binance.market import Rule, Source
 from marketprism.feeds.binance.messages import (
-    BOOK_SIDES,
     DepthSnapshot,
     DepthUpdate,
     Failure,
@@ -28,7 +27,6 @@ from marketprism.feeds.binance.messages import (
     read_snapshot,
 )
 from marketprism.feeds.comparison import Change, Verdict
-from marketprism.feeds.longer_rows import cut
 from marketprism.feeds.venue import (
     REFUSED_RETRY,
     Fetch,
@@ -79,26 +77,20 @@ class _Heard(NamedTuple):
     wall: int
 
 
-def _snapshot(body: bytes) -> DepthSnapshot:
-    try:
-        return read_snapshot(body)
-    except msgspec.ValidationError:
-        if (shorter := cut(body, BOOK_SIDES)) is None:
-            raise
-        return read_snapshot(shorter)
-
-
 def _read(body: bytes) -> DepthSnapshot | Reject:
     try:
-        snapshot = _snapshot(body)
-        decimals.pairs(snapshot.bids, snapshot.asks)
+        snapshot = read_snapshot(body)
+        snapshot.bids, snapshot.asks = decimals.pairs(snapshot.bids, snapshot.asks)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
         return Reject("unreadable snapshot", str(error), body[:200])
     return snapshot
 
 
 def _event_time(update: DepthUpdate) -> int:
-    return (update.E if update.T is None else update.T) * 1_000_000
+    told_at = update.E if update.T is None else update.T
+    if told_at is None:
+        raise decimals.NotANumber("it has no time")
+    return told_at * 1_000_000
 
 
 def _applied(update: DepthUpdate, book: OrderBook | None) -> Sides:
@@ -159,7 +151,8 @@ class BookStream:
 
     def hear(self, update: DepthUpdate, now: Moment, turn: Turn) -> None:
         """An event of the stream: buffered while out of step, else applied and published."""
-        decimals.pairs(update.b, update.a)
+        update.b, update.a = decimals.pairs(update.b, update.a)
+        _event_time(update)
         if update.u < update.U:
             raise decimals.NotANumber(f"first id {update.U} above last id {update.u}")
         if self.unknown:

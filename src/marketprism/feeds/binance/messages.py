@@ -1,24 +1,23 @@
 """Binance's messages: the fields that are used, and what a field may hold.
 
-One decoder reads every event by its `e`; an event that does not fit is rejected as a whole.
+One decoder reads every event by its `e`. A field with a default is one that a record can do
+without: where it cannot be read it is null; any other costs the event.
 """
 
-from collections.abc import Callable, Container
-from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
+from collections.abc import Callable, Container, Sequence
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
+
+from marketprism.feeds.bounds import Id, Milliseconds
+from marketprism.feeds.forgiving import by_field, forgiving
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises."""
 
-Id = Annotated[int, msgspec.Meta(ge=0)]
-Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
-"""Since the Unix epoch; before the year 10000, beyond which no time can be written."""
 Level = tuple[str, str]
-SIDES: Final = ("b", "a")
-"""The levels of a `DepthUpdate`; `BOOK_SIDES` of a `DepthSnapshot`. Rows that have grown are read
-by way of `longer_rows`."""
-BOOK_SIDES: Final = ("bids", "asks")
+Row = TypeVar("Row", bound=msgspec.Struct)
+
 
 COIN_MARGINED: Final = 2
 """The value of `st` that marks an event of the other futures market, which shares our streams."""
@@ -35,12 +34,13 @@ class DepthUpdate(_Event, tag="depthUpdate", kw_only=True, gc=False):
     """`<symbol>@depth@100ms`."""
 
     s: str
-    E: Milliseconds
     U: Id
     u: Id
     b: list[Level]
     a: list[Level]
+    E: Milliseconds | None = None
     T: Milliseconds | None = None
+    """Futures: the matching engine's. One of the two times must be there."""
     pu: Id | None = None
     """Futures: the last id of the event before."""
 
@@ -49,26 +49,28 @@ class Trade(_Event, tag="trade", kw_only=True, gc=False):
     """`<symbol>@trade`: one fill."""
 
     s: str
-    E: Milliseconds
     t: Id
     p: str
     q: str
     T: Milliseconds
-    m: bool
+    m: bool | None = None
+    X: str | None = None
+    """`MARKET`, where it is said at all; anything else is no market trade."""
 
 
 class AggregateTrade(_Event, tag="aggTrade", kw_only=True, gc=False):
     """`<symbol>@aggTrade`: the fills of one taker order at one price."""
 
     s: str
-    E: Milliseconds
     a: Id
     p: str
     q: str
     f: Id
     l: Id  # noqa: E741 (Binance's name for the last trade id)
     T: Milliseconds
-    m: bool
+    m: bool | None = None
+    X: str | None = None
+    """As of a trade."""
 
 
 class MarkPriceUpdate(_Event, tag="markPriceUpdate", kw_only=True, gc=False):
@@ -76,11 +78,11 @@ class MarkPriceUpdate(_Event, tag="markPriceUpdate", kw_only=True, gc=False):
 
     s: str
     E: Milliseconds
-    p: str
     r: str
     """The rate that is paid at `T`; empty for what has no funding."""
-    T: Milliseconds
+    T: Milliseconds | None = None
     """When it is paid; 0 for what has no funding."""
+    p: str | None = None
     i: str | None = None
 
 
@@ -88,10 +90,10 @@ class LiquidationOrder(msgspec.Struct, gc=False):
     """The order that closes a position by force."""
 
     s: str
-    S: Literal["BUY", "SELL"]
-    q: str
-    p: str
     T: Milliseconds
+    S: Literal["BUY", "SELL"] | None = None
+    q: str | None = None
+    p: str | None = None
     ap: str | None = None
     X: str | None = None
     z: str | None = None
@@ -101,7 +103,6 @@ class LiquidationOrder(msgspec.Struct, gc=False):
 class ForceOrder(_Event, tag="forceOrder", kw_only=True, gc=False):
     """`<symbol>@forceOrder`."""
 
-    E: Milliseconds
     o: LiquidationOrder
 
 
@@ -124,20 +125,32 @@ class Vocabulary(NamedTuple):
     """The values of `e` that it reads."""
 
 
-def _vocabulary(one: Any, push: Any) -> Vocabulary:
-    events = frozenset(str(kind.__struct_config__.tag) for kind in get_args(one))
-    return Vocabulary(msgspec.json.Decoder(push).decode, events)
-
-
-SPOT: Final = _vocabulary(SpotEvent, SpotEvent)
-FUTURES: Final = _vocabulary(FuturesEvent, FuturesEvent | list[msgspec.Raw])
-
-
 class _Kind(msgspec.Struct):
     e: str | None = None
 
 
 _read_kind = msgspec.json.Decoder(_Kind).decode
+
+
+def _vocabulary(one: Any, push: Any) -> Vocabulary:
+    strict = msgspec.json.Decoder(push).decode
+    loose = {str(kind.__struct_config__.tag): by_field(kind) for kind in get_args(one)}
+
+    def read(frame: bytes) -> Push:
+        try:
+            event: Push = strict(frame)
+        except msgspec.ValidationError:
+            kind = _read_kind(frame).e
+            if kind not in loose:
+                raise
+            event = loose[kind](frame)
+        return event
+
+    return Vocabulary(read, frozenset(loose))
+
+
+SPOT: Final = _vocabulary(SpotEvent, SpotEvent)
+FUTURES: Final = _vocabulary(FuturesEvent, FuturesEvent | list[msgspec.Raw])
 
 
 def why_unread(frame: bytes, cause: Exception, events: Container[str]) -> str:
@@ -160,7 +173,7 @@ class DepthSnapshot(msgspec.Struct):
     T: Milliseconds | None = None
 
 
-read_snapshot: Final = msgspec.json.Decoder(DepthSnapshot).decode
+read_snapshot: Final = forgiving(DepthSnapshot)
 
 
 class Failure(msgspec.Struct):
@@ -197,6 +210,7 @@ class ExchangeInfo(msgspec.Struct):
 
 _read_exchange_info: Final = msgspec.json.Decoder(ExchangeInfo).decode
 _read_symbol: Final = msgspec.json.Decoder(Symbol).decode
+read_rows: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def read_exchange_info(body: bytes) -> list[Symbol]:
@@ -204,15 +218,7 @@ def read_exchange_info(body: bytes) -> list[Symbol]:
 
     Raises msgspec.DecodeError where the body, or every row of it, cannot be.
     """
-    rows, symbols, last = _read_exchange_info(body).symbols, list[Symbol](), None
-    for row in rows:
-        try:
-            symbols.append(_read_symbol(row))
-        except UNREADABLE as error:
-            last = error
-    if last is not None and not symbols:
-        raise last
-    return symbols
+    return _readable(_read_exchange_info(body).symbols, _read_symbol)
 
 
 class FundingInfo(msgspec.Struct):
@@ -222,29 +228,46 @@ class FundingInfo(msgspec.Struct):
     fundingIntervalHours: Annotated[int, msgspec.Meta(ge=1, le=168)]  # noqa: N815 (Binance's name)
 
 
-read_funding_info: Final = msgspec.json.Decoder(list[FundingInfo]).decode
+_read_funding_info: Final = forgiving(FundingInfo)
+
+
+def read_funding_info(body: bytes) -> list[FundingInfo]:
+    """The rows that can be read; one may lack its interval. Raises like `read_exchange_info`."""
+    return _readable(read_rows(body), _read_funding_info)
+
+
+def _readable(rows: Sequence[msgspec.Raw], read: Callable[[msgspec.Raw], Row]) -> list[Row]:
+    found, last = list[Row](), None
+    for row in rows:
+        try:
+            found.append(read(row))
+        except UNREADABLE as error:
+            last = error
+    if last is not None and not found:
+        raise last
+    return found
 
 
 class OpenInterest(msgspec.Struct):
     """`GET /fapi/v1/openInterest`."""
 
-    symbol: str
     openInterest: str  # noqa: N815 (Binance's name)
     time: Milliseconds
+    symbol: str | None = None
 
 
-read_open_interest: Final = msgspec.json.Decoder(OpenInterest).decode
+read_open_interest: Final = forgiving(OpenInterest)
 
 
 class RatioRow(msgspec.Struct):
     """One row of the long/short ratios under `/futures/data`."""
 
-    longShortRatio: str  # noqa: N815 (Binance's name)
-    longAccount: str  # noqa: N815 (Binance's name)
-    shortAccount: str  # noqa: N815 (Binance's name)
-    timestamp: Milliseconds | Annotated[str, msgspec.Meta(pattern="^[0-9]{1,14}$")]
+    timestamp: Milliseconds
     """The documentation writes it as a string; it comes as a number."""
+    longShortRatio: str | None = None  # noqa: N815 (Binance's name)
+    longAccount: str | None = None  # noqa: N815 (Binance's name)
+    shortAccount: str | None = None  # noqa: N815 (Binance's name)
     symbol: str | None = None
 
 
-read_ratios: Final = msgspec.json.Decoder(list[RatioRow]).decode
+read_ratio: Final = forgiving(RatioRow)

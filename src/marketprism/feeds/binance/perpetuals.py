@@ -1,9 +1,12 @@
 """What Binance tells of a perpetual beyond its trades and its book, as records. Pure."""
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Final, Literal
 
-from marketprism.feeds import decimals
 from marketprism.feeds.binance.messages import LiquidationOrder, MarkPriceUpdate
+from marketprism.feeds.bounds import believed
+from marketprism.feeds.decimals import known, signed, unsigned
 from marketprism.feeds.venue import Moment
 from marketprism.instruments import Instrument
 from marketprism.records import FundingRate, Liquidation
@@ -11,6 +14,8 @@ from marketprism.records import FundingRate, Liquidation
 USUAL_HOURS = 8
 """Between two funding times, of symbols that `fundingInfo` does not name."""
 HOUR = 3_600_000_000_000
+MILLISECOND = 1_000_000
+_SIDES: Final[Mapping[str | None, Literal["buy", "sell"]]] = {"BUY": "buy", "SELL": "sell"}
 
 
 def funding_rate(
@@ -19,22 +24,23 @@ def funding_rate(
     """The funding that a mark price update tells; None where there is none (dated futures).
 
     `r` is the rate that stands to be paid at `T`. What it will be after that Binance does not
-    say: `P` is the estimated settlement **price**. Raises NotANumber.
+    say: `P` is the estimated settlement **price**. A `T` that is no time leaves both times open.
+    Raises NotANumber.
     """
-    if not event.r or not event.T:
+    if not event.r or event.T == 0:
         return None
-    paid_at = event.T * 1_000_000
+    paid_at = None if event.T is None else event.T * MILLISECOND
     return FundingRate(
         instrument,
-        event.E * 1_000_000,
+        event.E * MILLISECOND,
         now.wall,
-        current_funding_rate=decimals.signed(event.r),
+        current_funding_rate=signed(event.r),
         estimated_funding_rate=None,
         funding_time=paid_at,
-        next_funding_time=paid_at + hours * HOUR,
+        next_funding_time=None if paid_at is None else believed(paid_at + hours * HOUR),
         funding_interval=f"{hours}h",
-        mark_price=decimals.unsigned(event.p),
-        index_price=_optional(event.i),
+        mark_price=known(event.p, unsigned),
+        index_price=known(event.i, unsigned),
     )
 
 
@@ -44,27 +50,22 @@ def liquidation(
     """A liquidation order as it was when it was told.
 
     Binance gives it no id, so one is made of what it says; `equals` counts those that say the
-    same within one push. Its value is not told: null. Raises NotANumber.
+    same within one push. Its value is not told: null.
     """
-    side: str = order.S.lower()
-    price, quantity = decimals.unsigned(order.p), decimals.unsigned(order.q)
-    said = f"{order.T}:{side}::{price}:{quantity}"
+    price, quantity = known(order.p, unsigned), known(order.q, unsigned)
+    said = f"{order.T}:{(order.S or '').lower()}::{price or ''}:{quantity or ''}"
     equals[instrument.native_id + said] += 1
     return Liquidation(
         instrument,
-        order.T * 1_000_000,
+        order.T * MILLISECOND,
         now.wall,
         liquidation_id=f"{said}:{equals[instrument.native_id + said]}",
-        side="buy" if order.S == "BUY" else "sell",
+        side=_SIDES.get(order.S),
         status=order.X,
         price=price,
-        average_price=_optional(order.ap),
+        average_price=known(order.ap, unsigned),
         quantity=quantity,
-        filled_quantity=_optional(order.z),
+        filled_quantity=known(order.z, unsigned),
         notional_value=None,
         sampled=True,
     )
-
-
-def _optional(text: str | None) -> str | None:
-    return decimals.unsigned(text) if text else None

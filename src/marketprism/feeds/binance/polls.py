@@ -6,13 +6,14 @@ from urllib.parse import quote
 
 import attrs
 
-from marketprism.feeds import decimals
 from marketprism.feeds.binance.messages import (
     UNREADABLE,
     RatioRow,
     read_open_interest,
-    read_ratios,
+    read_ratio,
+    read_rows,
 )
+from marketprism.feeds.decimals import NotANumber, known, unsigned
 from marketprism.feeds.venue import (
     Cursor,
     Fetch,
@@ -68,10 +69,10 @@ class OpenInterestPoll:
             return Turn()
         try:
             body = read_open_interest(answer.body)
-            if body.symbol != instrument.native_id:
-                raise decimals.NotANumber(f"it is of {body.symbol[:40]!r}")
-            open_interest = decimals.unsigned(body.openInterest)
-        except (*UNREADABLE, decimals.NotANumber) as error:
+            if body.symbol not in (None, instrument.native_id):
+                raise NotANumber(f"it is of {body.symbol[:40]!r}")
+            open_interest = unsigned(body.openInterest)
+        except (*UNREADABLE, NotANumber) as error:
             cursor.lose("disconnect")
             return _unreadable(answer, error)
         told_at = body.time * 1_000_000
@@ -116,20 +117,20 @@ class RatioPoll:
         asked_few, self.caught_up = self.caught_up, False
         if isinstance(answer, FetchFailed):
             return Turn()
-        try:
-            rows = self._rows(answer.body)
-        except (*UNREADABLE, decimals.NotANumber) as error:
-            return _unreadable(answer, error)
+        turn = Turn()
         cursor = cursors[self.want.stream]
         last = cursor.event_time
+        try:
+            rows = self._rows(answer.body, last, turn)
+        except (*UNREADABLE, NotANumber) as error:
+            return _unreadable(answer, error)
         news = [row for row in rows if last is None or row[0] > last]
         if last is not None and asked_few and len(news) == len(rows) and self._hole(last, news):
             # The next answer holds more of them.
-            return Turn()
-        self.caught_up = True
+            return turn
+        self.caught_up = not turn.steps
         if rows and rows[-1][0] == last:
             cursor.gap = None  # the newest row is the last one published: nothing was missed
-        turn = Turn()
         before = None
         for told_at, row in news if last is not None else news[-1:]:
             self._publish(told_at, row, before, cursor, now, turn)
@@ -140,15 +141,25 @@ class RatioPoll:
     def _hole(last: int, news: Sequence[tuple[int, RatioRow]]) -> bool:
         return bool(news) and news[0][0] - last > _ROW
 
-    def _rows(self, body: bytes) -> list[tuple[int, RatioRow]]:
-        """By their time, each time once. Raises NotANumber, msgspec.DecodeError."""
+    def _rows(self, body: bytes, last: int | None, turn: Turn) -> list[tuple[int, RatioRow]]:
+        """By their time, each time once; of those past `last`, what cannot be read is rejected.
+        Raises msgspec.DecodeError, and NotANumber where they are another symbol's.
+        """
         rows: dict[int, RatioRow] = {}
-        for row in read_ratios(body):
+        for raw in read_rows(body):
+            try:
+                row = read_ratio(raw)
+            except UNREADABLE as error:
+                turn.steps.append(Reject("unfit event", str(error), bytes(raw)[:SAMPLE_BYTES]))
+                continue
             if row.symbol not in (None, self.want.instrument.native_id):
-                raise decimals.NotANumber(f"it is of {row.symbol[:40]!r}")
-            for text in (row.longShortRatio, row.longAccount, row.shortAccount):
-                decimals.unsigned(text)
-            rows[int(row.timestamp) * 1_000_000] = row
+                raise NotANumber(f"it is of {row.symbol[:40]!r}")
+            told_at = row.timestamp * 1_000_000
+            if (last is None or told_at > last) and not _plain(row):
+                detail = "it has no number"
+                turn.steps.append(Reject("bad number", detail, bytes(raw)[:SAMPLE_BYTES]))
+                continue
+            rows[told_at] = row
         return sorted(rows.items(), key=lambda item: item[0])
 
     def _publish(
@@ -191,6 +202,14 @@ RECORDS: Final[Mapping[DataType, type[TopPositionRatio] | type[AllAccountRatio]]
     DataType.LSR_TOP_POSITION: TopPositionRatio,
     DataType.LSR_ALL_ACCOUNT: AllAccountRatio,
 }
+
+
+def _plain(row: RatioRow) -> bool:
+    """Make its numbers plain, and null where they are none; whether one is left."""
+    row.longShortRatio = known(row.longShortRatio, unsigned)
+    row.longAccount = known(row.longAccount, unsigned)
+    row.shortAccount = known(row.shortAccount, unsigned)
+    return any((row.longShortRatio, row.longAccount, row.shortAccount))
 
 
 def _unreadable(answer: Fetched, error: Exception) -> Turn:

@@ -12,7 +12,6 @@ from marketprism.feeds.binance.book import Tag
 from marketprism.feeds.binance.market import Market
 from marketprism.feeds.binance.messages import (
     COIN_MARGINED,
-    SIDES,
     UNREADABLE,
     ForceOrder,
     ServerShutdown,
@@ -20,7 +19,6 @@ from marketprism.feeds.binance.messages import (
 )
 from marketprism.feeds.binance.streams import Event, Streams, stream_of
 from marketprism.feeds.binance.succession import Succession
-from marketprism.feeds.longer_rows import cut
 from marketprism.feeds.subscribing import Command, Subscriptions
 from marketprism.feeds.venue import (
     REFUSED_RETRY,
@@ -234,10 +232,7 @@ class BinanceSession:
             else:
                 self._happened(event, frame, equals, now, turn)
         except UNREADABLE as error:
-            if (shorter := cut(frame, SIDES)) is not None:
-                self._hear(shorter, equals, now, turn)
-            else:
-                self._no_event(frame, error, now, turn)
+            self._no_event(frame, error, now, turn)
         except decimals.NotANumber as error:
             turn.steps.append(Reject("bad number", str(error), frame[:SAMPLE_BYTES]))
 

@@ -3,6 +3,8 @@
 from collections import Counter, deque
 from typing import Literal
 
+import msgspec
+
 from marketprism.feeds import continuity, decimals
 from marketprism.feeds.binance import perpetuals
 from marketprism.feeds.binance.book import BookStream
@@ -15,14 +17,16 @@ from marketprism.feeds.binance.messages import (
     MarkPriceUpdate,
     Trade,
 )
+from marketprism.feeds.market_trades import NO_MARKET_TRADE, left_out
 from marketprism.feeds.thinning import FundingThinning
-from marketprism.feeds.venue import Cursor, Moment, Phase, Stream, StreamState, Turn, Want
+from marketprism.feeds.venue import Cursor, Moment, Phase, Reject, Stream, StreamState, Turn, Want
 from marketprism.records import DataType, Liquidation
 from marketprism.records import Trade as TradeRecord
 from marketprism.settings import VenueConfig
 
 Event = DepthUpdate | Trade | AggregateTrade | MarkPriceUpdate | Liquidation
 """What a stream tells; a liquidation as it is published, since its id depends on its push."""
+SAMPLE_BYTES = 200
 REMEMBERED = 100
 """Liquidations of one symbol whose ids are known: a minute and a half at the most there can be."""
 
@@ -187,12 +191,17 @@ class Streams:
         turn: Turn,
     ) -> None:
         price, quantity = decimals.unsigned(event.p), decimals.unsigned(event.q)
+        maker = event.m
         state = self.trades[event.s]
         traded_at = event.T * 1_000_000
         news, gap = continuity.accept_counted(state, number, traded_at, now, self._name)
         if gap is not None:
             turn.records.append(gap)
-        if news:
+        if news and (why := left_out(price, quantity, event.X)) is not None:
+            state.records -= 1
+            sample = msgspec.json.encode(event)[:SAMPLE_BYTES]
+            turn.steps.append(Reject(NO_MARKET_TRADE, why, sample))
+        elif news:
             turn.records.append(
                 TradeRecord(
                     state.instrument,
@@ -201,11 +210,11 @@ class Streams:
                     str(number),
                     price,
                     quantity,
-                    "sell" if event.m else "buy",
+                    None if maker is None else "sell" if maker else "buy",
                     kind,
                     first,
                     last,
-                    event.m,
+                    maker,
                 )
             )
 
@@ -219,7 +228,10 @@ class Streams:
         cursor, told_at = state.cursor, event.E * 1_000_000
         if cursor.event_time is not None and told_at <= cursor.event_time:
             state.duplicates += 1
-        elif thinning.due(event.r, event.T, told_at) or cursor.gap is not None:
+        elif (
+            thinning.due(record.current_funding_rate, record.funding_time, told_at)
+            or cursor.gap is not None
+        ):
             gap = continuity.accept_uncounted(state, told_at, now, self._name)
             turn.records += [record] if gap is None else [gap, record]
         else:

@@ -1,16 +1,16 @@
 """Deribit's messages (JSON-RPC 2.0): the fields that are used, and what a field may hold."""
 
-from typing import Annotated, Any, Final
+from typing import Final
 
 import msgspec
+
+from marketprism.feeds.bounds import Milliseconds
+from marketprism.feeds.forgiving import forgiving
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises."""
 
-Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
-"""Since the Unix epoch; before the year 10000, beyond which no time can be written."""
-
-
+CANDLE: Final = 5
 NOTHING: Final = msgspec.Raw(b"null")
 
 
@@ -76,7 +76,7 @@ class VolatilityData(msgspec.Struct):
     volatility: msgspec.Raw
     """In percent points. A number, kept as it was written."""
     timestamp: Milliseconds
-    index_name: str
+    index_name: str | None = None
 
 
 class VolatilityParams(msgspec.Struct):
@@ -86,20 +86,11 @@ class VolatilityParams(msgspec.Struct):
     data: VolatilityData
 
 
-class Candle(msgspec.Struct, array_like=True, gc=False):
-    """`[beginning, open, high, low, close]`; rows grow at their end."""
-
-    begun_at: Milliseconds
-    open: Any
-    high: Any
-    low: Any
-    close: msgspec.Raw
-
-
 class Page(msgspec.Struct):
     """`public/get_volatility_index_data`: candles, oldest first."""
 
-    data: list[Candle]
+    data: list[msgspec.Raw]
+    """See `read_candle`."""
     continuation: Milliseconds | None = None
     """There are more, older ones: those up to this `end_timestamp`."""
 
@@ -112,6 +103,20 @@ class PageAnswer(msgspec.Struct):
 
 read_frame: Final = msgspec.json.Decoder(Frame).decode
 read_heartbeat: Final = msgspec.json.Decoder(HeartbeatParams).decode
-read_volatility: Final = msgspec.json.Decoder(VolatilityParams).decode
+read_volatility: Final = forgiving(VolatilityParams)
 read_channels: Final = msgspec.json.Decoder(list[str]).decode
-read_page: Final = msgspec.json.Decoder(PageAnswer).decode
+read_page: Final = forgiving(PageAnswer)
+
+
+_read_row = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_read_time = msgspec.json.Decoder(Milliseconds).decode
+
+
+def read_candle(row: msgspec.Raw) -> tuple[int, bytes]:
+    """When it began, and its close, as it was written: a row is beginning, open, high, low, close,
+    and whatever may follow. Raises msgspec.DecodeError.
+    """
+    cells = _read_row(row)
+    if len(cells) < CANDLE:
+        raise msgspec.ValidationError(f"{len(cells)} cells are no candle")
+    return _read_time(cells[0]), bytes(cells[4])

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from marketprism.feeds import continuity, decimals
-from marketprism.feeds.deribit.messages import NOTHING, UNREADABLE, read_page
+from marketprism.feeds.deribit.messages import UNREADABLE, read_candle, read_page
 from marketprism.feeds.venue import (
     Fetch,
     Fetched,
@@ -136,14 +136,15 @@ class Series:
             turn.steps.append(Reject("unreadable answer", str(error), answer.body[:SAMPLE_BYTES]))
             filling.retry_at = now.monotonic + RETRY_AFTER
             return
-        for candle in page.data:
-            told_at = candle.begun_at * MILLISECOND + filling.resolution * SECOND
-            if filling.after < told_at < filling.before and candle.close != NOTHING:
-                try:
-                    filling.values[told_at] = decimals.from_json(bytes(candle.close))
-                except decimals.NotANumber as error:
-                    sample = answer.body[:SAMPLE_BYTES]
-                    turn.steps.append(Reject("bad number", str(error), sample))
+        for row in page.data:
+            try:
+                begun_at, close = read_candle(row)
+                told_at = begun_at * MILLISECOND + filling.resolution * SECOND
+                if filling.after < told_at < filling.before and close != b"null":
+                    filling.values[told_at] = decimals.from_json(close)
+            except (*UNREADABLE, decimals.NotANumber) as error:
+                # One that cannot be read leaves its place open, not that of its neighbours.
+                turn.steps.append(Reject("unfit event", str(error), bytes(row)[:SAMPLE_BYTES]))
         filling.pages += 1
         older = page.continuation
         if (

@@ -239,12 +239,13 @@ class DeribitSession:
             self._answered(heard, sample, now, turn)
 
     def _told(self, told: VolatilityParams, sample: bytes, now: Moment, turn: Turn) -> None:
-        index, told_at = told.data.index_name, told.data.timestamp * MILLISECOND
+        index, told_at = told.channel.removeprefix(CHANNEL), told.data.timestamp * MILLISECOND
+        named = told.channel.startswith(CHANNEL) and told.data.index_name in (None, index)
         stream = DataType.VOLATILITY_INDEX, index
         series = self._series.get(index)
         self._spoke_at = now.monotonic
         left = self._subscriptions.leaving(stream)
-        if told.channel != CHANNEL + index or not (series or left or stream in self._released):
+        if not named or not (series or left or stream in self._released):
             turn.steps.append(Reject("unknown channel", told.channel, sample))
         elif series is not None and not left:
             value = decimals.from_json(bytes(told.data.volatility))

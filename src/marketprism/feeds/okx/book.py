@@ -27,8 +27,8 @@ from marketprism.feeds.okx.messages import (
     Book,
     answer_code,
     nanoseconds,
+    read_book,
     read_data,
-    read_grown_book,
 )
 from marketprism.feeds.subscribing import park, pause_of
 from marketprism.feeds.venue import (
@@ -307,8 +307,8 @@ class BookStream:
         data = read_data(body)
         if len(data) != 1:
             raise ValueError(f"{len(data)} books, where one was asked for")
-        snapshot = read_grown_book(data[0])
-        decimals.levels(snapshot.bids, snapshot.asks)
+        snapshot = read_book(data[0])
+        snapshot.bids, snapshot.asks = decimals.levels(snapshot.bids, snapshot.asks)
         published(self.state.instrument, [*snapshot.bids, *snapshot.asks])
         return snapshot, nanoseconds(snapshot.ts)
 

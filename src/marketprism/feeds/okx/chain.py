@@ -59,7 +59,7 @@ def _written(levels: Sequence[Level], as_these: Sequence[Level]) -> list[Level]:
 
 def read(instrument: Instrument, action: str | None, said: Book, now: Moment) -> Heard | Snapshot:
     """An element of the channel. Raises NotANumber."""
-    decimals.levels(said.bids, said.asks)
+    said.bids, said.asks = decimals.levels(said.bids, said.asks)
     bids, asks = published(instrument, said.bids), published(instrument, said.asks)
     event_time = nanoseconds(said.ts)
     if action == "snapshot":

@@ -6,7 +6,8 @@ import msgspec
 
 from marketprism.feeds import continuity
 from marketprism.feeds.contracts import base_quantity
-from marketprism.feeds.decimals import NotANumber, signed, unsigned
+from marketprism.feeds.decimals import NotANumber, known, signed, unsigned
+from marketprism.feeds.market_trades import NO_MARKET_TRADE, left_out
 from marketprism.feeds.okx.messages import (
     Funding,
     Interest,
@@ -18,14 +19,17 @@ from marketprism.feeds.okx.messages import (
     read_liquidation,
 )
 from marketprism.feeds.thinning import FundingThinning
-from marketprism.feeds.venue import Moment, Phase, StreamState, Turn
+from marketprism.feeds.venue import Moment, Phase, Reject, StreamState, Turn
 from marketprism.instruments import Instrument
 from marketprism.records import FundingRate as FundingRecord
 from marketprism.records import Liquidation as LiquidationRecord
 from marketprism.records import OpenInterest as OpenInterestRecord
 from marketprism.records import Trade as TradeRecord
 
-HOUR_SECONDS = 3600
+HOUR = 3_600_000_000_000
+LONGEST_INTERVAL = 168
+"""Hours: what is longer is no funding interval."""
+SAMPLE_BYTES = 200
 
 
 def trade(state: StreamState, said: Trade, now: Moment, connection: str, turn: Turn) -> None:
@@ -36,9 +40,8 @@ def trade(state: StreamState, said: Trade, now: Moment, connection: str, turn: T
     """
     price, size = unsigned(said.px), unsigned(said.sz)
     last, traded_at = number(said.tradeId), nanoseconds(said.ts)
-    count = number(said.count) if said.count else None
+    count = known(said.count, number)
     instrument, cursor = state.instrument, state.cursor
-    quantity = base_quantity(instrument, size, price)
     if cursor.last_id is not None:
         later = cursor.event_time is not None and traded_at > cursor.event_time
         if last <= cursor.last_id and not later:
@@ -50,6 +53,11 @@ def trade(state: StreamState, said: Trade, now: Moment, connection: str, turn: T
     cursor.last_id = last
     if gap is not None:
         turn.records.append(gap)
+    if (why := left_out(price, size)) is not None:
+        state.records -= 1
+        sample = msgspec.json.encode(said)[:SAMPLE_BYTES]
+        turn.steps.append(Reject(NO_MARKET_TRADE, why, sample))
+        return
     turn.records.append(
         TradeRecord(
             instrument,
@@ -57,7 +65,7 @@ def trade(state: StreamState, said: Trade, now: Moment, connection: str, turn: T
             now.wall,
             trade_id=said.tradeId,
             price=price,
-            quantity=quantity,
+            quantity=base_quantity(instrument, size, price),
             side=said.side,
             trade_kind="aggregated",
             first_trade_id=said.tradeId if count == 1 else None,
@@ -76,9 +84,9 @@ def funding_rate(
     turn: Turn,
 ) -> None:
     """Channel `funding-rate`. An element without a time (before 2024) is of when it was read."""
-    rate = signed(said.fundingRate)
-    estimated = signed(said.nextFundingRate) if said.nextFundingRate else None
-    funding_time, following = _time(said.fundingTime), _time(said.nextFundingTime)
+    rate, estimated = signed(said.fundingRate), known(said.nextFundingRate, signed)
+    funding_time = known(said.fundingTime, nanoseconds)
+    following = known(said.nextFundingTime, nanoseconds)
     happened = funding_told_at(said, now)
     cursor = state.cursor
     if cursor.event_time is not None and happened < cursor.event_time:
@@ -114,21 +122,21 @@ def funding_rate(
 
 def funding_told_at(said: Funding, now: Moment) -> int:
     """Nanoseconds. Raises NotANumber."""
-    return _time(said.ts) or now.wall // 1_000_000 * 1_000_000
+    told_at = nanoseconds(said.ts) if said.ts else 0
+    return told_at or now.wall // 1_000_000 * 1_000_000
 
 
 def open_interest(
     state: StreamState, said: Interest, now: Moment, connection: str, turn: Turn
 ) -> None:
     """Channel `open-interest`, every 3 s: published when its time moves."""
-    contracts, happened = unsigned(said.oi), nanoseconds(said.ts)
-    value = unsigned(said.oiUsd) if said.oiUsd else None
+    contracts, happened = known(said.oi, unsigned), nanoseconds(said.ts)
+    base, value = known(said.oiCcy, unsigned), known(said.oiUsd, unsigned)
     instrument, cursor = state.instrument, state.cursor
-    if said.oiCcy:
-        base = unsigned(said.oiCcy)
-    elif instrument.inverse:
-        raise NotANumber("no oiCcy, and an inverse contract's base quantity needs a price")
-    else:
+    if base is None and contracts is None:
+        raise NotANumber("neither oi nor oiCcy is a number")
+    if base is None and contracts is not None and not instrument.inverse:
+        # Of an inverse contract it would take a price.
         base = base_quantity(instrument, contracts, "1")
     if cursor.event_time is not None and happened <= cursor.event_time:
         state.duplicates += 1
@@ -161,9 +169,10 @@ def liquidations(
 def _liquidation(
     instrument: Instrument, said: Liquidation, equals: Counter[str], now: Moment
 ) -> LiquidationRecord:
-    price, size, happened = unsigned(said.bkPx), unsigned(said.sz), nanoseconds(said.ts)
-    quantity = base_quantity(instrument, size, price)
-    told = f"{happened // 1_000_000}:{said.side}:{said.posSide}:{price}:{size}"
+    """One of them. What makes its id is what it says: nothing, where that cannot be read."""
+    price, size = known(said.bkPx, unsigned), known(said.sz, unsigned)
+    happened = nanoseconds(said.ts)
+    told = f"{happened // 1_000_000}:{said.side or ''}:{said.posSide}:{price or ''}:{size or ''}"
     key = f"{instrument.native_id}:{told}"
     equals[key] += 1
     return LiquidationRecord(
@@ -175,7 +184,7 @@ def _liquidation(
         status=None,
         price=price,
         average_price=None,
-        quantity=quantity,
+        quantity=_liquidated(instrument, size, price),
         filled_quantity=None,
         notional_value=None,
         contracts=_contracts(instrument, size),
@@ -183,17 +192,22 @@ def _liquidation(
     )
 
 
-def _contracts(instrument: Instrument, size: str) -> str | None:
+def _liquidated(instrument: Instrument, size: str | None, price: str | None) -> str | None:
+    """In the base asset; None where an inverse contract has no price that says how much it is."""
+    if size is None:
+        return None
+    if instrument.inverse and (price is None or not price.strip("0.")):
+        return None
+    return base_quantity(instrument, size, price or "1")
+
+
+def _contracts(instrument: Instrument, size: str | None) -> str | None:
     return None if instrument.contract_size is None else size
-
-
-def _time(text: str | None) -> int | None:
-    return nanoseconds(text) if text else None
 
 
 def _interval(funding_time: int | None, following: int | None) -> str | None:
     """`8h`; None where it is not a whole number of hours above zero."""
     if funding_time is None or following is None:
         return None
-    hours, rest = divmod(following - funding_time, HOUR_SECONDS * 1_000_000_000)
-    return f"{hours}h" if hours > 0 and not rest else None
+    hours, rest = divmod(following - funding_time, HOUR)
+    return f"{hours}h" if 0 < hours <= LONGEST_INTERVAL and not rest else None

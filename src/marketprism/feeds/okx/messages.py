@@ -1,40 +1,39 @@
 """OKX's messages (API v5): the fields that are used, and what a field may hold.
 
 A push is read in two steps: the envelope, then each element of its `data` by its channel, so that
-one bad element is rejected beside its neighbours. Most numbers and times come as text.
+one bad element is rejected beside its neighbours. Most numbers and times come as text. A field with
+a default is one that a record can do without: where it cannot be read it is null.
 """
 
+import re
 from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
+from marketprism.feeds.bounds import LARGEST, LATEST, Id
 from marketprism.feeds.decimals import NotANumber
-from marketprism.feeds.longer_rows import cut
+from marketprism.feeds.forgiving import forgiving, read_pair
 
-_LARGEST = 2**63 - 1
-_YEAR_10000 = 253_402_300_800_000
-"""Milliseconds; beyond it no time can be written."""
-
-Sequence = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
-PreviousSequence = Annotated[int, msgspec.Meta(ge=-1, le=_LARGEST)]
+PreviousSequence = Annotated[int, msgspec.Meta(ge=-1, le=LARGEST)]
 Level = Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
 """`[price, size, "0", orders]`."""
 Side = Literal["buy", "sell"]
+_whole = re.compile("[1-9][0-9]{0,18}|0").fullmatch
 
 
 def nanoseconds(text: str) -> int:
     """A time: milliseconds since the Unix epoch, in digits. Raises NotANumber."""
     value = number(text)
-    if value >= _YEAR_10000:
+    if value > LATEST:
         raise NotANumber(f"not a time: {text!r}")
     return value * 1_000_000
 
 
 def number(text: str) -> int:
     """A whole number in digits, up to what 63 bits hold. Raises NotANumber."""
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _LARGEST):
+    if _whole(text) is None or (value := int(text)) > LARGEST:
         raise NotANumber(f"not a whole number: {text[:80]!r}")
-    return int(text)
+    return value
 
 
 class Key(NamedTuple):
@@ -68,7 +67,7 @@ class Message(msgspec.Struct):
     msg: str = ""
 
 
-read_message: Final = msgspec.json.Decoder(Message).decode
+read_message: Final = forgiving(Message)
 
 
 class Book(msgspec.Struct):
@@ -77,23 +76,13 @@ class Book(msgspec.Struct):
     asks: list[Level]
     bids: list[Level]
     ts: str
-    seqId: Sequence  # noqa: N815 (OKX's name)
+    seqId: Id  # noqa: N815 (OKX's name)
     prevSeqId: PreviousSequence | None = None  # noqa: N815 (OKX's name)
     checksum: int = 0
     """0 since 2026-06-23."""
 
 
-read_book: Final = msgspec.json.Decoder(Book).decode
-
-
-def read_grown_book(raw: bytes | msgspec.Raw) -> Book:
-    """A book; where its levels have grown by something that is no text, their first two columns."""
-    try:
-        return read_book(raw)
-    except msgspec.ValidationError:
-        if (shorter := cut(raw, ("asks", "bids"))) is None:
-            raise
-        return read_book(shorter)
+read_book: Final = forgiving(Book)
 
 
 class Trade(msgspec.Struct, gc=False):
@@ -102,12 +91,12 @@ class Trade(msgspec.Struct, gc=False):
     tradeId: str  # noqa: N815 (OKX's name)
     px: str
     sz: str
-    side: Side
     ts: str
+    side: Side | None = None
     count: str | None = None
 
 
-read_trade: Final = msgspec.json.Decoder(Trade).decode
+read_trade: Final = forgiving(Trade)
 
 
 class Funding(msgspec.Struct, gc=False):
@@ -120,21 +109,21 @@ class Funding(msgspec.Struct, gc=False):
     ts: str | None = None
 
 
-read_funding: Final = msgspec.json.Decoder(Funding).decode
+read_funding: Final = forgiving(Funding)
 
 
 class Interest(msgspec.Struct, gc=False):
     """Channel `open-interest`."""
 
-    oi: str
-    """Contracts."""
     ts: str
+    oi: str | None = None
+    """Contracts."""
     oiCcy: str | None = None  # noqa: N815 (OKX's name)
     """In the base asset."""
     oiUsd: str | None = None  # noqa: N815 (OKX's name)
 
 
-read_interest: Final = msgspec.json.Decoder(Interest).decode
+read_interest: Final = forgiving(Interest)
 
 
 class Liquidated(msgspec.Struct):
@@ -150,14 +139,15 @@ read_liquidated: Final = msgspec.json.Decoder(Liquidated).decode
 class Liquidation(msgspec.Struct, gc=False):
     """One of `details`."""
 
-    side: Side
-    bkPx: str  # noqa: N815 (OKX's name)
-    sz: str
     ts: str
-    posSide: Literal["long", "short", "net", ""] = ""  # noqa: N815 (OKX's name)
+    side: Side | None = None
+    bkPx: str | None = None  # noqa: N815 (OKX's name)
+    sz: str | None = None
+    posSide: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z_]{0,16}\Z")] = ""  # noqa: N815 (OKX's name)
+    """`long`, `short`, `net`; a part of the id only."""
 
 
-read_liquidation: Final = msgspec.json.Decoder(Liquidation).decode
+read_liquidation: Final = forgiving(Liquidation)
 
 
 class Answer(msgspec.Struct):
@@ -232,13 +222,5 @@ class InstrumentRow(msgspec.Struct):
 
 
 read_instrument: Final = msgspec.json.Decoder(InstrumentRow).decode
-
-
-class RatioRow(msgspec.Struct, array_like=True, gc=False):
-    """A row of the ratios, `["ts", "ratio"]`; rows grow at their end."""
-
-    ts: str
-    ratio: str
-
-
-read_ratio: Final = msgspec.json.Decoder(RatioRow).decode
+read_ratio: Final = read_pair
+"""A row of the ratios: `["ts", "ratio"]`."""

@@ -90,7 +90,7 @@ class RatioPoll:
             turn.steps.append(Reject("unreadable answer", str(error), sample))
             return turn
         cursor = cursors[self.want.stream]
-        rows = self._rows(data, turn)
+        rows = self._rows(data, cursor.event_time, turn)
         if cursor.event_time is None:
             rows = rows[-1:]
         if rows and rows[-1][0] == cursor.event_time:
@@ -102,12 +102,17 @@ class RatioPoll:
                 before = happened
         return turn
 
-    def _rows(self, data: Sequence[msgspec.Raw], turn: Turn) -> list[tuple[int, str]]:
+    def _rows(
+        self, data: Sequence[msgspec.Raw], last: int | None, turn: Turn
+    ) -> list[tuple[int, str]]:
+        """By their time; of those past `last`, what cannot be read is rejected."""
         rows: dict[int, str] = {}
         for raw in data:
             try:
-                row = read_ratio(raw)
-                rows.setdefault(nanoseconds(row.ts), unsigned(row.ratio))
+                time, ratio = read_ratio(raw)
+                happened = nanoseconds(time)
+                known = last is not None and happened <= last
+                rows.setdefault(happened, ratio if known else unsigned(ratio))
             except (*UNREADABLE, ValueError) as error:
                 turn.steps.append(Reject("unfit event", str(error), bytes(raw)[:SAMPLE_BYTES]))
         return sorted(rows.items())

@@ -19,7 +19,6 @@ from marketprism.feeds.okx.messages import (
     Trade,
     read_book,
     read_funding,
-    read_grown_book,
     read_interest,
     read_liquidated,
     read_trade,
@@ -134,11 +133,7 @@ class Streams:
     def read(self, stream: Stream, action: str | None, element: msgspec.Raw, now: Moment) -> Event:
         """An element of a stream's own channel. Raises NotANumber, and what decoding raises."""
         if stream[0] is DataType.ORDERBOOK:
-            try:
-                said = read_book(element)
-            except msgspec.ValidationError:
-                said = read_grown_book(element)
-            return read(self.states[stream].instrument, action, said, now)
+            return read(self.states[stream].instrument, action, read_book(element), now)
         return _READERS[stream[0]](element)
 
     def liquidations(

@@ -1,17 +1,12 @@
 """Rows that have grown at their end, on every exchange: the first columns are what they were."""
 
 import json
-from typing import Any
 
 import deribit_line
-import pytest
 import usdm
-from hypothesis import given
-from hypothesis import strategies as st
 from okx_line import OkxChain, OkxLine
 from usdm import FuturesChain
 
-from marketprism.feeds.longer_rows import cut
 from marketprism.feeds.venue import Reject, Turn
 from marketprism.records import OrderBookRecord
 
@@ -77,38 +72,15 @@ def test_a_hole_of_an_index_is_filled_when_candles_grow() -> None:
 
 
 def test_a_row_that_lacks_what_is_needed_is_no_longer_row() -> None:
-    """It is rejected as ever, in the words of the reader that wants exactly what there is."""
+    """It is rejected as ever. A number that is not text says what it says."""
     chain = FuturesChain.made(3, 8)
     line = usdm.Line("public")
     line.synchronise(chain)
-    for levels in ([["1"]], [[1, "2", "3"]], [["1", None, "3"]], [["1", "2", "3"], []], "x"):
+    for levels in ([["1"]], [["1", None, "3"]], [["1", "2", "3"], []], "x"):
         update = json.loads(chain.frame(0)) | {"b": levels}
         (reject,) = rejects(line.hear(json.dumps(update).encode()))
         assert reject.reason == "unfit event"
-        assert "$.b" in reject.detail
-
-
-def test_only_what_has_grown_is_cut() -> None:
-    """All else stays to the letter; where nothing has, there is nothing to cut."""
-    text = b'{"a":[["1","2",3]],"n":1.50,"b":[["3","4"]],"c":[[1,2,3]]}'
-    assert cut(text, ("a", "b")) == b'{"a":[["1","2"]],"n":1.50,"b":[["3","4"]],"c":[[1,2,3]]}'
-    assert cut(text, ("b",)) is None
-    assert cut(text, ("x",)) is None
-
-
-@pytest.mark.parametrize("text", [b"", b"[]", b"[" * 9999, b'{"a":', b'{"a":7}', b"\xff"])
-def test_what_is_no_message_is_not_cut(text: bytes) -> None:
-    """Nor does it raise."""
-    assert cut(text, ("a",)) is None
-
-
-@given(st.recursive(st.none() | st.text(max_size=3) | st.integers(), st.lists, max_leaves=20))
-def test_what_is_cut_once_needs_no_second_cut(levels: Any) -> None:
-    """So reading it again ends."""
-    once = cut(json.dumps({"a": levels}).encode(), ("a",))
-    if once is not None:
-        assert cut(once, ("a",)) is None
-        assert all(len(row) == 2 for row in json.loads(once)["a"])
+        assert "`b`" in reject.detail
 
 
 def test_the_record_is_that_of_the_shorter_rows() -> None:
