@@ -149,9 +149,16 @@ def test_a_wrong_configuration_exits_2_with_a_line_a_problem(
     ("arguments", "words"),
     [
         (("--config", "absent.yaml", "check"), "absent.yaml: cannot be read"),
-        (("--log-level", "loud", "check"), "LOG_LEVEL"),
-        (("--log-level", "loud", "demo"), "LOG_LEVEL"),
-        (("check", "--exchange", "nonsense"), "--exchange nonsense"),
+        (("--log-level", "loud", "check"), "--log-level loud: must be DEBUG or INFO or WARNING"),
+        (("--log-level", "loud", "demo"), "--log-level loud: must be DEBUG or INFO or WARNING"),
+        (("demo", "--log-level", "warn"), '(did you mean "WARNING"?)'),
+        (("check", "--exchange", "nonsense"), "--exchange nonsense: unknown venue (there is bin"),
+        (("demo", "--exchange", "nonsense"), "--exchange nonsense: unknown venue (there is bin"),
+        (("demo", "--exchange", "okx"), '(did you mean "okx_derivatives" or "okx_spot"?)'),
+        (("simulate", "--exchange", "okx_spot"), "--venue okx_spot"),
+        (("simulate", "--config", "x.yaml"), "--config: simulate needs none"),
+        (("simulate", "--speed", "0"), "--speed 0: must be above 0"),
+        (("simulate", "--speed", "nan"), "--speed nan: must be above 0"),
         (("simulate", "--venue", "nonsense"), "--venue nonsense"),
         (("simulate", "--capture", "absent.jsonl"), "--capture absent.jsonl"),
     ],
@@ -164,6 +171,29 @@ def test_what_is_asked_for_and_is_not_there_exits_2(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("marketprism: ")
     assert words in line
+
+
+def test_an_empty_configuration_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is collected is the default, which nobody asked for by an empty file."""
+    Path("empty.yaml").write_text("# nothing yet\n")
+    assert exits("check", "--config", "empty.yaml") == 0
+    said = capsys.readouterr()
+    assert said.err == (
+        f"marketprism: warning: {Path('empty.yaml').absolute()} is empty: all is the default\n"
+    )
+    assert "binance_spot: BTC-USDT, ETH-USDT" in said.out
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_demo_shows_the_venues_that_are_asked_for(
+    before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the option stands."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr("marketprism.demo.run", lambda _level, _environ, only: asked.append(only))
+    option = ("--exchange", "okx_spot")
+    assert exits(*(option if before else ()), "demo", *(() if before else option)) == 0
+    assert asked == [["okx_spot"]]
 
 
 def test_options_stand_before_or_after_the_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,6 +218,12 @@ def test_the_log_level_option_outranks_the_environment(
     monkeypatch.setenv("LOG_LEVEL", "loud")
     assert exits("--config", file(CONFIG), "check") == 2
     assert exits("--config", file(CONFIG), "--log-level", "debug", "check") == 0
+    monkeypatch.setenv("LOG_LEVEL", "debug")
+    levels: list[str] = []
+    monkeypatch.setattr("marketprism.demo.run", lambda level, *_: levels.append(level))
+    assert exits("demo") == 0
+    assert exits("demo", "--log-level", "error") == 0
+    assert levels == ["DEBUG", "ERROR"]
 
 
 def test_the_mode_is_the_command_where_none_is_given(

@@ -124,10 +124,14 @@ def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
             "binance_spot is failing: no instruments",
         ),
         (
-            lambda b: b.venues["binance_spot"].unmatched.append("FOO-USDT"),
+            lambda b: vars_of(
+                b.venues["binance_spot"],
+                unmatched=["FOO-USDT"],
+                nearest={"FOO-USDT": ["FIO-USDT"]},
+            ),
             "venues",
             "degraded",
-            "binance_spot does not have FOO-USDT",
+            'binance_spot does not have FOO-USDT (did you mean "FIO-USDT"?)',
         ),
         (
             lambda b: b.venues.update(

@@ -16,6 +16,7 @@ from marketprism.errors import SinkState
 from marketprism.feeds.hosts import TRY
 from marketprism.feeds.venue import Moment, Phase
 from marketprism.holdings import high_words, size_text
+from marketprism.nearest_names import unknown_words
 from marketprism.records import DataType
 from marketprism.redaction import redact
 from marketprism.report import Rates, age, connections, resident_memory, status
@@ -138,7 +139,7 @@ def _venues(board: Board, young: bool) -> Check:
     for row in rows:
         if row.unmatched:
             level = max(level, Level.DEGRADED)
-            words.append(f"{row.name} does not have {_few(row.unmatched, ', ')}")
+            words.append(f"{row.name} does not have {unknown_words(row.unmatched, row.nearest)}")
     return Check(level, _few(words) or f"all {len(rows)} running")
 
 

@@ -123,6 +123,7 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
                 "reason": _clean(row.reason),
                 "instruments": row.instruments,
                 "unknown_symbols": row.unmatched,
+                "nearest_symbols": row.nearest,
             }
             for row in board.venues.values()
         ],

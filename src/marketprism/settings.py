@@ -22,6 +22,7 @@ FilePath = Annotated[Path, quantities.path]
 Flag = Annotated[bool, quantities.flag]
 Count = Annotated[int, quantities.count]
 CountOrNone = Annotated[int, quantities.count_or_none]
+Levels = Annotated[int, quantities.levels]
 Port = Annotated[int, quantities.port]
 Share = Annotated[float, quantities.share]
 Duration = Annotated[float, quantities.duration]
@@ -65,7 +66,7 @@ class OrderbookOptions:
 
     mode: Literal["updates", "snapshot"] = "updates"
     """Every update with snapshots between, or only snapshots of the local book."""
-    depth: Count = 400
+    depth: Levels = 400
     """Levels a side in a snapshot, at most."""
     snapshot_interval: DurationOrNever = 10.0
     """Time between two snapshots of a book. 0: only after a (re)synchronisation."""

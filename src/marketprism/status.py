@@ -36,6 +36,8 @@ class VenueRow:
     instruments: int = 0
     unmatched: list[str] = attrs.field(factory=list)
     """Configured symbols that the exchange does not have."""
+    nearest: dict[str, list[str]] = attrs.field(factory=dict)
+    """Of the first few of those: what may have been meant, of what the exchange has."""
 
 
 @attrs.define(eq=False)

@@ -9,9 +9,13 @@ from marketprism.feeds.polling import run_poll
 from marketprism.feeds.venue import Fetch, Fetched, Venue, Want
 from marketprism.feeds.world import World
 from marketprism.instruments import Instrument, select
+from marketprism.nearest_names import nearest_symbols, unknown_words
 from marketprism.settings import SupervisionConfig, VenueConfig
 from marketprism.status import VenueRow
 from marketprism.supervise import Attempt, Conclusion, Ended, supervise
+
+SUGGESTED = 5
+"""Unknown symbols, a venue, for which the nearest names are looked up."""
 
 log = structlog.get_logger()
 
@@ -73,10 +77,17 @@ def _wants(settings: VenueConfig, instruments: list[Instrument], row: VenueRow) 
     """What the configuration asks for of what there is. Raises Refused when that is nothing."""
     chosen, row.unmatched = select(instruments, settings.symbols)
     row.instruments = len(chosen)
+    # Not of all: of many it would hold everything up, and a list for another venue has no answers.
+    symbols = [each.symbol for each in instruments if each.trading]
+    row.nearest = {
+        pattern: nearest_symbols(pattern, symbols) for pattern in row.unmatched[:SUGGESTED]
+    }
     for pattern in row.unmatched:
-        log.warning("symbol.unknown", venue=row.name, symbol=pattern)
+        nearest = row.nearest.get(pattern)
+        log.warning("symbol.unknown", venue=row.name, symbol=pattern, nearest=nearest)
     if not chosen:
-        raise Refused(f"{row.name} has none of the configured symbols")
+        words = unknown_words(row.unmatched, row.nearest)
+        raise Refused(f"{row.name} has none of the configured symbols: {words}")
     return [
         Want(data_type, instrument) for instrument in chosen for data_type in settings.data_types
     ]

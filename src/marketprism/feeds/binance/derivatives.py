@@ -68,6 +68,7 @@ class BinanceDerivatives:
         DataType.LSR_TOP_POSITION: Offer("poll", 1800.0),
         DataType.LSR_ALL_ACCOUNT: Offer("poll", 1800.0),
     }
+    trade_kinds: Final = ("aggregated",)
 
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings

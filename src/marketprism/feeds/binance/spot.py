@@ -35,6 +35,7 @@ class BinanceSpot:
         DataType.ORDERBOOK: Offer("stream", 60.0),
         DataType.TRADE: Offer("stream", None),
     }
+    trade_kinds: Final = ("raw", "aggregated")
 
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings
