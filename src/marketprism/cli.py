@@ -181,7 +181,7 @@ def _level(text: str, key: str) -> LogLevel:
 
 
 def _simulate(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from marketprism.simulator.alone import run
+    from marketprism.simulate import run
 
     if options.config is not None:
         raise ConfigError(["--config: simulate needs none"])
