@@ -203,6 +203,12 @@ def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
             "the channel is 90% full",
         ),
         (
+            lambda b: vars_of(b.sink, displaced="4222 is another NATS server"),
+            "embedded",
+            "degraded",
+            "4222 is another NATS server",
+        ),
+        (
             lambda b: vars_of(b.channel, conflating=True),
             "queues",
             "degraded",

@@ -294,6 +294,9 @@ class Collector:
             return self.config.nats.servers
         server = EmbeddedServer(self.config.nats.embedded)
         await root.start(self._keep, "nats-server", server.run)
+        row = self.board.sink
+        row.embedded = row.target = server.url
+        row.displaced = server.displaced
         return [server.url]
 
     async def _serve(self, root: trio.Nursery) -> None:

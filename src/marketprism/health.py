@@ -86,6 +86,7 @@ def judge(board: Board, now: Moment) -> Verdict:
     young = uptime < STARTING_WITHIN
     checks = {
         "sink": _sink(board, young),
+        "embedded": _embedded(board),
         "venues": _venues(board, young),
         "connections": _connections(board, young),
         "streams": _streams(board, now, young),
@@ -122,6 +123,14 @@ def _sink(board: Board, young: bool) -> Check:
     if row.reason is None and row.connects == 0:
         return Check(_missing(young, Level.UNHEALTHY), f"{row.kind}: not connected yet")
     return Check(Level.UNHEALTHY, ": ".join([*words, row.reason or "lost"]))
+
+
+def _embedded(board: Board) -> Check:
+    """Whether our own server is where others look for it."""
+    row = board.sink
+    if row.displaced is not None:
+        return Check(Level.DEGRADED, row.displaced)
+    return Check(Level.HEALTHY, f"listens on {row.embedded}" if row.embedded else "not used")
 
 
 def _venues(board: Board, young: bool) -> Check:

@@ -218,6 +218,8 @@ def _sink(board: Board) -> dict[str, Any]:
     return {
         "kind": row.kind,
         "target": shown_url(row.target),
+        "embedded": row.embedded,
+        "displaced": row.displaced,
         "connected": row.connected,
         "state": row.state,
         "reason": _clean(row.reason),

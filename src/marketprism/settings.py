@@ -289,7 +289,7 @@ class EmbeddedConfig:
 
     host: Text = "127.0.0.1"
     port: Port = 4222
-    """A free one is taken, and said so, where this is in use."""
+    """A free one is taken where this is in use, and /health is degraded and says by what."""
     monitor_port: Port = 8222
     """Its own HTTP, with `/healthz`; the same holds."""
     store_dir: FilePath = Path("data/nats")

@@ -192,6 +192,12 @@ class SinkRow:
     reason: str | None = None
     """Why nothing is stored, in words."""
     target: str = ""
+    embedded: str | None = None
+    """Where our own server listens; None: there is none."""
+    troubled_at: float | None = None
+    """By Trio's clock: since when nothing is stored; None while it is."""
+    displaced: str | None = None
+    """Why that is not where it was asked to, and what to do, in words."""
     connects: int = 0
     in_flight: int = 0
     acknowledged: int = 0
