@@ -88,7 +88,7 @@ def judge(board: Board, now: Moment) -> Verdict:
         "sink": _sink(board, young),
         "embedded": _embedded(board),
         "venues": _venues(board, young),
-        "connections": _connections(board, young),
+        "connections": _connections(board, now, young),
         "streams": _streams(board, now, young),
         "data": _data(board, now, uptime),
         "hosts": _hosts(board, now),
@@ -152,7 +152,7 @@ def _venues(board: Board, young: bool) -> Check:
     return Check(level, _few(words) or f"all {len(rows)} running")
 
 
-def _connections(board: Board, young: bool) -> Check:
+def _connections(board: Board, now: Moment, young: bool) -> Check:
     # One that is about to take over from another is not missed while it is not there.
     rows = [row for row in board.connections.values() if row.state != "stopped" and not row.next]
     if not rows:
@@ -162,7 +162,11 @@ def _connections(board: Board, young: bool) -> Check:
         return Check(Level.HEALTHY, f"all {len(rows)} connected")
     troubled = any(row.reason is not None for row in down)
     level = Level.DEGRADED if troubled else _missing(young, Level.DEGRADED)
-    words = [f"{row.id} is {row.state}" + (f": {row.reason}" * bool(row.reason)) for row in down]
+    words = []
+    for row in down:
+        since = age(row.down_since, now)
+        words.append(f"{row.id} is {row.state}" + (f" for {since:.0f} s" if since else ""))
+        words[-1] += f": {row.reason}" * bool(row.reason)
     return Check(level, f"{len(rows) - len(down)} of {len(rows)} connected; {_few(words)}")
 
 
@@ -309,15 +313,18 @@ def _said(state: str) -> str:
 
 
 class Health(Pages):
-    """The ASGI application. `memory` gives the bytes that this process holds."""
+    """The ASGI application. `memory` gives the bytes that this process holds; `rates` are sampled
+    elsewhere, too.
+    """
 
     def __init__(
         self,
         board: Board,
         now: Callable[[], Moment],
         memory: Callable[[], int] = resident_memory,
+        rates: Rates | None = None,
     ) -> None:
-        rates = Rates()
+        rates = Rates() if rates is None else rates
 
         def health() -> Answer:
             verdict = judge(board, now())

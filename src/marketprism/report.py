@@ -25,7 +25,7 @@ from marketprism.wire import time_text
 
 SECOND = 1_000_000_000
 RATES_OVER = 10 * SECOND
-"""How far the recent rates look back, where they were asked for often enough."""
+"""How far the recent rates look back, once there are samples from so long ago."""
 
 _process = psutil.Process()
 
@@ -55,13 +55,13 @@ def shown_url(url: str) -> str:
 
 @attrs.define(eq=False)
 class Rates:
-    """How fast totals grow, from the times at which somebody asked: nothing ticks for it."""
+    """How fast totals grow, from samples that were taken, one a second at most."""
 
     samples: deque[tuple[int, dict[str, int]]] = attrs.field(factory=deque)
 
     def sample(self, monotonic: int, totals: dict[str, int]) -> dict[str, Any]:
-        """What was added a second since an earlier call: the youngest that is `RATES_OVER` ago,
-        else the first. `over_seconds` says how long that is; None at the first call.
+        """Take one; what was added a second since an earlier one: the youngest that is `RATES_OVER`
+        ago, else the first. `over_seconds` says how long that is; None of the very first.
         """
         while len(self.samples) > 1 and self.samples[1][0] <= monotonic - RATES_OVER:
             self.samples.popleft()
@@ -78,13 +78,18 @@ class Rates:
         return rates
 
 
-def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, Any]:
-    """The whole board but its connections; `memory` in bytes."""
-    totals = {
+def counted(board: Board) -> dict[str, int]:
+    """The totals of which there are rates."""
+    return {
         "received": board.received.total(),
         "published": board.published.total(),
         "lost": board.lost.total(),
     }
+
+
+def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, Any]:
+    """The whole board but its connections; `memory` in bytes."""
+    totals = counted(board)
     uptime = age(board.started, now) or 0.0
     average = {name: round(total / uptime, 3) if uptime else 0 for name, total in totals.items()}
     return {

@@ -291,7 +291,7 @@ class EmbeddedConfig:
     port: Port = 4222
     """A free one is taken where this is in use, and /health is degraded and says by what."""
     monitor_port: Port = 8222
-    """Its own HTTP, with `/healthz`; the same holds."""
+    """Its own HTTP, with `/healthz`; a free one where this is in use, which the log says."""
     store_dir: FilePath = Path("data/nats")
     """Where it keeps its streams; from the working directory."""
     config_file: FilePath | None = None
@@ -416,6 +416,8 @@ class LogConfig:
     """What is logged."""
 
     level: LogLevel = "INFO"
+    summary_interval: DurationOrNever = 60.0
+    """Time between two lines of rates and of what is down. 0: none."""
 
 
 @attrs.frozen

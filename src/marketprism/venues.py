@@ -11,7 +11,7 @@ from marketprism.feeds.world import World
 from marketprism.instruments import Instrument, select
 from marketprism.nearest_names import nearest_symbols, unknown_words
 from marketprism.settings import SupervisionConfig, VenueConfig
-from marketprism.status import VenueRow
+from marketprism.status import VenueRow, lasted
 from marketprism.supervise import Attempt, Conclusion, Ended, supervise
 
 SUGGESTED = 5
@@ -45,14 +45,19 @@ async def run_venue(
             feeds.start_soon(Feed(shard, venue, world, policy).run)
         for poll in venue.polls(wants):
             feeds.start_soon(run_poll, poll, venue, world, policy)
-        row.state, row.reason = "running", None
-        log.info("venue.started", venue=venue.name, instruments=row.instruments)
+        down = {}
+        if row.failing_since is not None:
+            down["after"] = lasted(row.failing_since, world.now().monotonic)
+        row.state, row.reason, row.failing_since = "running", None, None
+        log.info("venue.started", venue=venue.name, instruments=row.instruments, **down)
 
     def ended(end: Ended) -> None:
         row.state = "refused" if end.conclusion is Conclusion.REFUSED else "failing"
         if row.reason != end.reason and end.conclusion is Conclusion.REFUSED:
             log.error("venue.refused", venue=venue.name, reason=end.reason)
         row.reason = end.reason
+        if row.failing_since is None:
+            row.failing_since = world.now().monotonic
 
     await supervise(venue.name, attempt, policy, ended, world.chance)
 

@@ -2,6 +2,8 @@
 where the answer held nothing new.
 """
 
+from urllib.parse import urlsplit
+
 import structlog
 import trio
 
@@ -21,7 +23,7 @@ from marketprism.feeds.venue import (
 from marketprism.feeds.world import World
 from marketprism.records import Gap
 from marketprism.settings import SupervisionConfig
-from marketprism.status import StreamRow
+from marketprism.status import StreamRow, lasted
 from marketprism.supervise import Attempt, Ended, supervise
 
 SECOND = 1_000_000_000
@@ -54,6 +56,9 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
     row.attach(state)
     world.board.streams[venue.name, want.stream] = row
     samples: dict[str, int] = {}
+    host = urlsplit(poll.request.url).netloc.rpartition("@")[2]
+    failing_since: int | None = None
+    quiet = False
 
     # At once; where there are many, when the spread over the period has come to this one.
     await trio.sleep(max(0.0, poll.offset - AT_ONCE))
@@ -80,6 +85,7 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
             if turn.steps and not turn.records and state.phase is not Phase.PARKED:
                 # A period may be long, and no host asks for time where it answers nonsense.
                 raise Lost(f"{name}: its answer cannot be read", retry_after=poll.again)
+            came_back(now.monotonic)
             late = min(poll.period * JITTER, MOST_JITTER) * world.chance()
             wait = until_boundary(poll, world.now().wall)
             vain = 0 if any(not isinstance(each, Gap) for each in turn.records) else vain + 1
@@ -87,9 +93,21 @@ async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionCo
                 wait = min(wait, poll.again * 2.0 ** min(vain - 1, 60))
             await trio.sleep(wait + late)
 
+    def came_back(now: int) -> None:
+        nonlocal failing_since
+        if failing_since is not None:
+            say = log.debug if quiet else log.info
+            say("poll.recovered", connection=name, after=lasted(failing_since, now))
+        failing_since = None
+
     def ended(end: Ended) -> None:
-        if state.detail is None:
-            log.warning("poll.failed", connection=name, reason=end.reason)
+        nonlocal failing_since, quiet
+        if failing_since is None:
+            failing_since = world.now().monotonic
+            # Where its host is in trouble, that was said once, and not for each of its polls.
+            quiet = world.hosts.row(host).reason is not None
+            say = log.debug if quiet else log.warning
+            say("poll.failed", connection=name, reason=end.reason)
         state.detail = end.reason
 
     try:

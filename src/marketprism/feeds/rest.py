@@ -183,7 +183,7 @@ class Rest:
         else:
             breaker.failed(self._now().monotonic)
         if response.status_code == 200 and body is not None:
-            self._hosts.reached(host)
+            self._hosts.reached(host, self._now().monotonic)
             return Fetched(body, asked)
         return self._failed(response, body or b"", gate)
 
@@ -204,7 +204,7 @@ class Rest:
         elif status in (401, 403, 451):
             self._hosts.refused(host, f"status {status}: it refuses us, or our place", now)
         else:
-            self._hosts.reached(host)
+            self._hosts.reached(host, now)
         return FetchFailed(status, retry_after, body)
 
     def _gate(self, url: str) -> _Gate:

@@ -94,6 +94,7 @@ class NatsSink:
         row.reason, row.state = None, SinkState.CONNECTING
         if failure is not None:
             row.reason, row.state = str(failure), failure.state
+            row.troubled(trio.current_time())
             raise failure
 
     async def _attempt(self, outbox: Outbox) -> None:
@@ -198,7 +199,8 @@ class _Connection:
                 raise self._end(SinkLost(f"no answer from {self.target} within {limit}", state))
         row.connected = True
         row.connects += 1
-        log.info("sink.connected", target=self.target, stream=self.config.stream.name)
+        after = row.after(trio.current_time())
+        log.info("sink.connected", target=self.target, stream=self.config.stream.name, **after)
         assert self.stream is not None
         return self.stream
 
