@@ -451,6 +451,7 @@ async def test_status_is_the_whole_board() -> None:
     board.conflated["binance", "spot", "orderbook"] = 4
     board.memory = MemoryRow(0, 0, 2**30, 700 * 2**20, None, "configured", ["books"])
     board.memory.holders = {"rest": {"bytes": 123_456}}
+    board.sink.oldest_message = after(70).wall
     async with served(board) as client:
         page = await read(client, "/status")
         again = await read(client, "/status")
@@ -474,6 +475,7 @@ async def test_status_is_the_whole_board() -> None:
     assert page["queues"]["channel"]["conflating"] is False
     assert page["records_per_second"]["since_start"]["received"] == 7
     assert page["records_per_second"]["recent"]["received"] is None
+    assert page["sink"]["oldest_message_age_seconds"] == 30
     assert again["totals"] == page["totals"]
     assert page["latency_seconds"]["processing"] == {
         "count": 9,

@@ -40,6 +40,11 @@ def age(then: int | None, now: Moment) -> float | None:
     return None if then is None else max(0, now.monotonic - then) / SECOND
 
 
+def wall_age(then: int | None, now: Moment) -> float | None:
+    """Seconds since a time on a calendar; clocks permitting."""
+    return None if then is None else max(0, now.wall - then) / SECOND
+
+
 def wall_text(then: int | None, now: Moment) -> str | None:
     """A monotonic time as people write it, to the millisecond."""
     if then is None:
@@ -113,7 +118,7 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
                 exchange: _quantiles(tally) for exchange, tally in sorted(board.transit.items())
             },
         },
-        "sink": _sink(board),
+        "sink": _sink(board, now),
         "queues": {
             "channel": _queue(board.channel) | {"conflating": board.channel.conflating},
             "outbox": _queue(board.outbox),
@@ -218,7 +223,7 @@ def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
     }
 
 
-def _sink(board: Board) -> dict[str, Any]:
+def _sink(board: Board, now: Moment) -> dict[str, Any]:
     row = board.sink
     return {
         "kind": row.kind,
@@ -234,6 +239,7 @@ def _sink(board: Board) -> dict[str, Any]:
         "acknowledged": row.acknowledged,
         "duplicates": row.duplicates,
         "oversize": row.oversize,
+        "oldest_message_age_seconds": wall_age(row.oldest_message, now),
     }
 
 

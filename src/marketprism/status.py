@@ -217,6 +217,9 @@ class SinkRow:
     """Why that is not where it was asked to, and what to do, in words."""
     connects: int = 0
     in_flight: int = 0
+    oldest_message: int | None = None
+    """When the oldest message of the stream was stored, by the server's clock, wall nanoseconds, as
+    it last said; None where there is none, or it does not say."""
     acknowledged: int = 0
     duplicates: int = 0
     """Messages that the stream had already: re-sent by us, or told by another collector."""

@@ -31,7 +31,7 @@ from marketprism.errors import SinkLost, SinkRefused, SinkState
 from marketprism.redaction import redact
 from marketprism.restart import Positions
 from marketprism.settings import NatsConfig
-from marketprism.sinks import last
+from marketprism.sinks import last, stream_age
 from marketprism.sinks.conclusions import conclude
 from marketprism.sinks.jetstream import Ensured, ensure_stream
 from marketprism.sinks.outbox import Numbered, Outbox
@@ -315,7 +315,17 @@ class _Connection:
         largest = self.client.max_payload
         if self.stream is not None and self.stream.max_msg_size is not None:
             largest = min(largest, self.stream.max_msg_size)
-        await self.publishing.run(outbox, send, largest, self._last, positions, pulse)
+        failure: Conclusion | None = None
+        async with trio.open_nursery() as nursery:
+            row = self.board.sink
+            nursery.start_soon(stream_age.watch, self._ask, self.config.stream.name, row)
+            try:
+                await self.publishing.run(outbox, send, largest, self._last, positions, pulse)
+            except (SinkLost, SinkRefused) as conclusion:
+                failure = conclusion
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def _last(self, subjects: Sequence[str]) -> dict[str, last.Stored]:
         """See `last.Last`. Some hundred questions are on the way at once."""
