@@ -6,6 +6,7 @@
 import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
+from functools import cache
 from typing import Any
 
 import attrs
@@ -72,8 +73,9 @@ class Verdict:
     body: dict[str, Any]
 
 
+@cache
 def version() -> str:
-    """Our own."""
+    """Our own; looked up on disk, which takes milliseconds, once."""
     try:
         return importlib.metadata.version("marketprism")
     except importlib.metadata.PackageNotFoundError:

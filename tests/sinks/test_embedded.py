@@ -208,6 +208,7 @@ async def test_its_death_is_a_loss_and_the_next_life_has_the_same_ports(
     assert urls[0] == urls[1] == server.url
     assert server.displaced is not None
     first, second = after
+    assert second is not None
     assert first is None
     assert second > 0, "it is told how long it was away"
 
