@@ -1,5 +1,6 @@
 """The commands as people type them: what they print, and the codes they exit with."""
 
+import json
 import os
 import re
 import signal
@@ -287,6 +288,17 @@ def test_a_taken_port_exits_1_and_names_the_variable(variable: str, taken: int) 
     expected = f"marketprism: port {taken} is taken ({variable} chooses another)"
     assert expected in done.stderr.splitlines()
     assert "Traceback" not in done.stderr
+
+
+def test_a_collector_with_an_empty_configuration_says_so_in_its_log(taken: int) -> None:
+    """It runs all the same, as far as it can here."""
+    Path("empty.yaml").touch()
+    environ = {"NATS_URL": "nats://127.0.0.1:9", "HEALTH_CHECK_PORT": str(taken)}
+    done = finished("--config", "empty.yaml", **environ)
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    (line,) = (line for line in lines if line["event"] == "config.empty")
+    assert line["level"] == "WARNING"
+    assert line["path"] == str(Path("empty.yaml").absolute())
 
 
 def test_a_taken_port_of_the_simulator_exits_1(taken: int) -> None:
