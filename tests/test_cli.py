@@ -1,5 +1,6 @@
 """The commands as people type them: what they print, and the codes they exit with."""
 
+import json
 import os
 import re
 import signal
@@ -149,9 +150,16 @@ def test_a_wrong_configuration_exits_2_with_a_line_a_problem(
     ("arguments", "words"),
     [
         (("--config", "absent.yaml", "check"), "absent.yaml: cannot be read"),
-        (("--log-level", "loud", "check"), "LOG_LEVEL"),
-        (("--log-level", "loud", "demo"), "LOG_LEVEL"),
-        (("check", "--exchange", "nonsense"), "--exchange nonsense"),
+        (("--log-level", "loud", "check"), "--log-level loud: must be DEBUG or INFO or WARNING"),
+        (("--log-level", "loud", "demo"), "--log-level loud: must be DEBUG or INFO or WARNING"),
+        (("demo", "--log-level", "warn"), '(did you mean "WARNING"?)'),
+        (("check", "--exchange", "nonsense"), "--exchange nonsense: unknown venue (there is bin"),
+        (("demo", "--exchange", "nonsense"), "--exchange nonsense: unknown venue (there is bin"),
+        (("demo", "--exchange", "okx"), '(did you mean "okx_derivatives" or "okx_spot"?)'),
+        (("simulate", "--exchange", "okx_spot"), "--venue okx_spot"),
+        (("simulate", "--config", "x.yaml"), "--config: simulate needs none"),
+        (("simulate", "--speed", "0"), "--speed 0: must be above 0"),
+        (("simulate", "--speed", "nan"), "--speed nan: must be above 0"),
         (("simulate", "--venue", "nonsense"), "--venue nonsense"),
         (("simulate", "--capture", "absent.jsonl"), "--capture absent.jsonl"),
     ],
@@ -164,6 +172,29 @@ def test_what_is_asked_for_and_is_not_there_exits_2(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("marketprism: ")
     assert words in line
+
+
+def test_an_empty_configuration_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is collected is the default, which nobody asked for by an empty file."""
+    Path("empty.yaml").write_text("# nothing yet\n")
+    assert exits("check", "--config", "empty.yaml") == 0
+    said = capsys.readouterr()
+    assert said.err == (
+        f"marketprism: warning: {Path('empty.yaml').absolute()} is empty: all is the default\n"
+    )
+    assert "binance_spot: BTC-USDT, ETH-USDT" in said.out
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_demo_shows_the_venues_that_are_asked_for(
+    before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the option stands."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr("marketprism.demo.run", lambda _level, _environ, only: asked.append(only))
+    option = ("--exchange", "okx_spot")
+    assert exits(*(option if before else ()), "demo", *(() if before else option)) == 0
+    assert asked == [["okx_spot"]]
 
 
 def test_options_stand_before_or_after_the_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,6 +219,12 @@ def test_the_log_level_option_outranks_the_environment(
     monkeypatch.setenv("LOG_LEVEL", "loud")
     assert exits("--config", file(CONFIG), "check") == 2
     assert exits("--config", file(CONFIG), "--log-level", "debug", "check") == 0
+    monkeypatch.setenv("LOG_LEVEL", "debug")
+    levels: list[str] = []
+    monkeypatch.setattr("marketprism.demo.run", lambda level, *_: levels.append(level))
+    assert exits("demo") == 0
+    assert exits("demo", "--log-level", "error") == 0
+    assert levels == ["DEBUG", "ERROR"]
 
 
 def test_the_mode_is_the_command_where_none_is_given(
@@ -212,7 +249,7 @@ def test_the_mode_may_be_a_command_with_options_of_its_own(
     """They have their defaults."""
     asked: list[str] = []
     monkeypatch.setenv("COLLECTOR_MODE", "simulate")
-    monkeypatch.setattr("marketprism.simulator.alone.run", lambda venue, **_: asked.append(venue))
+    monkeypatch.setattr("marketprism.simulate.run", lambda venue, **_: asked.append(venue))
     assert exits() == 0
     assert asked == ["binance_spot"]
 
@@ -251,6 +288,17 @@ def test_a_taken_port_exits_1_and_names_the_variable(variable: str, taken: int) 
     expected = f"marketprism: port {taken} is taken ({variable} chooses another)"
     assert expected in done.stderr.splitlines()
     assert "Traceback" not in done.stderr
+
+
+def test_a_collector_with_an_empty_configuration_says_so_in_its_log(taken: int) -> None:
+    """It runs all the same, as far as it can here."""
+    Path("empty.yaml").touch()
+    environ = {"NATS_URL": "nats://127.0.0.1:9", "HEALTH_CHECK_PORT": str(taken)}
+    done = finished("--config", "empty.yaml", **environ)
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    (line,) = (line for line in lines if line["event"] == "config.empty")
+    assert line["level"] == "WARNING"
+    assert line["path"] == str(Path("empty.yaml").absolute())
 
 
 def test_a_taken_port_of_the_simulator_exits_1(taken: int) -> None:
@@ -301,8 +349,7 @@ async def test_simulate_serves_and_says_how_to_collect_from_it() -> None:
     process = await started("simulate")
     try:
         said = await lines_until(process, r"state: \S+\n", 15)
-        part = said[said.index("exchanges:") : said.index("faults:")]
-        api = yaml.safe_load(part)["exchanges"]["binance_spot"]["api"]
+        api = yaml.safe_load(said)["exchanges"]["binance_spot"]["api"]
         host, _, port = api["base_url"].removeprefix("http://").partition(":")
         async with await trio.open_tcp_stream(host, int(port)) as stream:
             await stream.send_all(b"GET /api/v3/exchangeInfo HTTP/1.1\r\nHost: x\r\n\r\n")

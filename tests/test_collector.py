@@ -18,9 +18,10 @@ from rig import Rig, configured, running
 
 from marketprism import simulator
 from marketprism.app import Collector
-from marketprism.settings import FreshnessConfig
+from marketprism.settings import EmbeddedConfig, FreshnessConfig
 from marketprism.simulator import Exchange, Market, player, record
 from marketprism.simulator.faults import Garbage
+from marketprism.sinks import stream_age
 
 RECORDINGS = {
     "binance_spot/capture_2021-04-04_btcusdt_ethusdt_dotusdt.jsonl": (
@@ -73,6 +74,52 @@ async def played(rig: Rig) -> Consumer:
     await rig.settled()
     await rig.stop()
     return await rig.consumed()
+
+
+async def test_the_first_look_at_status_has_rates_and_the_age_of_the_stream(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody needs to ask twice."""
+    monkeypatch.setattr(stream_age, "SOON", 0.1)
+    monkeypatch.setattr(stream_age, "EVERY", 0.1)
+    async with running(simulator.market("binance_spot"), server, SYMBOLS) as rig:
+        row = rig.collector.board.sink
+        await rig.until(lambda: row.oldest_message is not None)
+        await rig.until(lambda: len(rig.collector.rates.samples) > 3)
+        _, page = await rig.get("/status")
+        recent = page["records_per_second"]["recent"]
+        assert recent["received"] > 0
+        assert recent["over_seconds"] > 1
+        assert 0 <= page["sink"]["oldest_message_age_seconds"] < 60
+        await rig.stop()
+
+
+async def test_a_server_of_our_own_that_had_to_move_degrades_health(
+    server: Server, tmp_path: Path
+) -> None:
+    """Others look for it where it was asked to be; its words say what to do."""
+    exchange = simulator.market("binance_spot")
+    embedded = EmbeddedConfig(port=server.port, monitor_port=0, store_dir=tmp_path / "nats")
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(simulator.serve, exchange)
+        config = configured(address, server, SYMBOLS)
+        nats = attrs.evolve(config.nats, servers=(), embedded=embedded)
+        collector = Collector(attrs.evolve(config, nats=nats), tls=untrusting)
+        nursery.start_soon(collector.run)
+        await collector.started.wait()
+        rig = Rig(exchange, collector, server, nursery)
+        await rig.until(lambda: collector.board.published.total() > 10)
+        code, page = await rig.get("/health")
+        assert (code, page["status"]) == (200, "degraded")
+        assert page["checks"]["embedded"]["detail"].startswith(
+            f"{server.port} is another NATS server: set NATS_URL to use it, or nats.embedded.port"
+        )
+        _, whole = await rig.get("/status")
+        assert whole["sink"]["displaced"] == page["checks"]["embedded"]["detail"]
+        assert whole["sink"]["target"] == whole["sink"]["embedded"]
+        await rig.stop()
+        nursery.cancel_scope.cancel()
+    assert "error" in await server.manage("STREAM.INFO.MARKET_DATA"), "the other got our data"
 
 
 def native(symbol: str) -> str:

@@ -127,7 +127,13 @@ def test_only_the_venues_asked_for_are_collected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text, only=("binance_spt",))
     assert caught.value.problems == [
-        '--exchange binance_spt: not configured (did you mean "binance_spot"?)'
+        '--exchange binance_spt: unknown venue (did you mean "binance_spot"?)'
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, only=("deribit_derivatives", "foo"))
+    assert caught.value.problems == [
+        "--exchange deribit_derivatives: not configured (exchanges names binance_spot)",
+        "--exchange foo: unknown venue (there is binance_spot, deribit_derivatives)",
     ]
 
 
@@ -167,7 +173,7 @@ def test_all_problems_are_told_at_once_each_by_its_key(tmp_path: Path) -> None:
     for expected in [
         'exchanges.binance_spot.orderbok: unknown key (did you mean "orderbook"?)',
         'exchanges.binance_spot.trade.kind: must be raw or aggregated (did you mean "raw"?)',
-        "exchanges.binance_spot.orderbook.depth: must be a whole number, 1 or more",
+        "exchanges.binance_spot.orderbook.depth: must be a whole number from 1 to 5000",
         "exchanges.binance_spot.api.base_url: must be a URL starting with https:// or http://",
         'exchanges.binance_spt: unknown venue (did you mean "binance_spot"?)',
         "nats.stream: duplicate_window must not be longer than max_age",
@@ -194,9 +200,12 @@ def test_symbols_and_data_types_must_suit_their_venue(tmp_path: Path) -> None:
     assert problems(tmp_path, text) == [
         "exchanges.binance_spot.data_types[1]: liquidation is not offered by this venue"
         " (it offers orderbook, trade)",
-        "exchanges.binance_spot.symbols[0]: must look like BTC-USDT or *-USDT, in upper case",
-        "exchanges.binance_spot.symbols[1]: must look like BTC-USDT or *-USDT, in upper case",
-        "exchanges.deribit_derivatives.symbols[1]: must look like BTC, in upper case",
+        "exchanges.binance_spot.symbols[0]: must look like BTC-USDT or *-USDT, in upper case"
+        ' (did you mean "BTC-USDT"?)',
+        "exchanges.binance_spot.symbols[1]: must look like BTC-USDT or *-USDT, in upper case"
+        ' (did you mean "BTC-USDT"?)',
+        "exchanges.deribit_derivatives.symbols[1]: must look like BTC, in upper case"
+        ' (did you mean "BTC"?)',
     ]
 
 
@@ -204,7 +213,7 @@ def test_symbols_and_data_types_must_suit_their_venue(tmp_path: Path) -> None:
     ("section", "expected"),
     [
         ("symbols: []", "exchanges.binance_spot.symbols: must name at least one"),
-        ("symbols: BTC-USDT", "exchanges.binance_spot.symbols: must be a list"),
+        ("symbols: BTC-USDT", "exchanges.binance_spot.symbols: must be a list, as in [a, b]"),
         ("enabled: true", "exchanges.binance_spot.symbols: is missing"),
         ("symbols: [A-B, A-B]", "exchanges.binance_spot.symbols: names something twice"),
         ("symbols: [A-B], name: x", "exchanges.binance_spot.name: unknown key"),
@@ -223,7 +232,12 @@ def test_venue_section_is_checked(tmp_path: Path, section: str, expected: str) -
         ("a: 1\nb: [\n", "line 3: "),
         ("sink: nats\nsink: stdout\n", 'line 2: "sink" is given twice'),
         ("http:\n  port: 1\n  port: 2\n", 'line 3: "port" is given twice'),
-        ("symbols: [*-USDT]\n", "line 1: "),
+        ("symbols: [*-USDT]\n", 'line 1: *-USDT must be in quotes: "*-USDT"'),
+        ("symbols:\n  - *\n", 'line 2: * must be in quotes: "*"'),
+        ("password: *canary\n", "line 1: text that begins with * must be in quotes"),
+        ("a:\n\tb: 1\n", "line 2: a tab: YAML is indented with spaces"),
+        ("a: 1\n\tb: 1\n", "line 2: a tab: YAML is indented with spaces"),
+        ("a:\t1\n", "line 1: a tab: YAML is indented with spaces"),
         ("1: 2\n", "line 1: a key must be text"),
         ("- a\n", "must be a section of keys"),
         ("a: \0\n", "cannot be read: "),
@@ -234,6 +248,45 @@ def test_file_that_is_no_yaml_is_one_line(tmp_path: Path, text: str, expected: s
     (line,) = problems(tmp_path, text)
     assert line.startswith(f"{tmp_path / 'main.yaml'}: {expected}")
     assert "\n" not in line
+    assert "canary" not in line
+
+
+@pytest.mark.parametrize(
+    ("exchanges", "expected"),
+    [
+        (
+            "[binance_spot]",
+            "exchanges: must be a section of keys, one a venue,"
+            " as in {binance_spot: {symbols: [BTC-USDT]}}",
+        ),
+        (
+            "deribit_derivatives",
+            "exchanges: must be a section of keys, one a venue,"
+            " as in {deribit_derivatives: {symbols: [BTC]}}",
+        ),
+        (
+            "{}",
+            "exchanges: must name at least one venue, as in {binance_spot: {symbols: [BTC-USDT]}}",
+        ),
+        (
+            "{deribit_derivatives: [BTC]}",
+            "exchanges.deribit_derivatives: must be a section of keys, as in {symbols: [BTC]}",
+        ),
+    ],
+)
+def test_venues_in_another_shape_are_told_the_right_one(
+    tmp_path: Path, exchanges: str, expected: str
+) -> None:
+    """A list or a word is what people write first."""
+    assert problems(tmp_path, f"exchanges: {exchanges}") == [expected]
+
+
+def test_an_empty_file_is_told_from_one_that_says_something(tmp_path: Path) -> None:
+    """Comments say nothing."""
+    path = tmp_path / "main.yaml"
+    for text, empty in [("", True), ("# later\n", True), ("log: {level: INFO}\n", False)]:
+        path.write_text(text)
+        assert config.is_empty(path) is empty
 
 
 def test_secrets_are_never_shown(tmp_path: Path) -> None:
@@ -282,7 +335,8 @@ TREES = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
+# A busy machine draws slowly, and loads slowly.
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(tree=st.dictionaries(KEYS, TREES))
 def test_any_mapping_is_loaded_or_refused_in_words(
     tmp_path_factory: pytest.TempPathFactory, tree: object
@@ -315,3 +369,8 @@ def test_what_is_right_of_a_venue_is_judged_beside_what_is_wrong(tmp_path: Path)
         """,
     )
     assert len(found) == 3
+    text = "exchanges: {binance_spot: {symbols: [btc-usdt], data_types: [trades]}}"
+    assert [line.split(":")[0] for line in problems(tmp_path, text)] == [
+        "exchanges.binance_spot.data_types[0]",
+        "exchanges.binance_spot.symbols[0]",
+    ]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from marketprism.demo import _port, _received, _totals
+from marketprism.demo import _moved, _port, _rate, _received, _totals, _wrapped
+from marketprism.records import DataType
 from marketprism.status import Board
 
 
@@ -58,6 +59,7 @@ async def test_it_shows_records_and_stops_in_order(tmp_path: Path) -> None:
     print({name: round(value, 2) for name, value in seconds.items()})
     assert code == 0, said
     assert re.search(r"health: +http://127\.0\.0\.1:\d+/health", said)
+    assert re.search(r"^NATS: +nats://127\.0\.0\.1:\d+", said, re.MULTILINE)
     assert re.search(r"orderbook [\d,]+/s", said)
     assert "Traceback" not in said
     last = said.strip().splitlines()[-1]
@@ -94,6 +96,31 @@ def test_the_line_counts_by_data_type_over_all_venues() -> None:
         {("okx", "spot", "trade"): 2, ("binance", "spot", "trade"): 3, ("x", "y", "orderbook"): 1}
     )
     assert list(_received(board).items()) == [("orderbook", 1), ("trade", 5)]
+
+
+def test_all_data_types_fit_a_terminal_of_80_columns() -> None:
+    """In as many lines as that takes; a part is never broken in two."""
+    parts = ["stored 1,234,567", "gaps 0", *(f"{each} 1,234/s" for each in DataType)]
+    lines = _wrapped(parts, 79)
+    assert max(map(len, lines)) <= 79
+    assert 1 < len(lines) < 5
+    assert [part for line in lines for part in line.split("  ")] == parts
+    assert _wrapped(["x" * 100], 79) == ["x" * 79]
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(0, "0"), (0.04, "0.0"), (0.4, "0.4"), (1.6, "2"), (1234.5, "1,234")]
+)
+def test_what_comes_seldom_is_not_shown_as_nothing(rate: float, text: str) -> None:
+    """With a decimal below one a second."""
+    assert _rate(rate) == text
+
+
+def test_a_port_that_had_to_be_another_is_said() -> None:
+    """Which was wanted; nothing where it is that one, or where any would do."""
+    assert _moved(4222, 4222) == ""
+    assert _moved(40001, 0) == ""
+    assert _moved(40001, 4222) == "  (4222 is taken)"
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0"), (1234567, "1,234,567")])

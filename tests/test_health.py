@@ -124,10 +124,14 @@ def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
             "binance_spot is failing: no instruments",
         ),
         (
-            lambda b: b.venues["binance_spot"].unmatched.append("FOO-USDT"),
+            lambda b: vars_of(
+                b.venues["binance_spot"],
+                unmatched=["FOO-USDT"],
+                nearest={"FOO-USDT": ["FIO-USDT"]},
+            ),
             "venues",
             "degraded",
-            "binance_spot does not have FOO-USDT",
+            'binance_spot does not have FOO-USDT (did you mean "FIO-USDT"?)',
         ),
         (
             lambda b: b.venues.update(
@@ -203,6 +207,12 @@ def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
             "queues",
             "degraded",
             "the channel is 90% full",
+        ),
+        (
+            lambda b: vars_of(b.sink, displaced="4222 is another NATS server"),
+            "embedded",
+            "degraded",
+            "4222 is another NATS server",
         ),
         (
             lambda b: vars_of(b.channel, conflating=True),
@@ -469,6 +479,7 @@ async def test_status_is_the_whole_board() -> None:
     board.conflated["binance", "spot", "orderbook"] = 4
     board.memory = MemoryRow(0, 0, 2**30, 700 * 2**20, None, "configured", ["books"])
     board.memory.holders = {"rest": {"bytes": 123_456}}
+    board.sink.oldest_message = after(70).wall
     async with served(board) as client:
         page = await read(client, "/status")
         again = await read(client, "/status")
@@ -492,6 +503,7 @@ async def test_status_is_the_whole_board() -> None:
     assert page["queues"]["channel"]["conflating"] is False
     assert page["records_per_second"]["since_start"]["received"] == 7
     assert page["records_per_second"]["recent"]["received"] is None
+    assert page["sink"]["oldest_message_age_seconds"] == 30
     assert again["totals"] == page["totals"]
     assert page["latency_seconds"]["processing"] == {
         "count": 9,

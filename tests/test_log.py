@@ -51,6 +51,23 @@ def test_events_are_json_lines_off_a_terminal(capsys: pytest.CaptureFixture[str]
     }
 
 
+def test_what_every_line_has_comes_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In our events and in those of libraries, on standard error and in the file: so that lines can
+    be read below each other.
+    """
+    path = tmp_path / "collector.log"
+    log.configure("INFO", terminal=False, file=LogFile(path=path))
+    structlog.get_logger().bind(connection="okx_spot/0").warning("feed.disconnected", streams=2)
+    logging.getLogger("httpx").warning("library warning", extra={"a": 1})
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == 2
+    for line in [*shown, *path.read_text(encoding="utf-8").splitlines()]:
+        assert list(json.loads(line))[:3] == ["event", "level", "timestamp"]
+    assert list(json.loads(shown[0]))[3:] == ["connection", "streams"]
+
+
 def test_events_are_readable_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """A person sees the level in upper case, the event and its values; grep finds them."""
     log.configure("INFO", terminal=True)

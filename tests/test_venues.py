@@ -142,6 +142,7 @@ class OneVenue:
     offers: Mapping[DataType, Offer] = attrs.field(
         factory=lambda: {DataType.TRADE: Offer("stream", 60.0)}
     )
+    trade_kinds: Sequence[str] = ("raw",)
     manners: Manners = MANNERS
     bodies: list[bytes] = attrs.field(factory=list)
     interpret = staticmethod(usual)
@@ -308,15 +309,16 @@ async def test_metadata_that_is_not_required_may_fail() -> None:
 
 
 async def test_symbols_that_the_exchange_has_not_are_told() -> None:
-    """On the board and in the log; the others are collected."""
+    """On the board and in the log, with the nearest that it has; the others are collected."""
     with capture_logs() as logs:
         async with running(symbols=("BTC-USDT", "BTC-EUR", "X*")) as run:
             await run.until(lambda: run.world.board.channel.held)
             row = run.world.board.venues["test"]
             assert (row.state, row.instruments) == ("running", 1)
             assert row.unmatched == ["BTC-EUR", "X*"]
-    unknown = [line["symbol"] for line in logs if line["event"] == "symbol.unknown"]
-    assert unknown == ["BTC-EUR", "X*"]
+            assert row.nearest == {"BTC-EUR": ["BTC-USDT"], "X*": []}
+    unknown = {line["symbol"]: line["nearest"] for line in logs if "symbol" in line}
+    assert unknown == {"BTC-EUR": ["BTC-USDT"], "X*": []}
 
 
 async def test_of_two_instruments_of_one_symbol_the_second_is_refused_by_name() -> None:
@@ -340,7 +342,8 @@ async def test_a_venue_without_any_of_the_symbols_is_refused() -> None:
             rows = run.world.board.venues
             await run.until(lambda: rows and rows["test"].state == "refused")
             began = trio.current_time()
-            assert "none of the configured symbols" in str(rows["test"].reason)
+            words = str(rows["test"].reason)
+            assert words == "test has none of the configured symbols: BTC-USDT"
             await run.until(lambda: rows["test"].state == "running")
             assert trio.current_time() - began >= POLICY.refused_retry
             assert rows["test"].reason is None

@@ -1,6 +1,7 @@
 """The supervision tree, and the order of life and death. The file to read first.
 
-    root       embedded nats-server, health, metrics        told to stop last
+    root       embedded nats-server, health, metrics,       told to stop last
+    │          the log's summary
     └─ delivery    the sink; the outbox: memory ⇄ disk      ends when all is stored or on disk
        └─ filling      the pump: channel → outbox           ends when the channel is closed
           └─ feeds         a task a venue, a feed a shard,  cancelled first; closes the channel
@@ -38,9 +39,11 @@ from marketprism.health import Health
 from marketprism.memory import Bounds, MemoryGuard, Policy
 from marketprism.metrics import Metrics
 from marketprism.outlet import Outlet
+from marketprism.quantities import LARGEST
+from marketprism.report import Rates, counted
 from marketprism.restart import Positions
 from marketprism.serving import serve
-from marketprism.settings import Config
+from marketprism.settings import Config, IntensityConfig
 from marketprism.sinks import Sink
 from marketprism.sinks.disk import Worker
 from marketprism.sinks.embedded import EmbeddedServer
@@ -49,11 +52,14 @@ from marketprism.sinks.outbox import Outbox
 from marketprism.sinks.spool import Spool
 from marketprism.sinks.stdout import StdoutSink
 from marketprism.status import Board
+from marketprism.summary import Summary
 from marketprism.supervise import Attempt, Conclusion, Ended, conclude, supervise, uniform
 from marketprism.venues import run_venue
 
 log = structlog.get_logger()
 
+LOOK_SECONDS = 1.0
+"""Between two looks at the board for what is told over time."""
 SINK_RETRY_CAP = 2.0
 """Seconds between attempts at the sink, at most: what we read meanwhile is in memory."""
 
@@ -94,6 +100,8 @@ class Collector:
     """Set when all of it has ended in order."""
     ports: dict[str, int] = attrs.field(factory=dict)
     """Where `health` and `metrics` listen."""
+    rates: Rates = attrs.field(factory=Rates)
+    """How fast records come."""
 
     def __attrs_post_init__(self) -> None:
         self.board.started = self.now().monotonic
@@ -112,6 +120,7 @@ class Collector:
             positions = Positions(patience, self.now, self.board, outbox.recovered)
         try:
             async with trio.open_nursery() as root:
+                root.start_soon(self._watch)
                 servers = await self._begin(root, outbox)
                 if servers is None:
                     await outbox.leave()
@@ -119,9 +128,12 @@ class Collector:
                     await self._collect(servers, outbox, positions, root.cancel_scope)
                 root.cancel_scope.cancel()
         except Exception as error:
+            self.board.gap_log.close()
             if self.started.is_set():
                 self._sum_up("collector.failed", log.critical, reason=conclude(error).reason)
             raise
+        finally:
+            self.board.gap_log.close()
         self._sum_up("collector.stopped", log.info)
         self.ended.set()
 
@@ -271,6 +283,28 @@ class Collector:
 
         await supervise("memory", attempt, self.config.supervision, ended, self.chance)
 
+    async def _watch(self) -> None:
+        """Look at the board once a second: for the rates, the gaps and the line of each minute."""
+        board, interval = self.board, self.config.log.summary_interval
+        summary = Summary(board, self.now())
+
+        async def attempt(_life: Attempt) -> None:
+            while True:
+                now = self.now()
+                self.rates.sample(now.monotonic, counted(board))
+                board.gap_log.settle(board.open_gaps)
+                if interval and summary.due_in(interval, now) <= 0:
+                    well, words = summary.take(now)
+                    (log.info if well else log.warning)("collector.summarised", **words)
+                await trio.sleep(LOOK_SECONDS)
+
+        def ended(end: Ended) -> None:
+            log.error("collector.unwatched", reason=end.reason)
+
+        # What only words things must not end what collects them, however often it fails.
+        policy = attrs.evolve(self.config.supervision, intensity=IntensityConfig(restarts=LARGEST))
+        await supervise("summary", attempt, policy, ended, self.chance)
+
     async def _stop(self, feeds: trio.CancelScope, grace: trio.CancelScope) -> None:
         await self.stopping.wait()
         log.info("collector.stopping", held=self.undelivered)
@@ -333,12 +367,15 @@ class Collector:
             return self.config.nats.servers
         server = EmbeddedServer(self.config.nats.embedded)
         await root.start(self._keep, "nats-server", server.run)
+        row = self.board.sink
+        row.embedded = row.target = server.url
+        row.displaced = server.displaced
         return [server.url]
 
     async def _serve(self, root: trio.Nursery) -> None:
         """Health and metrics: bound before anything is collected, kept up until the end."""
         http, metrics = self.config.http, self.config.metrics
-        health_app = Health(self.board, self.now)
+        health_app = Health(self.board, self.now, rates=self.rates)
         metrics_app = Metrics(self.board, self.now, CollectorRegistry())
         for name, app, address, variables in (
             ("health", health_app, (http.host, http.port), "HEALTH_CHECK"),

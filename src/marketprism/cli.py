@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import structlog
 import trio
 
 from marketprism import __version__, config, credentials, log, quantities
 from marketprism.errors import ConfigError, MarketPrismError, StartFailed, leaves
-from marketprism.feeds import OFFERS
+from marketprism.feeds import OFFERS, TRADE_KINDS
+from marketprism.nearest_names import suggestion
 from marketprism.redaction import redact
 from marketprism.settings import Config, LogLevel
+from marketprism.structuring import one_of
 
 STOPPED, FAILED, MISUSED = 0, 1, 2
 
@@ -25,13 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         mode = os.environ.get("COLLECTOR_MODE") or "run"
         if mode not in COMMANDS:
-            return _told(ConfigError([f"COLLECTOR_MODE: must be one of {', '.join(COMMANDS)}"]))
+            words = f"must be one of {', '.join(COMMANDS)}{suggestion(mode, COMMANDS)}"
+            return _told(ConfigError([f"COLLECTOR_MODE: {words}"]))
         options = parser.parse_args([*given, mode])
     command: Callable[[argparse.Namespace, Mapping[str, str]], int] = COMMANDS[options.command]
     environ = dict(os.environ)
-    if options.log_level:
-        environ["LOG_LEVEL"] = options.log_level.upper()
     try:
+        if options.log_level:
+            environ["LOG_LEVEL"] = _level(options.log_level, f"--log-level {options.log_level}")
         return command(options, environ)
     except (MarketPrismError, BaseExceptionGroup) as error:
         return _told(error)
@@ -104,19 +108,27 @@ def port(text: str) -> int:
     return quantities.port(int(text))
 
 
+def _only(options: argparse.Namespace) -> list[str]:
+    """The venues that `--exchange` names, before the command and after it."""
+    return [*(options.exchange or ()), *getattr(options, "exchange_after", ())]
+
+
 def _load(options: argparse.Namespace, environ: Mapping[str, str]) -> Config:
     return config.load(
         path=options.config,
         environ=environ,
         directory=Path.cwd(),
         venues=OFFERS,
-        only=[*(options.exchange or ()), *getattr(options, "exchange_after", ())],
+        only=_only(options),
+        trade_kinds=TRADE_KINDS,
     )
 
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     loaded = _load(options, environ)
     log.configure(loaded.log.level, file=loaded.log_file)
+    if config.is_empty(file := config.find(options.config, environ, Path.cwd())):
+        structlog.get_logger().warning("config.empty", path=str(file), collects="the default")
     # Imported here: `check` and --help need not wait for it.
     from marketprism.app import Collector, run_until_signalled
 
@@ -127,7 +139,10 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     loaded = _load(options, environ)
-    print(f"configuration: {config.find(options.config, environ, Path.cwd())}")
+    file = config.find(options.config, environ, Path.cwd())
+    if config.is_empty(file):
+        print(f"marketprism: warning: {file} is empty: all is the default", file=sys.stderr)
+    print(f"configuration: {file}")
     for venue in loaded.exchanges.values():
         print(f"{venue.name}: {', '.join(venue.symbols)}")
         print(f"  data types  {', '.join(venue.data_types)}")
@@ -153,24 +168,32 @@ def _demo(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     if options.config is not None:
         raise ConfigError(["--config: the demo has a configuration of its own"])
-    run(_level(environ.get("LOG_LEVEL", "WARNING")), environ, options.exchange or ())
+    run(_level(environ.get("LOG_LEVEL") or "WARNING", "LOG_LEVEL"), environ, _only(options))
     return STOPPED
 
 
-def _level(text: str) -> LogLevel:
-    for level in get_args(LogLevel):
-        if text == level:
-            return cast(LogLevel, level)
-    raise ConfigError([f"LOG_LEVEL: must be one of {', '.join(get_args(LogLevel))}"])
+def _level(text: str, key: str) -> LogLevel:
+    """A log level, in any case of letters. Raises ConfigError, named for who said it."""
+    try:
+        return cast(LogLevel, one_of(text.upper(), get_args(LogLevel)))
+    except ValueError as error:
+        raise ConfigError([f"{key}: {error}"]) from None
 
 
 def _simulate(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from marketprism.simulator.alone import run
+    from marketprism.simulate import run
 
+    if options.config is not None:
+        raise ConfigError(["--config: simulate needs none"])
+    if only := _only(options):
+        raise ConfigError([f"--exchange {only[0]}: simulate is one exchange: --venue {only[0]}"])
     if options.venue not in OFFERS:
-        raise ConfigError([f"--venue {options.venue}: there is {', '.join(OFFERS)}"])
+        hint = suggestion(options.venue, OFFERS)
+        raise ConfigError([f"--venue {options.venue}: there is {', '.join(OFFERS)}{hint}"])
     if options.capture is not None and not options.capture.is_file():
         raise ConfigError([f"--capture {options.capture}: there is no such file"])
+    if not options.speed > 0:
+        raise ConfigError([f"--speed {options.speed:g}: must be above 0"])
     try:
         run(
             options.venue,

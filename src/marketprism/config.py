@@ -8,8 +8,9 @@ from typing import TypeVar
 import attrs
 
 from marketprism import credentials
+from marketprism.contradictions import choice_problems, equal_ports
 from marketprism.errors import ConfigError
-from marketprism.quantities import suggestion
+from marketprism.nearest_names import as_currency, as_symbol, meant, suggestion
 from marketprism.records import DataType
 from marketprism.redaction import redact
 from marketprism.settings import (
@@ -66,6 +67,7 @@ __all__ = [
     "TradeOptions",
     "VenueConfig",
     "find",
+    "is_empty",
     "load",
 ]
 
@@ -143,6 +145,11 @@ def find(path: Path | None, environ: Mapping[str, str], directory: Path) -> Path
     return local if local.is_file() else DEFAULTS / _MAIN
 
 
+def is_empty(file: Path) -> bool:
+    """Whether a file says nothing at all: somebody meant to write it, and has not yet."""
+    return not read(file)
+
+
 def load(
     *,
     path: Path | None,
@@ -150,11 +157,13 @@ def load(
     directory: Path,
     venues: Mapping[str, Collection[DataType]],
     only: Collection[str] = (),
+    trade_kinds: Mapping[str, Collection[str]] | None = None,
 ) -> Config:
     """The configuration, or a ConfigError with everything that is wrong with it.
 
-    `venues` are those that exist, with what each offers. `only`, where not empty, are those to
-    collect out of the configured ones, enabled or not. Relative paths start at `directory`.
+    `venues` are those that exist, with what each offers, and `trade_kinds` which kinds of trades
+    each has (None: not judged). `only`, where not empty, are those to collect out of the configured
+    ones, enabled or not. Relative paths start at `directory`.
     """
     file = find(path, environ, directory)
     tree = read(file)
@@ -170,13 +179,16 @@ def load(
         raw = merged(raw, source.tree)
 
     problems: list[Problem] = []
-    exchanges = _exchanges(raw.pop("exchanges"), venues, only, problems)
+    named = raw.pop("exchanges")
+    exchanges = _exchanges(named, venues, only, problems)
+    problems += choice_problems(named, tree["exchanges"], venues, trade_kinds)
     problems += [((name,), "unknown key") for name in raw if name == "log_file"]
     config, wrong = structure({k: v for k, v in raw.items() if k != "log_file"}, Config)
     problems += wrong
     known = {key for key, _ in wrong}
     problems += [problem for problem in credentials.exposed(tree) if problem[0] not in known]
     if config is not None:
+        problems += equal_ports(config, lambda key: any(source.says(key) for source in sources))
         config = _placed(config, directory)
         if config.sink == "nats":
             problems += [(found.key, found.reason) for found in credentials.problems(config.nats)]
@@ -237,16 +249,21 @@ def _exchanges(
 ) -> dict[str, VenueConfig]:
     """The venues to collect; what is wrong with any of them is added to the problems."""
     if not isinstance(raw, Mapping) or not raw:
-        problems.append((("exchanges",), "must name at least one venue"))
+        names = raw if isinstance(raw, list) else [raw]
+        first = next((name for name in names if isinstance(name, str) and name in venues), None)
+        example = f"{first or next(iter(venues))}: {{symbols: [{_example(venues, first)}]}}"
+        reason = "must be a section of keys, one a venue" if raw else "must name at least one venue"
+        problems.append((("exchanges",), f"{reason}, as in {{{example}}}"))
         return {}
     collected = {}
     for name, section in raw.items():
         at = ("exchanges", name)
         if name not in venues:
-            problems.append((at, f"unknown venue{suggestion(name, venues)}"))
+            problems.append((at, _unknown_venue(name, venues)))
             continue
         if section is not None and not isinstance(section, Mapping):
-            problems.append((at, "must be a section of keys"))
+            example = f"{{symbols: [{_example(venues, name)}]}}"
+            problems.append((at, f"must be a section of keys, as in {example}"))
             continue
         keys = {"data_types": _in_order(venues[name]), **(section or {})}
         if "name" in keys:
@@ -257,6 +274,7 @@ def _exchanges(
             # What is right of it is judged all the same, so that everything is told at once.
             bad = {key[len(at)] for key, _ in wrong if len(key) > len(at)}
             rest = {key: value for key, value in keys.items() if key not in bad}
+            rest.setdefault("data_types", _in_order(venues[name]))
             partial, _ = structure({**rest, "name": name}, VenueConfig, at)
             if partial is not None:
                 problems += _venue_problems(partial, venues[name], at)
@@ -265,8 +283,11 @@ def _exchanges(
             if name in only or (venue.enabled and not only):
                 collected[name] = venue
     for name in only:
-        if name not in raw:
-            problems.append(((f"--exchange {name}",), f"not configured{suggestion(name, raw)}"))
+        if name not in venues:
+            problems.append(((f"--exchange {name}",), _unknown_venue(name, venues)))
+        elif name not in raw:
+            there = ", ".join(map(str, raw))
+            problems.append(((f"--exchange {name}",), f"not configured (exchanges names {there})"))
     if not collected and not problems:
         problems.append((("exchanges",), "none of them is enabled"))
     return collected
@@ -286,11 +307,28 @@ def _venue_problems(venue: VenueConfig, offers: Collection[DataType], at: Key) -
             offered = ", ".join(_in_order(offers))
             reason = f"{data_type} is not offered by this venue (it offers {offered})"
             yield (*at, "data_types", number), reason
-    bare = set(offers) == {DataType.VOLATILITY_INDEX}
+    bare = _bare(offers)
     shape, example = (_CURRENCY, "BTC") if bare else (_SYMBOL, "BTC-USDT or *-USDT")
     for number, symbol in enumerate(venue.symbols):
         if not shape.fullmatch(symbol) or symbol != symbol.upper():
-            yield (*at, "symbols", number), f"must look like {example}, in upper case"
+            guess = as_currency(symbol) if bare else as_symbol(symbol)
+            hint = meant([guess] if guess is not None and shape.fullmatch(guess) else [])
+            yield (*at, "symbols", number), f"must look like {example}, in upper case{hint}"
+
+
+def _bare(offers: Collection[DataType]) -> bool:
+    """Whether its symbols are currencies and not pairs."""
+    return set(offers) == {DataType.VOLATILITY_INDEX}
+
+
+def _example(venues: Mapping[str, Collection[DataType]], name: str | None) -> str:
+    """A symbol as that venue, or the first, has them."""
+    return "BTC" if _bare(venues[name or next(iter(venues))]) else "BTC-USDT"
+
+
+def _unknown_venue(name: object, venues: Collection[str]) -> str:
+    hint = suggestion(str(name), venues) or f" (there is {', '.join(venues)})"
+    return f"unknown venue{hint}"
 
 
 def _told(problem: Problem, sources: list[_Source]) -> str:

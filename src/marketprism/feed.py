@@ -120,6 +120,9 @@ class Feed:
             self._world.board.streams[self._venue.name, stream].detach()
         row.state = "refused" if end.conclusion is Conclusion.REFUSED else "waiting"
         row.reason, row.rotation_due = end.reason, None
+        row.lost_by = end.reason
+        if row.down_since is None:
+            row.down_since = self._world.now().monotonic
 
     def _open(
         self, nursery: trio.Nursery, life: Attempt, row: ConnectionRow, elder: Line | None = None

@@ -6,6 +6,7 @@
 import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
+from functools import cache
 from typing import Any
 
 import attrs
@@ -16,6 +17,7 @@ from marketprism.errors import SinkState
 from marketprism.feeds.hosts import TRY
 from marketprism.feeds.venue import Moment, Phase
 from marketprism.holdings import high_words, size_text
+from marketprism.nearest_names import unknown_words
 from marketprism.records import DataType
 from marketprism.redaction import redact
 from marketprism.report import Rates, age, connections, resident_memory, status
@@ -71,8 +73,9 @@ class Verdict:
     body: dict[str, Any]
 
 
+@cache
 def version() -> str:
-    """Our own."""
+    """Our own; looked up on disk, which takes milliseconds, once."""
     try:
         return importlib.metadata.version("marketprism")
     except importlib.metadata.PackageNotFoundError:
@@ -85,8 +88,9 @@ def judge(board: Board, now: Moment) -> Verdict:
     young = uptime < STARTING_WITHIN
     checks = {
         "sink": _sink(board, young),
+        "embedded": _embedded(board),
         "venues": _venues(board, young),
-        "connections": _connections(board, young),
+        "connections": _connections(board, now, young),
         "streams": _streams(board, now, young),
         "data": _data(board, now, uptime),
         "hosts": _hosts(board, now),
@@ -123,6 +127,14 @@ def _sink(board: Board, young: bool) -> Check:
     return Check(Level.UNHEALTHY, ": ".join([*words, row.reason or "lost"]))
 
 
+def _embedded(board: Board) -> Check:
+    """Whether our own server is where others look for it."""
+    row = board.sink
+    if row.displaced is not None:
+        return Check(Level.DEGRADED, row.displaced)
+    return Check(Level.HEALTHY, f"listens on {row.embedded}" if row.embedded else "not used")
+
+
 def _venues(board: Board, young: bool) -> Check:
     rows = board.venues.values()
     if not rows:
@@ -138,14 +150,14 @@ def _venues(board: Board, young: bool) -> Check:
     for row in rows:
         if row.unmatched:
             level = max(level, Level.DEGRADED)
-            words.append(f"{row.name} does not have {_few(row.unmatched, ', ')}")
+            words.append(f"{row.name} does not have {unknown_words(row.unmatched, row.nearest)}")
         if row.collisions:
             level = max(level, Level.DEGRADED)
             words.append(f"{row.name}: {_few(row.collisions)}")
     return Check(level, _few(words) or f"all {len(rows)} running")
 
 
-def _connections(board: Board, young: bool) -> Check:
+def _connections(board: Board, now: Moment, young: bool) -> Check:
     # One that is about to take over from another is not missed while it is not there.
     rows = [row for row in board.connections.values() if row.state != "stopped" and not row.next]
     if not rows:
@@ -155,7 +167,11 @@ def _connections(board: Board, young: bool) -> Check:
         return Check(Level.HEALTHY, f"all {len(rows)} connected")
     troubled = any(row.reason is not None for row in down)
     level = Level.DEGRADED if troubled else _missing(young, Level.DEGRADED)
-    words = [f"{row.id} is {row.state}" + (f": {row.reason}" * bool(row.reason)) for row in down]
+    words = []
+    for row in down:
+        since = age(row.down_since, now)
+        words.append(f"{row.id} is {row.state}" + (f" for {since:.0f} s" if since else ""))
+        words[-1] += f": {row.reason}" * bool(row.reason)
     return Check(level, f"{len(rows) - len(down)} of {len(rows)} connected; {_few(words)}")
 
 
@@ -302,15 +318,18 @@ def _said(state: str) -> str:
 
 
 class Health(Pages):
-    """The ASGI application. `memory` gives the bytes that this process holds."""
+    """The ASGI application. `memory` gives the bytes that this process holds; `rates` are sampled
+    elsewhere, too.
+    """
 
     def __init__(
         self,
         board: Board,
         now: Callable[[], Moment],
         memory: Callable[[], int] = resident_memory,
+        rates: Rates | None = None,
     ) -> None:
-        rates = Rates()
+        rates = Rates() if rates is None else rates
 
         def health() -> Answer:
             verdict = judge(board, now())

@@ -99,6 +99,7 @@ def _formatter(*, readable: bool) -> logging.Formatter:
             # A traceback becomes text here, so that what follows sees the secrets in it.
             structlog.processors.format_exc_info,
             _redact,
+            _ordered,
             _renderer(readable=readable),
         ],
     )
@@ -118,6 +119,12 @@ def _redact(_logger: object, _method: str, event: EventDict) -> MutableMapping[s
     clean = redacted(event)
     assert isinstance(clean, dict)
     return clean
+
+
+def _ordered(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """What every line has comes first, so that lines can be read below each other."""
+    first = {key: event[key] for key in ("event", "level", "timestamp") if key in event}
+    return first | {key: value for key, value in event.items() if key not in first}
 
 
 class _LogFile(logging.handlers.RotatingFileHandler):

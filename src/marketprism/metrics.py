@@ -16,7 +16,7 @@ from prometheus_client.utils import floatToGoString
 
 from marketprism.errors import SinkState
 from marketprism.feeds.venue import Moment
-from marketprism.report import age, resident_memory
+from marketprism.report import age, resident_memory, wall_age
 from marketprism.serving import Answer, Pages
 from marketprism.status import Board, Tally
 from marketprism.supervise import BreakerState
@@ -62,7 +62,7 @@ class Metrics(Pages):
         yield from self._connections()
         yield from self._streams(self._now())
         yield from self._latencies()
-        yield from self._sink()
+        yield from self._sink(self._now())
         yield from self._hosts()
         yield from self._breakers(self._now())
         yield _counter(
@@ -208,8 +208,15 @@ class Metrics(Pages):
             {(exchange,): tally for exchange, tally in board.transit.items()},
         )
 
-    def _sink(self) -> Iterator[Metric]:
+    def _sink(self, now: Moment) -> Iterator[Metric]:
         board, row = self._board, self._board.sink
+        oldest = wall_age(row.oldest_message, now)
+        yield _gauges(
+            "sink_oldest_message_age_seconds",
+            "Time since the oldest message of the stream was stored; absent until it is known.",
+            ["kind"],
+            {} if oldest is None else {(row.kind,): oldest},
+        )
         yield _gauges(
             "sink_connected",
             "1 while the sink is connected.",

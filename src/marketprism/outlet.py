@@ -165,18 +165,9 @@ class Outlet:
 
     def _told(self, loss: Loss, wall: int) -> Gap:
         """The confession, counted and in the log."""
-        gap, instrument = loss.gap(wall), loss.instrument
-        exchange, market_type = instrument.exchange, instrument.market_type
-        self._board.gaps[exchange, market_type, str(gap.affected), gap.reason] += 1
+        gap = loss.gap(wall)
         # Books that are told as snapshots only have a gap each few seconds: that is said once.
-        (log.debug if self._sparing and loss.conflated else log.warning)(
-            "stream.gap",
-            connection=loss.connection,
-            symbol=instrument.symbol,
-            data_type=str(gap.affected),
-            reason=gap.reason,
-            lost=gap.lost,
-        )
+        self._board.tell_gap(gap, quiet=self._sparing and loss.conflated)
         return gap
 
     def _distinguish(self, gap: Gap) -> None:

@@ -4,9 +4,8 @@ in a ValueError what it must be. The messages fit behind a key: `nats.ack_timeou
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from marketprism.redaction import Secret
 
 LARGEST = 2**63 - 1  # what a signed 64-bit number holds, here and in NATS
 LONGEST = 10 * 365 * 86_400.0  # ten years, in seconds
+DEEPEST = 5_000  # levels a side: more than that no exchange tells of a book
 
 _SECONDS: Mapping[str, Decimal | int] = {
     "ms": Decimal("0.001"),
@@ -30,12 +30,6 @@ _BYTES = {
 }
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)")
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([KMGT]i?B|B|)")
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """` (did you mean "…"?)` where a known word is close, else nothing."""
-    close = get_close_matches(word, sorted(known), n=1, cutoff=0.6)
-    return f' (did you mean "{close[0]}"?)' if close else ""
 
 
 def text(value: object) -> str:
@@ -91,6 +85,14 @@ def count(value: object) -> int:
 def count_or_none(value: object) -> int:
     """A whole number, 0 included."""
     return 0 if type(value) is int and value == 0 else count(value)
+
+
+def levels(value: object) -> int:
+    """How deep a book is shown: a whole number from 1 to `DEEPEST`."""
+    number = _number(value)
+    if not isinstance(number, int) or not 1 <= number <= DEEPEST:
+        raise ValueError(f"must be a whole number from 1 to {DEEPEST}")
+    return number
 
 
 def port(value: object) -> int:

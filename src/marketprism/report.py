@@ -25,7 +25,7 @@ from marketprism.wire import time_text
 
 SECOND = 1_000_000_000
 RATES_OVER = 10 * SECOND
-"""How far the recent rates look back, where they were asked for often enough."""
+"""How far the recent rates look back, once there are samples from so long ago."""
 
 _process = psutil.Process()
 
@@ -38,6 +38,11 @@ def resident_memory() -> int:
 def age(then: int | None, now: Moment) -> float | None:
     """Seconds since a monotonic time."""
     return None if then is None else max(0, now.monotonic - then) / SECOND
+
+
+def wall_age(then: int | None, now: Moment) -> float | None:
+    """Seconds since a time on a calendar; clocks permitting."""
+    return None if then is None else max(0, now.wall - then) / SECOND
 
 
 def wall_text(then: int | None, now: Moment) -> str | None:
@@ -55,13 +60,13 @@ def shown_url(url: str) -> str:
 
 @attrs.define(eq=False)
 class Rates:
-    """How fast totals grow, from the times at which somebody asked: nothing ticks for it."""
+    """How fast totals grow, from samples that were taken, one a second at most."""
 
     samples: deque[tuple[int, dict[str, int]]] = attrs.field(factory=deque)
 
     def sample(self, monotonic: int, totals: dict[str, int]) -> dict[str, Any]:
-        """What was added a second since an earlier call: the youngest that is `RATES_OVER` ago,
-        else the first. `over_seconds` says how long that is; None at the first call.
+        """Take one; what was added a second since an earlier one: the youngest that is `RATES_OVER`
+        ago, else the first. `over_seconds` says how long that is; None of the very first.
         """
         while len(self.samples) > 1 and self.samples[1][0] <= monotonic - RATES_OVER:
             self.samples.popleft()
@@ -78,13 +83,18 @@ class Rates:
         return rates
 
 
-def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, Any]:
-    """The whole board but its connections; `memory` in bytes."""
-    totals = {
+def counted(board: Board) -> dict[str, int]:
+    """The totals of which there are rates."""
+    return {
         "received": board.received.total(),
         "published": board.published.total(),
         "lost": board.lost.total(),
     }
+
+
+def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, Any]:
+    """The whole board but its connections; `memory` in bytes."""
+    totals = counted(board)
     uptime = age(board.started, now) or 0.0
     average = {name: round(total / uptime, 3) if uptime else 0 for name, total in totals.items()}
     return {
@@ -108,7 +118,7 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
                 exchange: _quantiles(tally) for exchange, tally in sorted(board.transit.items())
             },
         },
-        "sink": _sink(board),
+        "sink": _sink(board, now),
         "queues": {
             "channel": _queue(board.channel) | {"conflating": board.channel.conflating},
             "outbox": _queue(board.outbox),
@@ -124,6 +134,7 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
                 "instruments": row.instruments,
                 "unknown_symbols": row.unmatched,
                 "collisions": row.collisions,
+                "nearest_symbols": row.nearest,
             }
             for row in board.venues.values()
         ],
@@ -224,11 +235,13 @@ def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
     }
 
 
-def _sink(board: Board) -> dict[str, Any]:
+def _sink(board: Board, now: Moment) -> dict[str, Any]:
     row = board.sink
     return {
         "kind": row.kind,
         "target": shown_url(row.target),
+        "embedded": row.embedded,
+        "displaced": row.displaced,
         "connected": row.connected,
         "state": row.state,
         "reason": _clean(row.reason),
@@ -238,6 +251,7 @@ def _sink(board: Board) -> dict[str, Any]:
         "acknowledged": row.acknowledged,
         "duplicates": row.duplicates,
         "oversize": row.oversize,
+        "oldest_message_age_seconds": wall_age(row.oldest_message, now),
     }
 
 

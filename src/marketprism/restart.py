@@ -308,16 +308,7 @@ class Positions:
         counted = instrument.exchange == "binance"
         gap = cursors.gap_before(known, record, counted=counted, connection=CONNECTION)
         if gap is not None:
-            origin = (instrument.exchange, instrument.market_type, str(gap.affected))
-            self.board.gaps[*origin, gap.reason] += 1
-            log.warning(
-                "stream.gap",
-                connection=CONNECTION,
-                symbol=instrument.symbol,
-                data_type=str(gap.affected),
-                reason=gap.reason,
-                lost=gap.lost,
-            )
+            self.board.tell_gap(gap)
         return None if gap is None else encoded(gap, self.board)
 
 

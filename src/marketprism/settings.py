@@ -22,6 +22,7 @@ FilePath = Annotated[Path, quantities.path]
 Flag = Annotated[bool, quantities.flag]
 Count = Annotated[int, quantities.count]
 CountOrNone = Annotated[int, quantities.count_or_none]
+Levels = Annotated[int, quantities.levels]
 Port = Annotated[int, quantities.port]
 Share = Annotated[float, quantities.share]
 Duration = Annotated[float, quantities.duration]
@@ -65,7 +66,7 @@ class OrderbookOptions:
 
     mode: Literal["updates", "snapshot"] = "updates"
     """Every update with snapshots between, or only snapshots of the local book."""
-    depth: Count = 400
+    depth: Levels = 400
     """Levels a side in a snapshot, at most."""
     snapshot_interval: DurationOrNever = 10.0
     """Time between two snapshots of a book. 0: only after a (re)synchronisation."""
@@ -288,9 +289,9 @@ class EmbeddedConfig:
 
     host: Text = "127.0.0.1"
     port: Port = 4222
-    """A free one is taken, and said so, where this is in use."""
+    """A free one is taken where this is in use, and /health is degraded and says by what."""
     monitor_port: Port = 8222
-    """Its own HTTP, with `/healthz`; the same holds."""
+    """Its own HTTP, with `/healthz`; a free one where this is in use, which the log says."""
     store_dir: FilePath = Path("data/nats")
     """Where it keeps its streams; from the working directory."""
     config_file: FilePath | None = None
@@ -415,6 +416,8 @@ class LogConfig:
     """What is logged."""
 
     level: LogLevel = "INFO"
+    summary_interval: DurationOrNever = 60.0
+    """Time between two lines of rates and of what is down. 0: none."""
 
 
 @attrs.frozen

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from marketprism.errors import SinkState
+from marketprism.gap_log import GapLog
 from marketprism.instruments import Instrument
-from marketprism.records import DataType
+from marketprism.records import DataType, Gap
 
 if TYPE_CHECKING:
     from marketprism.feeds.freshness import Freshness
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 Origin = tuple[str, str, str]
 """Exchange, market type, data type: the labels of the counters."""
+
+
+def lasted(since: int | None, now: int | None) -> float | None:
+    """Seconds from one monotonic time to another, as the log says them; None where one is not
+    known.
+    """
+    return None if since is None or now is None else round((now - since) / 1e9, 3)
 
 
 @attrs.define(eq=False)
@@ -35,9 +43,13 @@ class VenueRow:
     reason: str | None = None
     rest_host: str = ""
     """Whom it asks over REST."""
+    failing_since: int | None = None
+    """Monotonic nanoseconds; None while it runs."""
     instruments: int = 0
     unmatched: list[str] = attrs.field(factory=list)
     """Configured symbols that the exchange does not have."""
+    nearest: dict[str, list[str]] = attrs.field(factory=dict)
+    """Of the first few of those: what may have been meant, of what the exchange has."""
     collisions: list[str] = attrs.field(factory=list)
     """What is not collected, in words: its symbol is another instrument's."""
 
@@ -142,6 +154,11 @@ class ConnectionRow:
     """Monotonic nanoseconds."""
     last_message: int | None = None
     """Monotonic nanoseconds of the last data frame."""
+    down_since: int | None = None
+    """Monotonic nanoseconds: since when there is none; None while it stands, or before the first
+    attempt failed."""
+    lost_by: str | None = None
+    """Why the last one ended, in words, however it stands now."""
     last_alive: int | None = None
     """Monotonic nanoseconds of the last data frame or pong: until then nothing was missed."""
     attempts: int = 0
@@ -177,6 +194,8 @@ class HostRow:
     weight_limit: int = 0
     blocked_until: int = 0
     """Monotonic nanoseconds: nobody may call it before."""
+    unreachable_since: int | None = None
+    """Monotonic nanoseconds; None while it can be reached."""
     troubled_at: int = 0
     """Monotonic nanoseconds: when what `reason` says was found out last."""
     waiting: int = 0
@@ -194,13 +213,31 @@ class SinkRow:
     reason: str | None = None
     """Why nothing is stored, in words."""
     target: str = ""
+    embedded: str | None = None
+    """Where our own server listens; None: there is none."""
+    troubled_at: float | None = None
+    """By Trio's clock: since when nothing is stored; None while it is."""
+    displaced: str | None = None
+    """Why that is not where it was asked to, and what to do, in words."""
     connects: int = 0
     in_flight: int = 0
+    oldest_message: int | None = None
+    """When the oldest message of the stream was stored, by the server's clock, wall nanoseconds, as
+    it last said; None where there is none, or it does not say."""
     acknowledged: int = 0
     duplicates: int = 0
     """Messages that the stream had already: re-sent by us, or told by another collector."""
     oversize: int = 0
     """Messages too large to be stored; a gap is in the place of each."""
+
+    def troubled(self, now: float) -> None:
+        """Nothing is stored, from `now` on unless that is so already; by Trio's clock."""
+        if self.troubled_at is None:
+            self.troubled_at = now
+
+    def after(self, now: float) -> dict[str, float]:
+        """What the log says of how long nothing was stored; nothing where there was no trouble."""
+        return {} if self.troubled_at is None else {"after": round(now - self.troubled_at, 3)}
 
 
 @attrs.define(eq=False)
@@ -340,6 +377,24 @@ class Board:
     """Silences that were answered, by venue, data type, and what was done."""
     faults: Counter[str] = attrs.field(factory=Counter)
     """Errors that were survived in servers and libraries, by kind."""
+    gap_log: GapLog = attrs.field(factory=GapLog)
+    """Gaps on their way into the log."""
+
+    def tell_gap(self, gap: Gap, *, quiet: bool = False) -> None:
+        """Count a gap that is published, and have it logged; `quiet`: at DEBUG."""
+        instrument = gap.instrument
+        origin = instrument.exchange, instrument.market_type, str(gap.affected)
+        self.gaps[*origin, gap.reason] += 1
+        row = self.connections.get(gap.connection)
+        cause = row.lost_by if row is not None and gap.reason == "disconnect" else None
+        self.gap_log.tell(gap, cause, quiet=quiet)
+
+    def open_gaps(self, connection: str) -> int:
+        """Of how many streams of a connection sight is lost."""
+        return sum(
+            row.connection == connection and row.cursor is not None and row.cursor.gap is not None
+            for row in self.streams.values()
+        )
 
     def stream_rows(self) -> Iterator[StreamRow]:
         return iter(self.streams.values())

@@ -16,7 +16,7 @@ from cattrs import (
 )
 from cattrs.gen import make_dict_structure_fn
 
-from marketprism.quantities import suggestion
+from marketprism.nearest_names import suggestion
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ def _list(wanted: Any) -> Callable[[object, object], Any]:
 
     def items(value: object, _type: object) -> tuple[object, ...]:
         if not isinstance(value, list | tuple):
-            raise ValueError("must be a list")
+            raise ValueError("must be a list, as in [a, b]")
         found = tuple(inner(list(value), list[get_args(wanted)[0]]))  # type: ignore[misc]
         if len(set(found)) < len(found):
             raise ValueError("names something twice")
@@ -101,7 +101,8 @@ def _list(wanted: Any) -> Callable[[object, object], Any]:
     return items
 
 
-def _one_of(value: object, known: Iterable[str]) -> str:
+def one_of(value: object, known: Iterable[str]) -> str:
+    """The value, where it is one of these words. Raises ValueError, in words for people."""
     names = list(known)
     if isinstance(value, str) and value in names:
         return value
@@ -112,11 +113,11 @@ def _one_of(value: object, known: Iterable[str]) -> str:
 def _literal(value: object, wanted: Any) -> str:
     names = get_args(wanted)
     upper = isinstance(value, str) and all(name.isupper() for name in names)
-    return _one_of(value.upper() if upper and isinstance(value, str) else value, names)
+    return one_of(value.upper() if upper and isinstance(value, str) else value, names)
 
 
 def _member(value: object, wanted: type[StrEnum]) -> StrEnum:
-    return wanted(_one_of(value, [member.value for member in wanted]))
+    return wanted(one_of(value, [member.value for member in wanted]))
 
 
 def _is(form: object) -> Callable[[Any], bool]:

@@ -11,9 +11,13 @@ from marketprism.feeds.venue import Fetch, Fetched, Venue, Want
 from marketprism.feeds.world import World
 from marketprism.instruments import Instrument, select
 from marketprism.namesakes import one_each
+from marketprism.nearest_names import nearest_symbols, unknown_words
 from marketprism.settings import SupervisionConfig, VenueConfig
-from marketprism.status import VenueRow
+from marketprism.status import VenueRow, lasted
 from marketprism.supervise import Attempt, Conclusion, Ended, supervise
+
+SUGGESTED = 5
+"""Unknown symbols, a venue, for which the nearest names are looked up."""
 
 log = structlog.get_logger()
 
@@ -46,14 +50,19 @@ async def run_venue(
             feeds.start_soon(Feed(shard, venue, world, policy).run)
         for poll in venue.polls(wants):
             feeds.start_soon(run_poll, poll, venue, world, policy)
-        row.state, row.reason = "running", None
-        log.info("venue.started", venue=venue.name, instruments=row.instruments)
+        down = {}
+        if row.failing_since is not None:
+            down["after"] = lasted(row.failing_since, world.now().monotonic)
+        row.state, row.reason, row.failing_since = "running", None, None
+        log.info("venue.started", venue=venue.name, instruments=row.instruments, **down)
 
     def ended(end: Ended) -> None:
         row.state = "refused" if end.conclusion is Conclusion.REFUSED else "failing"
         if row.reason != end.reason and end.conclusion is Conclusion.REFUSED:
             log.error("venue.refused", venue=venue.name, reason=end.reason)
         row.reason = end.reason
+        if row.failing_since is None:
+            row.failing_since = world.now().monotonic
 
     await supervise(venue.name, attempt, policy, ended, world.chance)
 
@@ -82,10 +91,17 @@ def _wants(settings: VenueConfig, instruments: list[Instrument], row: VenueRow) 
     for words in row.collisions:
         log.warning("symbol.collision", venue=row.name, reason=words)
     row.instruments = len(chosen)
+    # Not of all: of many it would hold everything up, and a list for another venue has no answers.
+    symbols = [each.symbol for each in instruments if each.trading]
+    row.nearest = {
+        pattern: nearest_symbols(pattern, symbols) for pattern in row.unmatched[:SUGGESTED]
+    }
     for pattern in row.unmatched:
-        log.warning("symbol.unknown", venue=row.name, symbol=pattern)
+        nearest = row.nearest.get(pattern)
+        log.warning("symbol.unknown", venue=row.name, symbol=pattern, nearest=nearest)
     if not chosen:
-        raise Refused(f"{row.name} has none of the configured symbols")
+        words = unknown_words(row.unmatched, row.nearest)
+        raise Refused(f"{row.name} has none of the configured symbols: {words}")
     return [
         Want(data_type, instrument) for instrument in chosen for data_type in settings.data_types
     ]

@@ -25,6 +25,18 @@ def test_an_outage_is_told_once_and_its_end_once() -> None:
     assert "HTTPS_PROXY" in logs[0]["hint"]
 
 
+def test_the_end_of_an_outage_says_how_long_it_was() -> None:
+    """From its first failure; the next outage counts anew."""
+    hosts = Hosts(Board())
+    with capture_logs() as logs:
+        for began in (5, 100):
+            hosts.failed(HOST, "no connection in time", began * SECOND)
+            hosts.failed(HOST, "no connection in time", (began + 7) * SECOND)
+            hosts.reached(HOST, (began + 10) * SECOND)
+    back = [line["after"] for line in logs if line["event"] == "host.reachable"]
+    assert back == [10.0, 10.0]
+
+
 def test_a_refusal_is_told_once_a_reason() -> None:
     """It answers: it is reachable, and will not have us."""
     board = Board()

@@ -297,3 +297,25 @@ async def test_a_gap_that_is_open_at_the_stop_is_told(autojump_clock: MockClock)
     (gap,) = await poll.told()
     assert isinstance(gap, Gap)
     assert (gap.reason, gap.ended_at) == ("disconnect", (BEGAN + 1000) * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("known", "levels"), [(False, ("warning", "info")), (True, ("debug",) * 2)]
+)
+async def test_a_poll_that_fails_is_told_once_and_its_return_with_after_how_long(
+    known: bool, levels: tuple[str, str], autojump_clock: MockClock
+) -> None:
+    """At DEBUG where its host is in trouble, which is told once and not for each of its polls."""
+
+    def answer(at: float) -> httpx.Response:
+        if at < 60 and known:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(500) if at < 60 else rows(at)
+
+    with capture_logs() as logs:
+        async with polling(SWAP, DataType.LSR_ALL_ACCOUNT, answer) as poll:
+            await poll.until(100)
+    told = [line for line in logs if line["event"].startswith("poll.")]
+    assert [line["event"] for line in told] == ["poll.failed", "poll.recovered"]
+    assert tuple(line["log_level"] for line in told) == levels
+    assert 60 <= told[1]["after"] < 90

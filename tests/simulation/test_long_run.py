@@ -42,6 +42,7 @@ LEFT_OUT = {DataType.OPEN_INTEREST, DataType.VOLATILITY_INDEX, DataType.FUNDING_
 """What comes so often that a week of it takes long."""
 
 SLOWER = [
+    ("marketprism.app", "LOOK_SECONDS", 600.0),
     ("marketprism.feeds.connection", "TICK_SECONDS", 20.0),
     ("marketprism.feeds.connection", "PING_EVERY", 1200.0),
     ("marketprism.simulator.market", "BATCH_MS", 60_000),

@@ -15,6 +15,7 @@ import psutil
 import pytest
 import structlog
 import trio
+from nats_server import Server
 from small_disk import small_disk
 
 from marketprism.errors import Lost, SinkLost, SinkState, StartFailed
@@ -84,9 +85,13 @@ async def test_it_takes_messages_when_started_and_is_gone_when_cancelled(
             nursery.cancel_scope.cancel()
     assert delivery.board.sink.acknowledged == 1
     assert not running(config.store_dir)
-    said = [str(line["line"]) for line in lines if line["event"] == "nats_server.said"]
+    told = [line for line in lines if line["event"] == "nats_server.said"]
+    said = [str(line["line"]) for line in told]
     assert any("Server is ready" in line for line in said)
     assert said[-1] == "Server Exiting.."
+    # Its banner, and what it does at each start and stop, are for who looks for it.
+    assert {line["log_level"] for line in told if "Starting" in line["line"]} == {"debug"}
+    assert {line["log_level"] for line in told} == {"debug"}
 
 
 async def test_its_settings_come_from_the_file(config: EmbeddedConfig, tmp_path: Path) -> None:
@@ -115,6 +120,64 @@ async def test_taken_ports_are_replaced_by_free_ones_and_that_is_said(
     assert url == f"nats://127.0.0.1:{told[config.port]}"
 
 
+async def test_a_port_that_another_nats_server_has_is_told_so(
+    config: EmbeddedConfig, server: Server
+) -> None:
+    """By its greeting; with what to do about it, and where ours is meanwhile."""
+    moved = EmbeddedServer(attrs.evolve(config, port=server.port))
+    with structlog.testing.capture_logs() as lines, trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            url = await nursery.start(moved.run)
+            nursery.cancel_scope.cancel()
+    port = url.rpartition(":")[2]
+    assert int(port) != server.port
+    assert moved.displaced == (
+        f"{server.port} is another NATS server: set NATS_URL to use it, or nats.embedded.port;"
+        f" ours is on {port} meanwhile"
+    )
+    (told,) = (line for line in lines if line["event"] == "nats_server.port_taken")
+    assert told["by"] == "another NATS server"
+
+
+@pytest.mark.parametrize("greeting", [b"", b"220 mail.example.com ESMTP\r\n", b"IN"])
+async def test_a_port_that_something_else_has_is_told_so(
+    config: EmbeddedConfig, greeting: bytes
+) -> None:
+    """Whatever it says, or hangs up without a word."""
+    (listener,) = await trio.open_tcp_listeners(config.port, host="127.0.0.1")
+
+    async def greet(stream: trio.SocketStream) -> None:
+        if greeting:
+            await stream.send_all(greeting)
+
+    moved = EmbeddedServer(config)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, greet, [listener])
+            await nursery.start(moved.run)
+            nursery.cancel_scope.cancel()
+    assert moved.displaced is not None
+    assert moved.displaced.startswith(
+        f"port {config.port} is taken by something else: set nats.embedded.port; ours is on "
+    )
+
+
+async def test_a_server_that_is_where_it_was_asked_to_be_says_nothing_of_it(
+    config: EmbeddedConfig,
+) -> None:
+    """Nor one that was asked to take a free port, or whose monitoring had to move."""
+    with socket.socket() as monitor:
+        monitor.bind(("127.0.0.1", config.monitor_port))
+        monitor.listen()
+        for port in (config.port, 0):
+            server = EmbeddedServer(attrs.evolve(config, port=port))
+            with trio.fail_after(10):
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(server.run)
+                    nursery.cancel_scope.cancel()
+            assert server.displaced is None
+
+
 async def test_its_death_is_a_loss_and_the_next_life_has_the_same_ports(
     config: EmbeddedConfig, until: Any
 ) -> None:
@@ -123,7 +186,7 @@ async def test_its_death_is_a_loss_and_the_next_life_has_the_same_ports(
         client.bind(("127.0.0.1", config.port))
         client.listen()
         server = EmbeddedServer(config)
-        urls = []
+        urls, after = [], []
         for _ in range(2):
             losses: list[Lost] = []
 
@@ -133,7 +196,7 @@ async def test_its_death_is_a_loss_and_the_next_life_has_the_same_ports(
                 except Lost as loss:
                     losses.append(loss)
 
-            with trio.fail_after(10):
+            with trio.fail_after(10), structlog.testing.capture_logs() as lines:
                 async with trio.open_nursery() as nursery:
                     urls.append(
                         await nursery.start(lambda *, task_status, live=live: live(task_status))
@@ -141,7 +204,13 @@ async def test_its_death_is_a_loss_and_the_next_life_has_the_same_ports(
                     (process,) = running(config.store_dir)
                     process.kill()
             assert "signal 9" in str(losses[0])
+            after += [line.get("after") for line in lines if line["event"].endswith(".started")]
     assert urls[0] == urls[1] == server.url
+    assert server.displaced is not None
+    first, second = after
+    assert second is not None
+    assert first is None
+    assert second > 0, "it is told how long it was away"
 
 
 async def test_after_a_full_disk_it_is_started_again_when_there_is_room(

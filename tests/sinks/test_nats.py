@@ -3,18 +3,22 @@
 import itertools
 import json
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from marketprism.errors import Refused, SinkLost, SinkRefused, SinkState
 from marketprism.instruments import Instrument
 from marketprism.records import OrderBookRecord
 from marketprism.settings import NatsConfig, StreamConfig
+from marketprism.sinks import stream_age
 from marketprism.sinks.nats import NatsSink
+from marketprism.status import SinkRow
 from marketprism.wire import SUBJECTS, Message, encode
 
 INSTRUMENT = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
@@ -74,7 +78,7 @@ async def test_a_server_that_comes_later_gets_everything(
     """Absence is a state with words, not a failure to start."""
     sink = NatsSink(delivery.config, [absent_server.url], delivery.board)
     delivery.outbox.append([make_message(n) for n in range(100)])
-    with trio.fail_after(10):
+    with trio.fail_after(10), capture_logs() as logs:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(delivery.keep_running, sink)
             await until(lambda: len(delivery.failures) >= 2)
@@ -82,6 +86,33 @@ async def test_a_server_that_comes_later_gets_everything(
             await trio.to_thread.run_sync(absent_server.start)
             delivery.outbox.close()
     assert numbers(await absent_server.stored()) == list(range(100))
+    (connected,) = (line for line in logs if line["event"] == "sink.connected")
+    assert connected["after"] > 0, "it is told how long it was away"
+
+
+async def test_the_age_of_the_oldest_message_is_known_once_there_is_one(
+    server: Any,
+    delivery: Any,
+    make_message: Callable[..., Message],
+    until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Asked now and then; where the stream is emptied it is not known any more."""
+    monkeypatch.setattr(stream_age, "SOON", 0.1)
+    monkeypatch.setattr(stream_age, "EVERY", 0.05)
+    sink, row = NatsSink(delivery.config, [server.url], delivery.board), delivery.board.sink
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sink.run, delivery.outbox)
+        await until(lambda: row.connected and row.oldest_message is None)
+        before = time.time_ns()
+        delivery.outbox.append([make_message(n) for n in range(3)])
+        await until(lambda: row.oldest_message is not None)
+        oldest = row.oldest_message
+        assert oldest is not None
+        assert before - 10**9 < oldest < time.time_ns() + 10**9
+        await server.manage("STREAM.PURGE.MARKET_DATA", {})
+        await until(lambda: row.oldest_message is None)
+        delivery.outbox.close()
 
 
 async def test_the_next_server_is_tried_in_turn(
@@ -243,6 +274,18 @@ async def test_a_full_stream_that_discards_new_is_waited_for(
     await server.manage("STREAM.CREATE.MARKET_DATA", config)
     sink, row = NatsSink(delivery.config, [server.url], delivery.board), delivery.board.sink
     delivery.outbox.append([make_message(n) for n in range(5000)])
+    with capture_logs() as logs:
+        await _waited_for_a_full_stream(sink, row, server, delivery, until, config)
+    assert numbers(await server.stored()) == list(range(5000))
+    assert (row.connects, row.duplicates) == (1, 0)
+    (resumed,) = (line for line in logs if line["event"] == "sink.resumed")
+    assert resumed["state"] == "stream_full"
+    assert resumed["after"] > 3
+
+
+async def _waited_for_a_full_stream(
+    sink: NatsSink, row: SinkRow, server: Any, delivery: Any, until: Any, config: dict[str, Any]
+) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sink.run, delivery.outbox)
         await until(lambda: row.state is SinkState.STREAM_FULL)
@@ -257,8 +300,6 @@ async def test_a_full_stream_that_discards_new_is_waited_for(
         await server.manage("STREAM.UPDATE.MARKET_DATA", config | {"max_msgs": -1})
         delivery.outbox.close()
         await until(lambda: row.acknowledged == 5000)
-    assert numbers(await server.stored()) == list(range(5000))
-    assert (row.connects, row.duplicates) == (1, 0)
 
 
 async def test_a_stream_that_is_full_now_and_then_gets_everything_once(

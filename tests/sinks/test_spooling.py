@@ -238,11 +238,14 @@ async def test_a_disk_that_fails_on_the_way_costs_what_no_longer_fits(
                 await life.fill([feed.trade() for _ in range(20_000)])
             assert board.spool.dropped > 0
             await until(lambda: board.spool.state != "failed", 6)
-        await life.fill([feed.trade() for _ in range(2_000)])
-        left = await emptied(outbox)
+            await life.fill([feed.trade() for _ in range(2_000)])
+            left = await emptied(outbox)
+            await until(lambda: board.spool.state == "idle")
     failures = [line for line in logs if line["event"] == "spool.failed"]
     assert failures
     assert all(line["reason"] for line in failures)
+    assert logs[-1]["event"] == "spool.idle"
+    assert "after" in logs[-1], "it is told for how long messages went to disk"
     assert board.spool.set_aside is None
     found = Found.of(left)
     assert found.faults == []

@@ -9,7 +9,7 @@ from marketprism.sinks.stdout import StdoutSink
 
 
 async def test_each_message_is_a_line_and_acknowledged(delivery: Any, make_message: Any) -> None:
-    """Subject and payload, in order, and the outbox is drained."""
+    """Its payload, JSON as it is, in order; and the outbox is drained."""
     reading, writing = os.pipe()
     delivery.outbox.append([make_message(n, size=3) for n in range(3)])
     delivery.outbox.close()
@@ -17,7 +17,7 @@ async def test_each_message_is_a_line_and_acknowledged(delivery: Any, make_messa
     os.close(writing)
     with os.fdopen(reading, "rb") as written:
         lines = written.read().splitlines()
-    assert lines == [b"trade-data.binance.spot.BTC-USDT %d xxx" % n for n in range(3)]
+    assert lines == [b"%d xxx" % n for n in range(3)]
     assert delivery.outbox.drained
     assert delivery.board.sink.acknowledged == 3
     assert delivery.board.published == {("binance", "spot", "trade"): 3}

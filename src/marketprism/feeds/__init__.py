@@ -18,8 +18,14 @@ VENUES: Final[Mapping[str, Callable[[VenueConfig], Venue]]] = {
     "deribit_derivatives": DeribitDerivatives,
 }
 
+_CLASSES: Final = (BinanceSpot, BinanceDerivatives, OkxSpot, OkxDerivatives, DeribitDerivatives)
+
 OFFERS: Final[Mapping[str, Collection[DataType]]] = {
-    venue.name: venue.offers.keys()
-    for venue in (BinanceSpot, BinanceDerivatives, OkxSpot, OkxDerivatives, DeribitDerivatives)
+    venue.name: venue.offers.keys() for venue in _CLASSES
 }
 """What each venue has."""
+
+TRADE_KINDS: Final[Mapping[str, Collection[str]]] = {
+    venue.name: venue.trade_kinds for venue in _CLASSES
+}
+"""Which kinds of trades."""

@@ -36,7 +36,7 @@ from marketprism.feeds.venue import (
 from marketprism.feeds.world import World
 from marketprism.records import Record
 from marketprism.settings import Manners
-from marketprism.status import ConnectionRow
+from marketprism.status import ConnectionRow, lasted
 
 TICK_SECONDS = 0.25
 PING_EVERY, PONG_WITHIN = 20.0, 10.0
@@ -152,7 +152,8 @@ class Connection:
         hosts, now = self._world.hosts, self._world.now().monotonic
         stood = self._row.state == "connected"
         if stood:
-            self._log.warning("feed.disconnected", reason=str(error))
+            streams = len(self._session.streams)
+            self._log.warning("feed.disconnected", reason=str(error), streams=streams)
         if isinstance(error, RateLimited):
             hosts.stop(self._host, error.retry_after, BAN, now)
             hosts.refused(self._host, self._reason(error), now)
@@ -216,7 +217,7 @@ class Connection:
             return
         now = self._world.now()
         row.state, row.reason = "connected", None
-        self._world.hosts.reached(self._host)
+        self._world.hosts.reached(self._host, now.monotonic)
         self._world.hosts.stop_of(self._host).passed(self)
         self._world.hosts.breaker("websocket", self._host).succeeded()
         row.connected_since = now.monotonic
@@ -224,7 +225,9 @@ class Connection:
         self._heard()
         if self._freshness is not None and self.elder is None:
             self._freshness.connected()
-        self._log.info("feed.connected", url=row.url, streams=len(self._session.streams))
+        down = {} if row.down_since is None else {"after": lasted(row.down_since, now.monotonic)}
+        row.down_since = None
+        self._log.info("feed.connected", url=row.url, streams=len(self._session.streams), **down)
         self._act(self._session.opening(now), now)
         self._changed()
 

@@ -12,7 +12,7 @@ from marketprism.feeds.budget import Budget
 from marketprism.feeds.http_answers import Guess, HttpAnswer, Interpret, Meaning, usual
 from marketprism.feeds.stops import Stop
 from marketprism.settings import BreakerConfig, Manners
-from marketprism.status import Board, HostRow
+from marketprism.status import Board, HostRow, lasted
 from marketprism.supervise import CircuitBreaker
 
 log = structlog.get_logger()
@@ -80,18 +80,19 @@ class Hosts:
         self.row(host).blocked_until = stop.until
         return left
 
-    def reached(self, host: str) -> None:
+    def reached(self, host: str, now: int | None = None) -> None:
         """It answered."""
         row = self.row(host)
         if row.reachable is False:
-            log.info("host.reachable", host=host)
-        row.reachable, row.reason = True, None
+            log.info("host.reachable", host=host, after=lasted(row.unreachable_since, now))
+        row.reachable, row.reason, row.unreachable_since = True, None, None
 
     def failed(self, host: str, reason: str, now: int) -> None:
         """It cannot be reached; said in the log when that is news."""
         row = self.row(host)
         if row.reachable is not False:
             log.warning("host.unreachable", host=host, reason=reason, hint=TRY)
+            row.unreachable_since = now
         row.reachable, row.reason, row.troubled_at = False, reason, now
 
     def refused(self, host: str, reason: str, now: int) -> None:
@@ -100,3 +101,4 @@ class Hosts:
         if row.reason != reason:
             log.warning("host.refused", host=host, reason=reason)
         row.reachable, row.reason, row.troubled_at = True, reason, now
+        row.unreachable_since = None

@@ -3,6 +3,8 @@ where the answer held nothing new. It is never given up: an instrument that is n
 be listed tomorrow.
 """
 
+from urllib.parse import urlsplit
+
 import structlog
 import trio
 
@@ -22,7 +24,7 @@ from marketprism.feeds.venue import (
 from marketprism.feeds.world import World
 from marketprism.records import Gap
 from marketprism.settings import SupervisionConfig
-from marketprism.status import StreamRow
+from marketprism.status import StreamRow, lasted
 from marketprism.supervise import Attempt, Ended, supervise
 
 SECOND = 1_000_000_000
@@ -70,6 +72,10 @@ class _Polling:
         """Answers in a row that held nothing new."""
         self._refusals = 0
         """Refusals in a row."""
+        self._failing_since: int | None = None
+        """Monotonic nanoseconds."""
+        self._quiet = False
+        """Its failure was said of its host already."""
         row = StreamRow(venue.name, want.instrument, want.data_type, poll.connection)
         row.quiet_limit = venue.offers[want.data_type].quiet_limit
         row.attach(self._state)
@@ -118,6 +124,7 @@ class _Polling:
         if rejects and not turn.records:
             # A period may be long, and no host asks for time where it answers nonsense.
             raise Lost(f"{poll.connection}: its answer cannot be read", retry_after=poll.again)
+        self._came_back(now.monotonic)
         late = min(poll.period * JITTER, MOST_JITTER) * world.chance()
         wait = until_boundary(poll, world.now().wall)
         news = any(not isinstance(each, Gap) for each in turn.records)
@@ -158,9 +165,20 @@ class _Polling:
             world.outlet.confess(name, now.wall, now.monotonic, lambda *_: [])
             await trio.sleep(CONFESS_SECONDS)
 
+    def _came_back(self, now: int) -> None:
+        if self._failing_since is not None:
+            say = log.debug if self._quiet else log.info
+            say("poll.recovered", **self._names, after=lasted(self._failing_since, now))
+        self._failing_since = None
+
     def _ended(self, end: Ended) -> None:
-        if self._state.detail is None:
-            log.warning("poll.failed", **self._names, reason=end.reason)
+        if self._failing_since is None:
+            self._failing_since = self._world.now().monotonic
+            # Where its host is in trouble, that was said once, and not for each of its polls.
+            host = urlsplit(self._poll.request.url).netloc.rpartition("@")[2]
+            self._quiet = self._world.hosts.row(host).reason is not None
+            say = log.debug if self._quiet else log.warning
+            say("poll.failed", **self._names, reason=end.reason)
         self._state.detail = end.reason
 
     @property

@@ -233,7 +233,7 @@ class Rest:
         if status in FORBIDDEN:
             self._hosts.refused(host, f"status {status}: it refuses us, or our place", now)
         else:
-            self._hosts.reached(host)
+            self._hosts.reached(host, now)
         return meaning.retry_after
 
     def _gate(self, url: str) -> _Gate:

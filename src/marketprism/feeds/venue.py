@@ -440,6 +440,10 @@ class Venue(Protocol):
     def offers(self) -> Mapping[DataType, Offer]: ...
 
     @property
+    def trade_kinds(self) -> Sequence[str]:
+        """Which kinds of trades it has, of those that `trade.kind` may name; () without trades."""
+
+    @property
     def manners(self) -> Manners: ...
 
     @property

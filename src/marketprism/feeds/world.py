@@ -76,16 +76,7 @@ class World:
             if not isinstance(record, Gap):
                 board.received[exchange, market_type, record.data_type] += 1
                 continue
-            affected = str(record.affected)
-            board.gaps[exchange, market_type, affected, record.reason] += 1
-            log.warning(
-                "stream.gap",
-                connection=connection,
-                symbol=instrument.symbol,
-                data_type=affected,
-                reason=record.reason,
-                lost=record.lost,
-            )
+            board.tell_gap(record)
         self.outlet.put(records, read_at, connection)
 
     def reject(self, venue: str, connection: str, reject: Reject, seen: dict[str, int]) -> None:

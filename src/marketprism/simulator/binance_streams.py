@@ -81,6 +81,10 @@ class BinanceStreams(Skin):
         """`{"stream":…,"data":…}`, with the payload's own text inside."""
         return f'{{"stream":{as_text(stream)},"data":{text}}}'
 
+    def trade_kind(self, stream: str) -> str | None:
+        """By the stream's name."""
+        return {"trade": "raw", "aggTrade": "aggregated"}.get(stream.partition("@")[2])
+
     def shutdown_notice(self, now_ms: int) -> tuple[str, str]:
         """`serverShutdown`: reconnect at once."""
         return "!serverShutdown", as_text({"e": "serverShutdown", "E": now_ms})

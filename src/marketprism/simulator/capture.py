@@ -33,8 +33,19 @@ _DECODER = msgspec.json.Decoder(Line)
 
 
 def read(lines: Iterable[str]) -> list[Line]:
-    """The lines of a capture; blank ones are passed over."""
-    return [_DECODER.decode(line) for line in lines if not line.isspace() and line]
+    """The lines of a capture; blank ones are passed over.
+
+    Raises:
+        msgspec.DecodeError: a line is none of a capture; the words say which.
+    """
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if line and not line.isspace():
+            try:
+                found.append(_DECODER.decode(line))
+            except msgspec.DecodeError as error:
+                raise msgspec.DecodeError(f"line {number}: {error}") from error
+    return found
 
 
 def read_file(path: Path) -> list[Line]:

@@ -124,6 +124,10 @@ class OkxSkin(OkxRest, Skin):
         """Single trades are not told, only all of one order at one price."""
         return () if isinstance(event, Trade) else (push(event),)
 
+    def trade_kind(self, stream: str) -> str | None:
+        """Those of one order at one price are one."""
+        return "aggregated" if stream.startswith("trades:") else None
+
     def book_symbol(self, stream: str) -> str | None:
         """The instrument of the channel `books`."""
         channel, _, symbol = stream.partition(":")

@@ -5,7 +5,7 @@ player's own books follow the playback: they are the truth of what the exchange'
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
@@ -47,6 +47,13 @@ class Player:
         prepared, self._made_up = skin.prepared(lines)
         self._script = _script(prepared, skin)
         self.symbols = tuple(dict.fromkeys(entry.symbol for _, entry in self._script))
+        messages = [entry for _, entry in self._script if isinstance(entry, Message)]
+        self.streams = frozenset(message.stream for message in messages)
+        """Those that something is said on."""
+        self.kinds = Counter(
+            "orderbook" if message.kind == "snapshot" else message.kind for message in messages
+        )
+        """How many messages there are of each kind, data types among them."""
         self._done = 0
         self._books: dict[str, Book] = {}
         self._first: dict[str, Snapshot] = {}

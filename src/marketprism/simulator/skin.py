@@ -171,6 +171,10 @@ class Skin(Protocol):
         """The same, where it is said on several streams or on none."""
         return (self.message(event),)
 
+    def trade_kind(self, stream: str) -> str | None:
+        """Whether the trades of a stream are `raw` or `aggregated`; None for a stream of others."""
+        return None
+
     def book_symbol(self, stream: str) -> str | None:
         """Whose book a new subscriber of this stream is told first; None for no book."""
         return None

@@ -11,7 +11,7 @@ from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
 from marketprism.feeds.venue import Moment
 from marketprism.sinks.blocks import Numbered
 from marketprism.sinks.spool import Saved, Spool
-from marketprism.status import Board
+from marketprism.status import Board, lasted
 
 T = TypeVar("T")
 
@@ -128,10 +128,13 @@ class Disk:
     def say(self, state: str, reason: str | None = None) -> None:
         """On the board; and in the log when the state is another."""
         row, now = self._row, self._now().monotonic
-        row.since = None if state == "idle" else row.since or now
+        since, row.since = row.since, None if state == "idle" else row.since or now
         if row.state != state:
             tell = {"idle": log.info, "failed": log.error}.get(state, log.warning)
-            tell(f"spool.{state}", reason=reason, held=self._outbox.held, spooled=row.held)
+            held: dict[str, float | None] = {"held": self._outbox.held, "spooled": row.held}
+            if state == "idle" and since is not None:
+                held["after"] = lasted(since, now)
+            tell(f"spool.{state}", reason=reason, **held)
         row.state, row.reason = state, reason
 
     def _stamp(self) -> str:

@@ -1,6 +1,7 @@
 """A nats-server of our own: a child process, for a run that has no other."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -36,6 +37,13 @@ _BROKEN: Final = "Critical write error"
 """What it says when a stream could not be written: it stores nothing in it any more, whatever
 room there is, until it is started again.
 """
+_ANOTHER: Final = "another NATS server"
+_SOMETHING: Final = "something else"
+_INFO: Final = b"INFO {"
+_GREETING: Final = 1.0
+"""Seconds in which a server says who it is to whoever connects."""
+_NOT_YET: Final = "Healthcheck failed"
+"""What it says when it is asked whether it is ready, and is not."""
 _ROOM: Final = 16 * 2**20
 """Bytes of the disk that are free when it is worth while to start it again."""
 
@@ -43,7 +51,7 @@ _LINE = re.compile(r"\[\d+\] \S+ \S+ \[(\w{3})\] (.*)")
 _LEVELS: Final = {
     "TRC": "debug",
     "DBG": "debug",
-    "INF": "info",
+    "INF": "debug",  # its banner, and what it does at each start and stop
     "WRN": "warning",
     "ERR": "error",
     "FTL": "critical",
@@ -60,7 +68,13 @@ class EmbeddedServer:
     def __init__(self, config: EmbeddedConfig) -> None:
         self._config = config
         self._ports: tuple[int, int] | None = None
+        self.displaced: str | None = None
+        """Why it does not listen where it was asked to, and what to do, in words."""
         self._ran = False
+        self._awake = False
+        """Whether it takes messages, in this life."""
+        self._ended_at: float | None = None
+        """When it last ended, by Trio's clock."""
         self._last_lines: deque[str] = deque(maxlen=3)
         self._broken = trio.Event()
         """A stream of it cannot be written any more."""
@@ -81,18 +95,21 @@ class EmbeddedServer:
         """
         binary = find_server()
         if self._ports is None:
-            self._ports = self._choose_ports()
+            self._ports = await self._choose_ports()
         client_port, monitor_port = self._ports
         command = [str(binary), "-a", self._config.host, "-p", str(client_port)]
         command += ["-m", str(monitor_port), "-js", "-sd", str(self._config.store_dir)]
         if self._config.config_file is not None:
             command += ["-c", str(self._config.config_file)]
         failure = await self._live(command, task_status)
+        if self._ran and self._ended_at is None:
+            self._ended_at = trio.current_time()
         raise Lost(failure) if self._ran else StartFailed(failure)
 
     async def _live(self, command: list[str], task_status: trio.TaskStatus[str]) -> str:
         """From start to end; in words, why it ended or never began."""
         self._last_lines.clear()
+        self._awake = False
         self._broken = trio.Event()
         child = Child()
         failure = None
@@ -104,8 +121,10 @@ class EmbeddedServer:
                     output = await child.start(nursery, command, lock)
                     nursery.start_soon(self._relay, output)
                     if await self._ready(child):
-                        self._ran = True
-                        log.info("nats_server.started", url=self.url, pid=child.pid)
+                        self._ran = self._awake = True
+                        log.info(
+                            "nats_server.started", url=self.url, pid=child.pid, **self._after()
+                        )
                         task_status.started(self.url)
                         if await self._mended(child):
                             failure = "it could not write a stream, and there is room again"
@@ -116,6 +135,11 @@ class EmbeddedServer:
                 finally:
                     await child.stop(_FAREWELL)
         return failure or f"nats-server ended ({_ending(child.status)}){self._said()}"
+
+    def _after(self) -> dict[str, float]:
+        """What the log says of how long it was away."""
+        ended, self._ended_at = self._ended_at, None
+        return {} if ended is None else {"after": round(trio.current_time() - ended, 3)}
 
     async def _mended(self, child: Child) -> bool:
         """Return when it must be started again to go on, or, False, when it has ended."""
@@ -132,8 +156,9 @@ class EmbeddedServer:
             nursery.cancel_scope.cancel()
         return not child.ended.is_set()
 
-    def _choose_ports(self) -> tuple[int, int]:
+    async def _choose_ports(self) -> tuple[int, int]:
         """The configured ports, or free ones where those are taken."""
+        host = self._config.host
         with contextlib.ExitStack() as stack:
             chosen = []
             for purpose, port in [
@@ -141,11 +166,16 @@ class EmbeddedServer:
                 ("monitoring", self._config.monitor_port),
             ]:
                 try:
-                    bound = stack.enter_context(_bind(self._config.host, port))
+                    bound = stack.enter_context(_bind(host, port))
                 except OSError as error:
                     bound = stack.enter_context(self._free_port(error))
-                    taken = bound.getsockname()[1]
-                    log.warning("nats_server.port_taken", purpose=purpose, port=port, used=taken)
+                    free = bound.getsockname()[1]
+                    by = await _taken_by(host, port, error)
+                    log.warning(
+                        "nats_server.port_taken", purpose=purpose, port=port, used=free, by=by
+                    )
+                    if purpose == "clients":
+                        self.displaced = _displaced(port, by, free)
                 chosen.append(int(bound.getsockname()[1]))
         return chosen[0], chosen[1]
 
@@ -196,12 +226,15 @@ class EmbeddedServer:
 
     def _tell(self, line: str) -> None:
         found = _LINE.fullmatch(line)
-        level, text = found.groups() if found else ("INF", line)
+        level, text = found.groups() if found else ("", line)
         if any(character.isalnum() for character in text):  # it greets with a banner
             self._last_lines.append(text.strip())
             if _BROKEN.lower() in text.lower():
                 self._broken.set()
-            getattr(log, _LEVELS.get(level, "info"))("nats_server.said", line=text.strip())
+            name = _LEVELS.get(level, "info")
+            if not self._awake and text.startswith(_NOT_YET):
+                name = "debug"  # it is we who ask, until it is
+            getattr(log, name)("nats_server.said", line=text.strip())
 
     def _said(self) -> str:
         return "".join(f"; it said: {line}" for line in list(self._last_lines)[-1:])
@@ -262,6 +295,31 @@ async def _health(host: str, port: int) -> bytes:
             return bytes(await stream.receive_some(4096))
     except (OSError, trio.BrokenResourceError):
         return b""
+
+
+async def _taken_by(host: str, port: int, error: OSError) -> str:
+    """What listens there, in words, or why we cannot: a NATS server greets whoever connects with a
+    line `INFO {…}` (https://docs.nats.io/reference/reference-protocols/nats-protocol#info).
+    """
+    if error.errno != errno.EADDRINUSE:
+        return str(error.strerror)
+    greeting = b""
+    with trio.move_on_after(_GREETING):
+        try:
+            async with await trio.open_tcp_stream(host, port) as stream:
+                while len(greeting) < len(_INFO) and (more := await stream.receive_some(4096)):
+                    greeting += more
+        except (OSError, trio.BrokenResourceError):
+            pass  # it takes the port and no connections: something else, then
+    return _ANOTHER if greeting.startswith(_INFO) else _SOMETHING
+
+
+def _displaced(port: int, by: str, free: int) -> str:
+    words = {
+        _ANOTHER: f"{port} is {by}: set NATS_URL to use it, or nats.embedded.port",
+        _SOMETHING: f"port {port} is taken by {by}: set nats.embedded.port",
+    }.get(by, f"port {port} cannot be had ({by}): set nats.embedded.port")
+    return f"{words}; ours is on {free} meanwhile"
 
 
 def _bracketed(host: str) -> str:

@@ -51,9 +51,15 @@ class _ApiError(msgspec.Struct):
     description: str = ""
 
 
+class _StreamState(msgspec.Struct):
+    messages: int = 0
+    first_ts: str = ""
+
+
 class _StreamAnswer(msgspec.Struct):
     error: _ApiError | None = None
     config: dict[str, Any] | None = None
+    state: _StreamState | None = None
 
 
 class _NamesAnswer(msgspec.Struct):
@@ -163,6 +169,17 @@ async def ensure_stream(config: StreamConfig, ask: Ask) -> Ensured:
             raise SinkRefused(words, SinkState.STREAM_UNUSABLE)
         if answer.error.err_code != _NAME_IN_USE:
             raise _conclusion(answer.error, name)
+
+
+def first_message(answer: bytes) -> str | None:
+    """When the oldest message was stored, by the server's answer to `STREAM.INFO`; None where there
+    is no message, or no such answer.
+    """
+    try:
+        state = _read_stream(answer).state
+    except msgspec.MsgspecError:
+        return None
+    return state.first_ts if state is not None and state.messages else None
 
 
 async def _overlap(name: str, subjects: Sequence[str], ask: Ask) -> str:

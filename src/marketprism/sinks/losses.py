@@ -262,15 +262,7 @@ class Losses:
         if isinstance(last, OrderBookRecord):
             loss.last_id = max(loss.last_id or 0, last.last_update_id)
         gap = loss.gap(ended)
-        self._board.gaps[*_origin(loss.instrument, loss.affected), gap.reason] += 1
-        log.warning(
-            "stream.gap",
-            connection=loss.connection,
-            symbol=loss.instrument.symbol,
-            data_type=str(loss.affected),
-            reason=gap.reason,
-            lost=gap.lost,
-        )
+        self._board.tell_gap(gap)
         return encode(gap)
 
     def saved(self) -> list[tuple[str, bytes]]:

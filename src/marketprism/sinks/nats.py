@@ -31,7 +31,7 @@ from marketprism.errors import SinkLost, SinkRefused, SinkState
 from marketprism.redaction import redact
 from marketprism.restart import Positions
 from marketprism.settings import NatsConfig
-from marketprism.sinks import last
+from marketprism.sinks import last, stream_age
 from marketprism.sinks.conclusions import conclude
 from marketprism.sinks.jetstream import Ensured, ensure_stream
 from marketprism.sinks.outbox import Numbered, Outbox
@@ -94,6 +94,7 @@ class NatsSink:
         row.reason, row.state = None, SinkState.CONNECTING
         if failure is not None:
             row.reason, row.state = str(failure), failure.state
+            row.troubled(trio.current_time())
             raise failure
 
     async def _attempt(self, outbox: Outbox) -> None:
@@ -198,7 +199,8 @@ class _Connection:
                 raise self._end(SinkLost(f"no answer from {self.target} within {limit}", state))
         row.connected = True
         row.connects += 1
-        log.info("sink.connected", target=self.target, stream=self.config.stream.name)
+        after = row.after(trio.current_time())
+        log.info("sink.connected", target=self.target, stream=self.config.stream.name, **after)
         assert self.stream is not None
         return self.stream
 
@@ -313,7 +315,17 @@ class _Connection:
         largest = self.client.max_payload
         if self.stream is not None and self.stream.max_msg_size is not None:
             largest = min(largest, self.stream.max_msg_size)
-        await self.publishing.run(outbox, send, largest, self._last, positions, pulse)
+        failure: Conclusion | None = None
+        async with trio.open_nursery() as nursery:
+            row = self.board.sink
+            nursery.start_soon(stream_age.watch, self._ask, self.config.stream.name, row)
+            try:
+                await self.publishing.run(outbox, send, largest, self._last, positions, pulse)
+            except (SinkLost, SinkRefused) as conclusion:
+                failure = conclusion
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def _last(self, subjects: Sequence[str]) -> dict[str, last.Stored]:
         """See `last.Last`. Some hundred questions are on the way at once."""

@@ -113,7 +113,7 @@ class Publishing:
         """
         row = self.board.sink
         if row.state not in _DOUBTFUL or not self.board.outbox.held:
-            row.state, row.reason = SinkState.CONNECTED, None
+            row.state, row.reason, row.troubled_at = SinkState.CONNECTED, None, None
         try:
             with self._scope:
                 outbox.rewind()
@@ -254,13 +254,15 @@ class Publishing:
         if row.state is not why.state:
             log.error("sink.held_up", target=self.target, state=str(why.state), reason=why.reason)
         row.state, row.reason = why.state, why.reason
+        row.troubled(trio.current_time())
 
     def _go_on(self) -> None:
         """Something was stored."""
         self._held_up, row = None, self.board.sink
         if row.state is not SinkState.CONNECTED:
-            log.info("sink.resumed", target=self.target, after=str(row.state))
-        row.state, row.reason = SinkState.CONNECTED, None
+            after = row.after(trio.current_time())
+            log.info("sink.resumed", target=self.target, state=str(row.state), **after)
+        row.state, row.reason, row.troubled_at = SinkState.CONNECTED, None, None
 
     async def _settle(self, outbox: Outbox) -> None:
         """Conclude what was answered, as often as something was.

@@ -1,4 +1,4 @@
-"""A sink for people and pipes: one line a message, its subject and its payload."""
+"""A sink for people and pipes: JSON lines, the payload of a message each."""
 
 import os
 import signal
@@ -61,9 +61,8 @@ class StdoutSink:
 
     async def _write(self, batch: Sequence[Numbered]) -> bool:
         """Whether somebody could read it."""
-        text = b"".join(
-            b"%b %b\n" % (message.subject.encode(), message.payload) for _, message in batch
-        )
+        # A payload is JSON in one line: there are no line breaks in it but escaped ones.
+        text = b"".join(b"%b\n" % message.payload for _, message in batch)
         started = trio.current_time()
         try:
             # A pipe may be full for as long as its reader likes: shutdown does not wait for it.

@@ -69,6 +69,7 @@ class BinanceDerivatives:
         DataType.LSR_TOP_POSITION: Offer("poll", 1800.0),
         DataType.LSR_ALL_ACCOUNT: Offer("poll", 1800.0),
     }
+    trade_kinds: Final = ("aggregated",)
 
     interpret = staticmethod(interpret)
 

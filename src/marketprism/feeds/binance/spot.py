@@ -36,6 +36,7 @@ class BinanceSpot:
         DataType.ORDERBOOK: Offer("stream", 60.0),
         DataType.TRADE: Offer("stream", None),
     }
+    trade_kinds: Final = ("raw", "aggregated")
 
     interpret = staticmethod(interpret)
 

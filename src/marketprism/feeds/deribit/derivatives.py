@@ -49,6 +49,7 @@ class DeribitDerivatives:
     exchange: Final = "deribit"
     market_type: Final = "options"
     offers: Final = {DataType.VOLATILITY_INDEX: Offer("stream", 60.0)}
+    trade_kinds: Final = ()
     metadata: Sequence[Fetch] = ()
     interpret = staticmethod(interpret)
 

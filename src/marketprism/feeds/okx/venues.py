@@ -57,6 +57,7 @@ class _OkxVenue:
     exchange: Final = "okx"
     market_type: ClassVar[str]
     offers: ClassVar[Mapping[DataType, Offer]]
+    trade_kinds: Final = ("aggregated",)
     instrument_type: ClassVar[str]
     """OKX's `instType`."""
     interpret = staticmethod(interpret)
