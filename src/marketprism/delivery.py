@@ -30,7 +30,7 @@ async def pump(
     longer fits.
     """
     async for batch in intake:
-        messages = [_message(record, board, outbox.starts) for record in batch.records]
+        messages = [_message(record, board, outbox.starts, now) for record in batch.records]
         board.processing.add((now().monotonic - batch.read_at) / 1e9, len(messages))
         if positions is not None and positions.late:
             messages = positions.admitted(batch.records, messages)
@@ -39,7 +39,7 @@ async def pump(
     outbox.close()
 
 
-def _message(record: Record, board: Board, starts: GapStarts) -> Message:
+def _message(record: Record, board: Board, starts: GapStarts, now: Callable[[], Moment]) -> Message:
     """The record's message; that of a gap in its place when it is too large for the sink.
 
     All gaps of a stream that a feed, the channel or this function tells pass here: no two of them
@@ -50,7 +50,7 @@ def _message(record: Record, board: Board, starts: GapStarts) -> Message:
     message = encode(record)
     if len(message.payload) <= MAX_PAYLOAD_BYTES:
         return message
-    board.sink.oversize += 1
+    board.sink.give_up(str(record.data_type), len(message.payload), now().monotonic)
     instrument, data_type = record.instrument, DataType(record.data_type)
     origin = (instrument.exchange, instrument.market_type, str(data_type))
     board.lost[origin] += 1

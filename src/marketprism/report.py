@@ -124,6 +124,7 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
                 "instruments": row.instruments,
                 "unknown_symbols": row.unmatched,
                 "collisions": row.collisions,
+                "unknown_metadata": row.unknown,
             }
             for row in board.venues.values()
         ],
@@ -201,7 +202,6 @@ def _connection(board: Board, row: ConnectionRow, now: Moment) -> dict[str, Any]
 
 
 def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
-    live = row.live
     gap = row.cursor.gap if row.cursor is not None else None
     return {
         "venue": row.venue,
@@ -212,7 +212,7 @@ def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
         "symbol": row.instrument.symbol,
         "instrument_id": row.instrument.native_id,
         "state": row.state,
-        "detail": _clean(live.detail) if live is not None else None,
+        "detail": _clean(row.detail),
         "last_record_age_seconds": age(row.last_seen, now),
         "records": row.records,
         "duplicates": row.duplicates,
@@ -238,6 +238,8 @@ def _sink(board: Board) -> dict[str, Any]:
         "acknowledged": row.acknowledged,
         "duplicates": row.duplicates,
         "oversize": row.oversize,
+        "oversize_by_data_type": {kind: each.messages for kind, each in row.too_large.items()},
+        "most_bytes": row.most_bytes,
     }
 
 

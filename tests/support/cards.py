@@ -42,6 +42,8 @@ class Card:
     snapshot: Any = None
     """The REST body of the book, where the exchange has it there."""
     native_id: str = "BTCUSDT"
+    metadata: Sequence[bytes] = ()
+    """What the exchange said of its markets before, where the record depends on it."""
 
     @property
     def name(self) -> str:
@@ -227,6 +229,7 @@ CARDS = [
         },
         (("p",), ("r",), ("i",)),
         optional=(("i",), ("P",), ("st",)),
+        metadata=(b'{"symbols":[]}', b"[]"),
     ),
     Card(
         "binance_derivatives",

@@ -3,6 +3,7 @@
 One decoder reads every event by its `e`; an event that does not fit is rejected as a whole.
 """
 
+import contextlib
 from collections.abc import Callable, Container
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
@@ -219,10 +220,30 @@ class FundingInfo(msgspec.Struct):
     """One row of `GET /fapi/v1/fundingInfo`: of a symbol that deviates from the usual."""
 
     symbol: str
-    fundingIntervalHours: Annotated[int, msgspec.Meta(ge=1, le=168)]  # noqa: N815 (Binance's name)
+    fundingIntervalHours: Any = None  # noqa: N815 (Binance's name)
+    """Not in every row."""
+
+    @property
+    def hours(self) -> int | None:
+        """Between two funding times; None where the row does not say."""
+        said = self.fundingIntervalHours
+        return said if type(said) is int and 1 <= said <= MOST_HOURS else None
 
 
-read_funding_info: Final = msgspec.json.Decoder(list[FundingInfo]).decode
+MOST_HOURS: Final = 168
+"""A longer interval is none."""
+
+_read_rows: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_read_funding_info: Final = msgspec.json.Decoder(FundingInfo).decode
+
+
+def read_funding_info(body: bytes) -> list[FundingInfo]:
+    """The rows that can be read. Raises msgspec.DecodeError where the body cannot be."""
+    rows = []
+    for row in _read_rows(body):
+        with contextlib.suppress(*UNREADABLE):
+            rows.append(_read_funding_info(row))
+    return rows
 
 
 class OpenInterest(msgspec.Struct):

@@ -23,6 +23,7 @@ from marketprism.feeds.binance.succession import Succession
 from marketprism.feeds.longer_rows import cut
 from marketprism.feeds.subscribing import Command, Subscriptions
 from marketprism.feeds.venue import (
+    NO_CURSORS,
     REFUSED_RETRY,
     Close,
     Cursor,
@@ -124,7 +125,13 @@ class BinanceSession:
             turn.steps.append(self._doubt(due.unheard, now))
         return turn
 
-    def change(self, add: Sequence[Want], remove: Sequence[Want], now: Moment) -> Turn:
+    def change(
+        self,
+        add: Sequence[Want],
+        remove: Sequence[Want],
+        now: Moment,
+        cursors: Mapping[Stream, Cursor] = NO_CURSORS,
+    ) -> Turn:
         """Subscribe and unsubscribe on the live connection, without touching other streams."""
         turn = Turn()
         gone = [want.stream for want in remove if want.stream in self.streams]
@@ -136,7 +143,7 @@ class BinanceSession:
         new = [want for want in add if want.stream not in self.streams]
         for want in new:
             self._released.discard(want.stream)
-            self._streams.add(want, Cursor())
+            self._streams.add(want, cursors.get(want.stream) or Cursor())
         asked = self._subscriptions.subscribe([want.stream for want in new], now)
         turn.steps += self._said(asked)
         return turn

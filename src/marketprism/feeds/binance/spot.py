@@ -36,6 +36,7 @@ class BinanceSpot:
         DataType.ORDERBOOK: Offer("stream", 60.0),
         DataType.TRADE: Offer("stream", None),
     }
+    unknown: Final = ()
 
     interpret = staticmethod(interpret)
 
@@ -82,6 +83,7 @@ class BinanceSpot:
                 row.baseAsset,
                 row.quoteAsset,
                 trading=row.status == "TRADING",
+                native_status=row.status,
             )
             for row in symbols
             if row.named

@@ -51,6 +51,7 @@ class DeribitDerivatives:
     offers: Final = {DataType.VOLATILITY_INDEX: Offer("stream", 60.0)}
     metadata: Sequence[Fetch] = ()
     interpret = staticmethod(interpret)
+    unknown: Final = ()
 
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings
