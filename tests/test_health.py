@@ -70,6 +70,7 @@ def drop(board: Board, state: str = "waiting") -> None:
     """The connection is lost."""
     board.connections[FEED].state = state
     board.connections[FEED].reason = "closed: 1006"
+    board.connections[FEED].down_since = after(30).monotonic
     next(board.stream_rows()).detach()
 
 
@@ -134,6 +135,20 @@ def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
             'binance_spot does not have FOO-USDT (did you mean "FIO-USDT"?)',
         ),
         (
+            lambda b: b.venues["binance_spot"].unknown.append("how often it is funded"),
+            "venues",
+            "degraded",
+            "binance_spot could not say yet how often it is funded",
+        ),
+        (
+            lambda b: b.sink.give_up("orderbook", 20480, after(48).monotonic),
+            "sink",
+            "degraded",
+            "connected to nats://127.0.0.1:4222; 1 messages of orderbook were too large and are "
+            "not stored, the last 2 s ago: up to 20,480 bytes, and 921,600 are taken; raise "
+            "max_payload of the NATS server and max_msg_size of the stream, or lower depth",
+        ),
+        (
             lambda b: b.venues.update(
                 okx_spot=VenueRow("okx_spot", "okx", "spot", "refused", "451")
             ),
@@ -142,13 +157,14 @@ def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
             "okx_spot is refused: 451",
         ),
         (drop, "connections", "degraded", "0 of 1 connected; binance_spot/0 is waiting: closed"),
+        (drop, "venues", "degraded", "binance_spot is down since 2025-11-24T16:00:30.000Z: closed"),
         (drop, "streams", "degraded", "binance_spot trade BTC-USDT is disconnected"),
         (unreachable, "data", "unhealthy", "nothing yet"),
         (
             lambda b: vars_of(the_stream(b), phase=Phase.PARKED, detail="no such symbol"),
             "streams",
             "degraded",
-            "binance_spot trade BTC-USDT is given up: no such symbol",
+            "0 of 1 live; binance_spot trade BTC-USDT is refused: no such symbol",
         ),
         (
             lambda b: vars_of(b.hosts["api.binance.com"], reachable=False, reason="no name"),
@@ -305,6 +321,103 @@ def test_rare_data_may_be_silent_while_connected() -> None:
     assert judge(board, after(100_000)).body["status"] == "healthy"
     drop(board)
     assert judge(board, after(100_000)).status_code == 503
+
+
+def test_a_stream_that_may_be_silent_and_is_confirmed_is_live() -> None:
+    """A market in which nobody is liquidated for a day is no trouble; unconfirmed it is one."""
+    board = working(after(100))
+    (row,) = board.streams.values()
+    vars_of(row, data_type=DataType.LIQUIDATION, quiet_limit=None)
+    vars_of(the_stream(board), phase=Phase.ACKNOWLEDGED, last_record=None, records=0)
+    checks = judge(board, after(100_000)).body["checks"]
+    assert checks["streams"] == {"status": "healthy", "detail": "all 1 live"}
+    assert checks["data"]["status"] == "healthy"
+    assert "may be silent for long" in checks["data"]["detail"]
+    vars_of(the_stream(board), phase=Phase.WANTED)
+    assert judge(board, after(100_000)).body["checks"]["streams"]["status"] == "degraded"
+
+
+@pytest.mark.parametrize("frames", ["pongs", "acknowledgements"])
+def test_what_is_no_record_is_no_data(frames: str) -> None:
+    """A connection on which something comes, and no record, is of no use after a minute."""
+    board = working(after(100))
+    for seconds in range(100, 400, 10):
+        moment = after(seconds).monotonic
+        row = board.connections[FEED]
+        row.last_alive, row.frames = moment, row.frames + 1
+        if frames == "acknowledgements":
+            row.last_message = moment
+    verdict = judge(board, after(400))
+    assert verdict.status_code == 503
+    assert verdict.body["checks"]["data"]["detail"] == (
+        "nothing is arriving: the last came 300.0 s ago"
+    )
+    assert verdict.body["checks"]["venues"] == {
+        "status": "degraded",
+        "detail": "binance_spot has been silent for 300 s, since 2025-11-24T16:01:40.000Z",
+    }
+
+
+def test_a_venue_that_is_silent_beside_another_is_degraded() -> None:
+    """Data arrives, but not from there: its name, and since when."""
+    board = working(after(400))
+    index = Instrument("deribit", "options", "BTC", "btc_usd")
+    board.venues["deribit_derivatives"] = VenueRow(
+        "deribit_derivatives", "deribit", "options", "running"
+    )
+    row = StreamRow(
+        "deribit_derivatives", index, DataType.VOLATILITY_INDEX, "deribit/0", quiet_limit=60.0
+    )
+    row.attach(
+        StreamState(
+            index, DataType.VOLATILITY_INDEX, Cursor(), Phase.LIVE, None, after(308).monotonic
+        )
+    )
+    board.streams["deribit_derivatives", (DataType.VOLATILITY_INDEX, "btc_usd")] = row
+    verdict = judge(board, after(400))
+    assert (verdict.status_code, verdict.body["status"]) == (200, "degraded")
+    assert verdict.body["checks"]["data"]["status"] == "healthy"
+    assert verdict.body["checks"]["venues"]["detail"] == (
+        "deribit_derivatives has been silent for 92 s, since 2025-11-24T16:05:08.000Z"
+    )
+
+
+@pytest.mark.parametrize(
+    ("standing", "status", "words"),
+    [("paused", "BREAK", "is paused (BREAK)"), ("ended", "CLOSE", "has ended (CLOSE)")],
+)
+def test_a_market_that_does_not_trade_is_named_and_no_trouble(
+    standing: str, status: str, words: str
+) -> None:
+    """However long; nor is a collector unhealthy of which all markets rest."""
+    board = working(after(100_000))
+    luna = Instrument("binance", "spot", "LUNA-USDT", "LUNAUSDT")
+    for data_type in (DataType.TRADE, DataType.ORDERBOOK):
+        row = StreamRow("binance_spot", luna, data_type, FEED, quiet_limit=60.0)
+        row.standing, row.market_status = standing, status
+        board.streams["binance_spot", (data_type, "LUNAUSDT")] = row
+    checks = judge(board, after(100_000)).body["checks"]
+    assert checks["streams"] == {
+        "status": "healthy",
+        "detail": f"all 1 live; binance_spot LUNA-USDT {words}",
+    }
+    del board.streams["binance_spot", (DataType.TRADE, "BTCUSDT")]
+    verdict = judge(board, after(200_000))
+    assert verdict.body["status"] == "healthy"
+    assert verdict.body["checks"]["streams"]["detail"] == f"binance_spot LUNA-USDT {words}"
+    assert "no market of those collected trades now" in verdict.body["checks"]["data"]["detail"]
+
+
+def test_what_was_too_large_long_ago_is_no_trouble_any_more() -> None:
+    """Ten minutes after the last one."""
+    board = working(after(1000))
+    board.sink.most_bytes = 8192
+    board.sink.give_up("orderbook", 20480, after(390).monotonic)
+    assert judge(board, after(1000)).body["checks"]["sink"]["status"] == "healthy"
+    board.sink.give_up("orderbook", 10240, after(990).monotonic)
+    detail = judge(board, after(1000)).body["checks"]["sink"]["detail"]
+    assert "2 messages of orderbook" in detail
+    assert "up to 20,480 bytes, and 8,192 are taken" in detail
 
 
 def test_memory_that_is_kept_to_be_used_again_is_not_high() -> None:

@@ -26,3 +26,8 @@ def test_what_does_not_trade_is_selected_by_its_full_name_only() -> None:
 def test_patterns_without_a_match_are_told() -> None:
     """A typing error must not pass for an empty market."""
     assert select(POOL, ["BTC-USDT", "DOGE-*", "btc-usdt"])[1] == ["DOGE-*", "btc-usdt"]
+
+
+def test_a_pattern_that_leaves_out_all_it_names_is_no_mistake() -> None:
+    """Nothing of that trades now; there is no other name for it."""
+    assert select(POOL, ["OLD-*", "NEW-*"]) == ([], ["NEW-*"])

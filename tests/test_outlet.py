@@ -191,3 +191,22 @@ async def test_gaps_of_a_feed_and_of_the_channel_have_ids_of_their_own() -> None
     assert isinstance(other, Gap)
     assert told.started_at // MILLISECOND != other.started_at // MILLISECOND
     assert other.started_at <= other.ended_at
+
+
+async def test_a_stream_that_is_left_confesses_at_once() -> None:
+    """Room or not: no connection will see to it, nor a snapshot heal it. What lost nothing, or
+    snapshots only, owes nothing.
+    """
+    outlet = Outlet(2, Board())
+    outlet.put([book(1), book(2), book(3), trade(4)], 0, FEED)
+    outlet.leave(FEED, (DataType.ORDERBOOK, "BTCUSDT"), 5 * MILLISECOND, 0)
+    outlet.leave(FEED, (DataType.ORDERBOOK, "BTCUSDT"), 6 * MILLISECOND, 0)
+    outlet.leave(FEED, (DataType.TRADE, "ETHUSDT"), 6 * MILLISECOND, 0)
+    *_, gap = await taken(outlet, 2)
+    assert isinstance(gap, Gap)
+    assert (gap.affected, gap.reason, gap.ended_at) == (
+        DataType.ORDERBOOK, "overflow", 5 * MILLISECOND,
+    )  # fmt: skip
+    assert outlet.lossy
+    outlet.leave(FEED, (DataType.TRADE, "BTCUSDT"), 7 * MILLISECOND, 0)
+    assert not outlet.lossy

@@ -13,7 +13,13 @@ IMPURE = {"trio", "asyncio", "time", "random", "datetime", "socket", "threading"
 FEEDS_IO = {"connection.py", "frames.py", "rest.py", "dialing.py", "polling.py"}
 PURE = [
     *(path for path in (PACKAGE / "feeds").rglob("*.py") if path.name not in FEEDS_IO),
-    *(PACKAGE / name for name in ("orderbook.py", "records.py", "instruments.py", "status.py")),
+    *(
+        PACKAGE / name
+        for name in (
+            *("orderbook.py", "records.py", "instruments.py", "status.py", "markets.py"),
+            *("metadata.py", "arrivals.py", "checks.py", "stream_checks.py"),
+        )
+    ),
 ]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

@@ -9,8 +9,10 @@ import trio
 from peers import LOCAL, Line, a_world, answer, frame, put, serving, until_blank, websocket
 from structlog.testing import capture_logs
 
+from marketprism import venues
 from marketprism.feeds.http_answers import usual
 from marketprism.feeds.venue import (
+    NO_CURSORS,
     Cursor,
     Fetch,
     Fetched,
@@ -58,10 +60,12 @@ class OneSession:
 
     url: str
     state: StreamState
+    others: dict[Stream, StreamState] = attrs.field(factory=dict)
+    """They say nothing."""
 
     @property
     def streams(self) -> Mapping[Stream, StreamState]:
-        return {TRADES: self.state}
+        return {TRADES: self.state, **self.others}
 
     def opening(self, now: Moment) -> Turn:
         self.state.phase = Phase.ACKNOWLEDGED
@@ -92,7 +96,18 @@ class OneSession:
     def tick(self, now: Moment) -> Turn:
         return Turn()
 
-    def change(self, add: Sequence[Want], remove: Sequence[Want], now: Moment) -> Turn:
+    def change(
+        self,
+        add: Sequence[Want],
+        remove: Sequence[Want],
+        now: Moment,
+        cursors: Mapping[Stream, Cursor] = NO_CURSORS,
+    ) -> Turn:
+        for want in add:
+            state = StreamState(want.instrument, want.data_type, cursors[want.stream])
+            self.others[want.stream] = state
+        for want in remove:
+            del self.others[want.stream]
         return Turn()
 
     def renew(self, stream: Stream, now: Moment) -> Turn:
@@ -144,6 +159,7 @@ class OneVenue:
     )
     trade_kinds: Sequence[str] = ("raw",)
     manners: Manners = MANNERS
+    unknown: Sequence[str] = ()
     bodies: list[bytes] = attrs.field(factory=list)
     interpret = staticmethod(usual)
 
@@ -348,6 +364,35 @@ async def test_a_venue_without_any_of_the_symbols_is_refused() -> None:
             assert trio.current_time() - began >= POLICY.refused_retry
             assert rows["test"].reason is None
     assert [line["event"] for line in logs].count("venue.refused") == 1
+
+
+async def test_a_list_that_cannot_be_read_again_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is known holds and is collected; it is asked for until it can be read."""
+    monkeypatch.setattr(venues, "LOOK_SECONDS", 0.01)
+    listed, trouble = answer(200, b"BTC-USDT"), answer(500)
+    later = answer(200, b"BTC-USDT BTC-EUR")
+    with capture_logs() as logs:
+        async with running(
+            [listed, trouble, answer(200, b"?"), trouble, later], symbols=("BTC-USDT", "BTC-EUR")
+        ) as run:
+            await run.until(lambda: run.world.board.channel.held)
+            row, stream = run.world.board.venues["test"], run.world.board.streams["test", TRADES]
+            states = set()
+
+            def complete() -> bool:
+                states.add((row.state, stream.state))
+                return not row.unmatched
+
+            await run.until(complete)
+            assert states == {("running", "live")}
+            assert run.world.board.connections["test/0"].connects == 1
+    events = [line["event"] for line in logs]
+    assert events.count("venue.started") == events.count("symbol.unknown") == 1
+    assert [line["symbol"] for line in logs if line["event"] == "market.listed"] == ["BTC-EUR"]
+    # Each reason once.
+    assert events.count("metadata.not_read") == 2
 
 
 async def test_a_stream_is_one_row_over_a_reconnect() -> None:

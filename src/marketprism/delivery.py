@@ -62,7 +62,7 @@ def _carry(
 ) -> None:
     """Whatever fails of it, what was read is in the outbox then."""
     records = batch.records
-    told = [_message(record, board, outbox.starts) for record in records]
+    told = [_message(record, board, outbox.starts, now) for record in records]
     messages = [message for message in told if message is not None]
     if len(messages) < len(records):
         records = [record for record, message in zip(records, told, strict=True) if message]
@@ -74,7 +74,9 @@ def _carry(
         outbox.append(messages)
 
 
-def _message(record: Record, board: Board, starts: GapStarts) -> Message | None:
+def _message(
+    record: Record, board: Board, starts: GapStarts, now: Callable[[], Moment]
+) -> Message | None:
     """The record's message; that of a gap in its place when it cannot be encoded or is too large
     for the sink.
 
@@ -86,7 +88,7 @@ def _message(record: Record, board: Board, starts: GapStarts) -> Message | None:
     message = encoded(record, board, starts)
     if message is None or len(message.payload) <= MAX_PAYLOAD_BYTES:
         return message
-    board.sink.oversize += 1
+    board.sink.give_up(str(record.data_type), len(message.payload), now().monotonic)
     log.warning("record.oversize", subject=message.subject, bytes=len(message.payload))
     return instead_of(record, board, starts)
 

@@ -6,7 +6,7 @@ of them the elder is ended. A younger that fails before it has a stream has done
 fails later ends the attempt, as any loss does. Where the elder ends first, the younger inherits.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import structlog
 import trio
@@ -14,10 +14,10 @@ import trio
 from marketprism.errors import Lost, Refused, Transient
 from marketprism.feeds.connection import Connection
 from marketprism.feeds.freshness import Freshness
-from marketprism.feeds.venue import Cursor, Session, Shard, Stream, Venue
+from marketprism.feeds.venue import Cursor, Session, Shard, Stream, Venue, Want
 from marketprism.feeds.world import World
 from marketprism.settings import SupervisionConfig
-from marketprism.status import ConnectionRow, StreamRow
+from marketprism.status import ConnectionRow
 from marketprism.supervise import Attempt, Backoff, Conclusion, Ended, supervise
 
 SECOND = 1_000_000_000
@@ -66,28 +66,38 @@ class Line:
 class Feed:
     """One shard, kept connected."""
 
-    def __init__(self, shard: Shard, venue: Venue, world: World, policy: SupervisionConfig) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        venue: Venue,
+        world: World,
+        policy: SupervisionConfig,
+        cursors: Mapping[Stream, Cursor],
+    ) -> None:
+        """`cursors`: of all its streams, those that come later too."""
         self._shard = shard
+        self._wanted = shard
+        """What it is to carry, as soon as it can: see `change`."""
+        self._carried = trio.Event()
+        self._line: Line | None = None
+        """The connection there is."""
         self._venue = venue
         self._world = world
         self._policy = policy
         self._freshness = Freshness(venue.offers, policy.freshness)
-        self._cursors: dict[Stream, Cursor] = {
-            want.stream: world.cursor(want) for want in shard.wants
-        }
+        self._all_cursors = cursors
+        self._cursors: dict[Stream, Cursor] = {}
         self._backoff = Backoff(policy.backoff.first, policy.backoff.cap)
         self._news = trio.Event()
         self._row = self._new_row()
         world.board.connections[shard.id] = self._row
         for want in shard.wants:
-            world.board.streams[venue.name, want.stream] = StreamRow(
-                venue.name,
-                want.instrument,
-                want.data_type,
-                shard.id,
-                quiet_limit=venue.offers[want.data_type].quiet_limit,
-                freshness=self._freshness,
-            )
+            self._take_up(want)
+
+    @property
+    def shard(self) -> Shard:
+        """What it carries, or is about to."""
+        return self._wanted
 
     async def run(self) -> None:
         """Stay connected until cancelled; then publish the gaps left open."""
@@ -99,21 +109,37 @@ class Feed:
             wall = world.now().wall
             open_gaps = (
                 self._cursors[want.stream].close(want.instrument, want.data_type, wall, shard.id)
-                for want in shard.wants
+                for want in self._shard.wants
             )
             world.confess([gap for gap in open_gaps if gap is not None], shard.id)
 
+    async def change(self, shard: Shard) -> None:
+        """Carry what this shard does, of the same id: on the connection there is, without touching
+        the streams that stay. Returns when it is so, which a rotation or a dial puts off.
+
+        What was lost of a stream before it is left is told now, as a gap that ends here.
+        """
+        self._wanted = shard
+        if self._line is None:
+            self._carry(None)
+            return
+        carried = self._carried
+        self._tell()
+        await carried.wait()
+
     async def _attempt(self, life: Attempt) -> None:
         async with trio.open_nursery() as nursery:
-            line = self._open(nursery, life, self._row)
+            line = self._line = self._open(nursery, life, self._row)
             for stream in line.session.streams:
                 self._attach(stream, line)
             while True:
                 await self._until_due(line)
-                line = await self._rotate(nursery, life, line)
+                line = self._line = await self._rotate(nursery, life, line)
 
     def _ended(self, end: Ended) -> None:
         row = self._row
+        if row.last_alive is not None or row.down_since is None:
+            row.down_since = self._world.now().monotonic
         self._see_to_the_end(row, self._cursors)
         for stream, cursor in self._cursors.items():
             cursor.lose("disconnect")
@@ -121,8 +147,8 @@ class Feed:
         row.state = "refused" if end.conclusion is Conclusion.REFUSED else "waiting"
         row.reason, row.rotation_due = end.reason, None
         row.lost_by = end.reason
-        if row.down_since is None:
-            row.down_since = self._world.now().monotonic
+        self._line = None
+        self._carry(None)
 
     def _open(
         self, nursery: trio.Nursery, life: Attempt, row: ConnectionRow, elder: Line | None = None
@@ -159,6 +185,8 @@ class Feed:
         while True:
             if line.error is not None:
                 raise line.error
+            if line.connection.stands:
+                self._carry(line)
             seconds = self._due_in(line)
             if seconds <= 0:
                 if line.connection.announced or self._world.rotations.admit(self):
@@ -277,6 +305,48 @@ class Feed:
         row.rotations["ok"] += 1
         self._row = self._world.board.connections[self._shard.id] = row
         younger.connection.elder = None
+
+    # What it carries
+
+    def _carry(self, line: Line | None) -> None:
+        """Go over from what it carries to what it is to. Raises what the connection ends with,
+        where that cannot be said on it.
+        """
+        if self._wanted is self._shard:
+            return
+        before = {want.stream: want for want in self._shard.wants}
+        after = {want.stream: want for want in self._wanted.wants}
+        gone = [want for stream, want in before.items() if stream not in after]
+        new = [want for stream, want in after.items() if stream not in before]
+        self._shard = self._wanted
+        for want in gone:
+            self._leave(want)
+        for want in new:
+            self._take_up(want)
+        self._carried.set()
+        self._carried = trio.Event()
+        if line is not None:
+            line.connection.change(new, gone, self._cursors)
+            for want in new:
+                self._attach(want.stream, line)
+
+    def _take_up(self, want: Want) -> None:
+        world, venue = self._world, self._venue
+        self._cursors[want.stream] = self._all_cursors[want.stream]
+        limit = venue.offers[want.data_type].quiet_limit
+        now = world.now().monotonic
+        row = world.board.stream(venue.name, want, self._shard.id, limit, now)
+        row.freshness = self._freshness
+
+    def _leave(self, want: Want) -> None:
+        """Nothing more will be heard of it: what it lost before is told."""
+        world, now, ident = self._world, self._world.now(), self._shard.id
+        world.board.streams[self._venue.name, want.stream].detach()
+        self._freshness.leave(want.stream)
+        cursor = self._cursors.pop(want.stream)
+        gap = cursor.close(want.instrument, want.data_type, now.wall, ident)
+        world.confess([] if gap is None else [gap], ident)
+        world.outlet.leave(ident, want.stream, now.wall, now.monotonic)
 
     # What both have in common
 

@@ -4,8 +4,7 @@
 """
 
 import importlib.metadata
-from collections.abc import Callable, Iterable, Iterator
-from enum import IntEnum
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -13,56 +12,29 @@ import attrs
 import msgspec
 import trio
 
+from marketprism import stream_checks
+from marketprism.arrivals import voices
+from marketprism.checks import Check, Level, few, missing
 from marketprism.errors import SinkState
 from marketprism.feeds.hosts import TRY
-from marketprism.feeds.venue import Moment, Phase
+from marketprism.feeds.venue import Moment
 from marketprism.holdings import high_words, size_text
 from marketprism.nearest_names import unknown_words
-from marketprism.records import DataType
 from marketprism.redaction import redact
 from marketprism.report import Rates, age, connections, resident_memory, status
 from marketprism.serving import Answer, Pages
-from marketprism.status import Board, QueueRow, SpoolRow, StreamRow
+from marketprism.status import Board, QueueRow, SinkRow, SpoolRow
 from marketprism.supervise import BreakerState
+from marketprism.wire import MAX_PAYLOAD_BYTES
 
 SECOND = 1_000_000_000
 STARTING_WITHIN = 60.0
 """Seconds after the start in which what is not there yet may still be coming."""
-NOTHING_FOR = 60.0
-"""Seconds without any data from anywhere, after which nothing is arriving."""
-SLOW = 900.0
-"""The same where nothing of what is collected comes often: three rows of five minutes."""
 REMEMBERED = 600.0
-"""Seconds for which a host is in trouble that nobody has called since."""
+"""Seconds for which a trouble counts that was not met again since."""
 NEARLY_FULL = 0.8
-NAMED = 5
-"""Troubles of one kind that are named; the rest are counted."""
-
-BUSY = {
-    DataType.ORDERBOOK,
-    DataType.TRADE,
-    DataType.FUNDING_RATE,
-    DataType.VOLATILITY_INDEX,
-}
-"""What is never silent for a minute in all streams together; the rest comes when it comes."""
-
-
-class Level(IntEnum):
-    """How it is; the worst check gives the answer."""
-
-    HEALTHY = 0
-    STARTING = 1
-    DEGRADED = 2
-    UNHEALTHY = 3
-
-
-@attrs.frozen
-class Check:
-    """One thing that was looked at."""
-
-    level: Level
-    detail: str
-    """In words."""
+MORE_ROOM = "raise max_payload of the NATS server and max_msg_size of the stream, or lower depth"
+"""What to do about messages that are too large."""
 
 
 @attrs.frozen
@@ -86,13 +58,14 @@ def judge(board: Board, now: Moment) -> Verdict:
     """How the collector is, by what the board says at a moment."""
     uptime = age(board.started, now) or 0.0
     young = uptime < STARTING_WITHIN
+    found = voices(board)
     checks = {
-        "sink": _sink(board, young),
+        "sink": _sink(board, now, young),
         "embedded": _embedded(board),
-        "venues": _venues(board, young),
+        "venues": _venues(board, found, now, young),
         "connections": _connections(board, now, young),
-        "streams": _streams(board, now, young),
-        "data": _data(board, now, uptime),
+        "streams": stream_checks.streams(board, found, now, young),
+        "data": stream_checks.data(board, found, now, uptime),
         "hosts": _hosts(board, now),
         "queues": _queues(board, now),
         "memory": _memory(board),
@@ -110,20 +83,18 @@ def judge(board: Board, now: Moment) -> Verdict:
     return Verdict(503 if worst is Level.UNHEALTHY else 200, body)
 
 
-def _missing(young: bool, otherwise: Level) -> Level:
-    """What is not there yet: still coming, or amiss."""
-    return Level.STARTING if young else otherwise
-
-
-def _sink(board: Board, young: bool) -> Check:
+def _sink(board: Board, now: Moment, young: bool) -> Check:
     row = board.sink
     troubled = row.state not in (SinkState.CONNECTING, SinkState.CONNECTED)
     words = [row.kind, *["not connected"] * (not row.connected)]
     words += [str(row.state).replace("_", " ")] * troubled
     if row.connected and not troubled:
-        return Check(Level.HEALTHY, f"connected to {row.target or row.kind}")
+        place = f"connected to {row.target or row.kind}"
+        if oversize := list(_oversize(row, now)):
+            return Check(Level.DEGRADED, f"{place}; {few(oversize)}; {MORE_ROOM}")
+        return Check(Level.HEALTHY, place)
     if row.reason is None and row.connects == 0:
-        return Check(_missing(young, Level.UNHEALTHY), f"{row.kind}: not connected yet")
+        return Check(missing(young, Level.UNHEALTHY), f"{row.kind}: not connected yet")
     return Check(Level.UNHEALTHY, ": ".join([*words, row.reason or "lost"]))
 
 
@@ -135,17 +106,28 @@ def _embedded(board: Board) -> Check:
     return Check(Level.HEALTHY, f"listens on {row.embedded}" if row.embedded else "not used")
 
 
-def _venues(board: Board, young: bool) -> Check:
+def _oversize(row: SinkRow, now: Moment) -> Iterator[str]:
+    """What is too large for the server or its stream lately, so that it is not stored."""
+    takes = min(row.most_bytes or MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES)
+    for data_type, each in row.too_large.items():
+        if (ago := age(each.last, now) or 0.0) <= REMEMBERED:
+            yield (
+                f"{each.messages:,} messages of {data_type} were too large and are not stored, "
+                f"the last {ago:.0f} s ago: up to {each.largest:,} bytes, and {takes:,} are taken"
+            )
+
+
+def _venues(board: Board, found: stream_checks.Voices, now: Moment, young: bool) -> Check:
     rows = board.venues.values()
     if not rows:
-        return Check(_missing(young, Level.UNHEALTHY), "no venue has begun")
+        return Check(missing(young, Level.UNHEALTHY), "no venue has begun")
     failed = [row for row in rows if row.state in ("failing", "refused")]
     words = [f"{row.name} is {row.state}: {row.reason or 'no reason known'}" for row in failed]
     level = Level.DEGRADED if failed else Level.HEALTHY
     if len(failed) == len(rows):
         level = Level.UNHEALTHY
     if waiting := [row.name for row in rows if row.state == "starting"]:
-        level = max(level, _missing(young, Level.DEGRADED))
+        level = max(level, missing(young, Level.DEGRADED))
         words += [f"{name} is starting" for name in waiting]
     for row in rows:
         if row.unmatched:
@@ -153,74 +135,32 @@ def _venues(board: Board, young: bool) -> Check:
             words.append(f"{row.name} does not have {unknown_words(row.unmatched, row.nearest)}")
         if row.collisions:
             level = max(level, Level.DEGRADED)
-            words.append(f"{row.name}: {_few(row.collisions)}")
-    return Check(level, _few(words) or f"all {len(rows)} running")
+            words.append(f"{row.name}: {few(row.collisions)}")
+        if row.unknown:
+            level = max(level, Level.DEGRADED)
+            words.append(f"{row.name} could not say yet {few(row.unknown, ', ')}")
+        if row.state == "running" and (silent := stream_checks.venue(row.name, board, found, now)):
+            level = max(level, Level.DEGRADED)
+            words.append(silent)
+    return Check(level, few(words) or f"all {len(rows)} running")
 
 
 def _connections(board: Board, now: Moment, young: bool) -> Check:
     # One that is about to take over from another is not missed while it is not there.
     rows = [row for row in board.connections.values() if row.state != "stopped" and not row.next]
     if not rows:
-        return Check(_missing(young, Level.HEALTHY), "none was opened")
+        return Check(missing(young, Level.HEALTHY), "none was opened")
     down = [row for row in rows if row.state != "connected"]
     if not down:
         return Check(Level.HEALTHY, f"all {len(rows)} connected")
     troubled = any(row.reason is not None for row in down)
-    level = Level.DEGRADED if troubled else _missing(young, Level.DEGRADED)
+    level = Level.DEGRADED if troubled else missing(young, Level.DEGRADED)
     words = []
     for row in down:
         since = age(row.down_since, now)
         words.append(f"{row.id} is {row.state}" + (f" for {since:.0f} s" if since else ""))
         words[-1] += f": {row.reason}" * bool(row.reason)
-    return Check(level, f"{len(rows) - len(down)} of {len(rows)} connected; {_few(words)}")
-
-
-def _streams(board: Board, now: Moment, young: bool) -> Check:
-    late, parked = [], []
-    for row in board.stream_rows():
-        if row.state == Phase.PARKED:
-            parked.append(f"{_name(row)} is given up: {_detail(row) or 'no reason known'}")
-        elif row.state != Phase.LIVE:
-            late.append(f"{_name(row)} is {_said(row.state)}{_because(row)}")
-        elif row.alarm is not None:
-            silent = age(row.last_seen or board.started, now) or 0.0
-            late.append(f"{_name(row)} has been silent for {silent:.0f} s ({row.alarm})")
-        elif row.quiet_limit is not None:
-            # A stream that has never spoken is silent since its process began.
-            silent = age(row.last_seen or board.started, now) or 0.0
-            if silent > row.quiet_limit:
-                late.append(f"{_name(row)} has been silent for {silent:.0f} s")
-    total = len(board.streams)
-    if not total:
-        return Check(_missing(young, Level.HEALTHY), "none was begun")
-    level = _missing(young, Level.DEGRADED) if late else Level.HEALTHY
-    # Once there was data, to be without it is news, however young we are.
-    if any(row.state == "disconnected" and row.last_seen for row in board.stream_rows()):
-        level = Level.DEGRADED
-    if parked:
-        level = Level.DEGRADED
-    trouble = parked + late
-    if not trouble:
-        return Check(level, f"all {total} live")
-    return Check(level, f"{total - len(trouble)} of {total} live; {_few(trouble)}")
-
-
-def _data(board: Board, now: Moment, uptime: float) -> Check:
-    """Whether anything is arriving, from anywhere."""
-    times = [row.last_message for row in board.connections.values()]
-    times += [row.last_seen for row in board.stream_rows()]
-    last = max((time for time in times if time is not None), default=None)
-    words = "nothing yet" if last is None else f"the last came {age(last, now) or 0.0:.1f} s ago"
-    busy = any(row.data_type in BUSY for row in board.stream_rows())
-    rows = board.connections.values()
-    if last is not None and (age(last, now) or 0.0) <= (NOTHING_FOR if busy else SLOW):
-        return Check(Level.HEALTHY, words)
-    if last is None and uptime <= NOTHING_FOR:
-        hopeless = rows and all(row.state in ("waiting", "refused") for row in rows)
-        return Check(Level.UNHEALTHY if hopeless else Level.STARTING, words)
-    if not busy and any(row.state == "connected" for row in rows):
-        return Check(Level.HEALTHY, f"{words}; what is collected may be silent for long")
-    return Check(Level.UNHEALTHY, f"nothing is arriving: {words}")
+    return Check(level, f"{len(rows) - len(down)} of {len(rows)} connected; {few(words)}")
 
 
 def _hosts(board: Board, now: Moment) -> Check:
@@ -239,7 +179,7 @@ def _hosts(board: Board, now: Moment) -> Check:
         elif row.reason and recent:
             words.append(f"{row.host}: {row.reason}")
     if words:
-        return Check(Level.DEGRADED, _few(words))
+        return Check(Level.DEGRADED, few(words))
     return Check(Level.HEALTHY, "all that were called can be reached")
 
 
@@ -256,7 +196,7 @@ def _queues(board: Board, now: Moment) -> Check:
         words.append("order books give way to the rest: their updates are withheld for now")
     words += _spool(board.spool, now)
     if words:
-        return Check(Level.DEGRADED, _few(words))
+        return Check(Level.DEGRADED, few(words))
     return Check(Level.HEALTHY, "all have room")
 
 
@@ -266,7 +206,7 @@ def _memory(board: Board) -> Check:
     if row.shed:
         words.append(f"given up to save memory: {', '.join(row.shed)}")
     if words:
-        return Check(Level.DEGRADED, _few(words))
+        return Check(Level.DEGRADED, few(words))
     if row.soft is None:
         return Check(Level.HEALTHY, f"{size_text(row.used)}; no limit is known or configured")
     again = f" and {size_text(row.slack)} to use again" if row.slack else ""
@@ -290,31 +230,6 @@ def _share(row: QueueRow) -> float:
     records = row.held / row.capacity if row.capacity else 0.0
     size = row.held_bytes / row.capacity_bytes if row.capacity_bytes else 0.0
     return max(records, size)
-
-
-def _few(words: Iterable[str], between: str = "; ") -> str:
-    named = list(words)
-    more = [f"and {len(named) - NAMED} more"] if len(named) > NAMED else []
-    return between.join(named[:NAMED] + more)
-
-
-def _name(row: StreamRow) -> str:
-    return f"{row.venue} {row.data_type} {row.instrument.symbol}"
-
-
-def _detail(row: StreamRow) -> str | None:
-    return row.live.detail if row.live is not None else None
-
-
-def _because(row: StreamRow) -> str:
-    detail = _detail(row)
-    return f": {detail}" if detail else ""
-
-
-def _said(state: str) -> str:
-    """A stream's state, as one would say it."""
-    said = {Phase.WANTED: "not subscribed yet", Phase.ACKNOWLEDGED: "without data yet"}
-    return said.get(Phase(state), state) if state in set(Phase) else state
 
 
 class Health(Pages):

@@ -27,27 +27,28 @@ class Instrument:
     """The contract's value is in the quote currency: base = contracts × size ÷ price."""
     trading: bool = attrs.field(default=True, eq=False)
     """The exchange says that it can be traded now."""
+    ended: bool = attrs.field(default=False, eq=False)
+    """It cannot, and is not to be again: settled, delivered, expired."""
+    native_status: str = attrs.field(default="", eq=False)
+    """What the exchange calls its state, to the letter: `TRADING`, `BREAK`, `suspend`."""
 
 
 def select(
     instruments: Iterable[Instrument], patterns: Sequence[str]
 ) -> tuple[list[Instrument], list[str]]:
-    """The instruments that `patterns` name, and the patterns that name none.
+    """The instruments that `patterns` name, and the patterns that name nothing there is.
 
     A pattern is a symbol, or holds `*` and `?`. One that is not trading is selected by its full
-    symbol only: a pattern means what can be traded.
+    symbol only: a pattern means what can be traded, and one that leaves out all it names, since
+    none of it trades now, is no mistake.
     """
     pool = list(instruments)
     chosen: dict[Instrument, None] = {}
     unmatched = []
     for pattern in patterns:
         exact = not set(pattern) & set("*?")
-        found = [
-            instrument
-            for instrument in pool
-            if (instrument.trading or exact) and fnmatch.fnmatchcase(instrument.symbol, pattern)
-        ]
-        chosen.update(dict.fromkeys(found))
-        if not found:
+        named = [each for each in pool if fnmatch.fnmatchcase(each.symbol, pattern)]
+        chosen.update(dict.fromkeys(each for each in named if each.trading or exact))
+        if not named:
             unmatched.append(pattern)
     return list(chosen), unmatched

@@ -162,7 +162,9 @@ class Metrics(Pages):
             duplicates[origin] += row.duplicates
             for outcome, times in row.audits.items():
                 audits[*origin[:2], outcome] += times
-            silent = age(row.last_seen or self._board.started, now) or 0.0
+            if row.standing is not None:
+                continue  # it has nothing to say
+            silent = age(row.heard or self._board.started, now) or 0.0
             # Two instruments may bear one symbol; the same labels must not come twice.
             series = (*origin, instrument.symbol)
             ages[series] = max(silent, ages.get(series, 0.0))

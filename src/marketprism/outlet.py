@@ -113,6 +113,12 @@ class Outlet:
                 del self._losses[key]
                 self._pass([*self._healed(loss, last, wall), *snapshot], read_at)
 
+    def leave(self, connection: str, stream: Stream, wall: int, read_at: int) -> None:
+        """A connection has left a stream: confess its loss, room or not; nothing will heal it."""
+        loss = self._losses.pop((connection, stream), None)
+        if loss is not None and loss.hole:
+            self._pass([self._told(loss, wall)], read_at)
+
     def close(self, wall: int, read_at: int) -> None:
         """Confess every loss that is left, healed or not, room or not: the last thing put."""
         left = [self._told(loss, wall) for loss in self._losses.values() if loss.hole]

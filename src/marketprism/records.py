@@ -176,7 +176,7 @@ class VolatilityIndex(Record):
     index_name: str
 
 
-GapReason = Literal["disconnect", "sequence", "overflow", "stale", "restart"]
+GapReason = Literal["disconnect", "sequence", "overflow", "stale", "restart", "metadata"]
 
 
 @attrs.define

@@ -135,6 +135,7 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
                 "unknown_symbols": row.unmatched,
                 "collisions": row.collisions,
                 "nearest_symbols": row.nearest,
+                "unknown_metadata": row.unknown,
             }
             for row in board.venues.values()
         ],
@@ -212,7 +213,6 @@ def _connection(board: Board, row: ConnectionRow, now: Moment) -> dict[str, Any]
 
 
 def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
-    live = row.live
     gap = row.cursor.gap if row.cursor is not None else None
     return {
         "venue": row.venue,
@@ -223,7 +223,7 @@ def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
         "symbol": row.instrument.symbol,
         "instrument_id": row.instrument.native_id,
         "state": row.state,
-        "detail": _clean(live.detail) if live is not None else None,
+        "detail": _clean(row.detail),
         "last_record_age_seconds": age(row.last_seen, now),
         "records": row.records,
         "duplicates": row.duplicates,
@@ -252,6 +252,8 @@ def _sink(board: Board, now: Moment) -> dict[str, Any]:
         "duplicates": row.duplicates,
         "oversize": row.oversize,
         "oldest_message_age_seconds": wall_age(row.oldest_message, now),
+        "oversize_by_data_type": {kind: each.messages for kind, each in row.too_large.items()},
+        "most_bytes": row.most_bytes,
     }
 
 

@@ -199,7 +199,7 @@ class SupervisionConfig:
     breaker: BreakerConfig = BreakerConfig()
     freshness: FreshnessConfig = FreshnessConfig()
     refused_retry: Duration = 300.0
-    """Time between attempts at a host which will not have us, or at a stream that it refuses."""
+    """Time between attempts at a host, or a stream, that refuses us, and at what is not listed."""
 
 
 @attrs.frozen

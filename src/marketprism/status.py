@@ -17,7 +17,7 @@ from marketprism.records import DataType, Gap
 
 if TYPE_CHECKING:
     from marketprism.feeds.freshness import Freshness
-    from marketprism.feeds.venue import Cursor, Stream, StreamState
+    from marketprism.feeds.venue import Cursor, Stream, StreamState, Want
     from marketprism.supervise import CircuitBreaker
 
 Origin = tuple[str, str, str]
@@ -52,6 +52,8 @@ class VenueRow:
     """Of the first few of those: what may have been meant, of what the exchange has."""
     collisions: list[str] = attrs.field(factory=list)
     """What is not collected, in words: its symbol is another instrument's."""
+    unknown: list[str] = attrs.field(factory=list)
+    """What of its metadata could not be had yet, in words; it is asked for again."""
 
 
 @attrs.define(eq=False)
@@ -75,6 +77,12 @@ class StreamRow:
     """Who judges its silences; None for what is polled."""
     quiet_limit: float | None = None
     """Seconds without a record after which it is suspect; None: it may be silent."""
+    begun: int | None = None
+    """Monotonic nanoseconds: when it was asked for first, or again after its market had paused."""
+    standing: str | None = None
+    """`paused` or `ended`, as its exchange says of its market: it is not asked for. None: it is."""
+    market_status: str = ""
+    """The exchange's own word for that."""
 
     def attach(self, state: "StreamState") -> None:
         """A new session has the stream: count on from here."""
@@ -106,9 +114,29 @@ class StreamRow:
         return step.name.lower() if step else None
 
     @property
+    def limit(self) -> float | None:
+        """Seconds of silence after which something is amiss, by its own rhythm where that is
+        known; None: it may be silent.
+        """
+        if self.freshness is None:
+            return self.quiet_limit
+        return self.freshness.limit((self.data_type, self.instrument.native_id))
+
+    @property
     def state(self) -> str:
-        """`disconnected`, or the phase its session has it in."""
+        """How its market stands where it is not asked for; `disconnected`, or the phase its
+        session has it in.
+        """
+        if self.standing is not None:
+            return self.standing
         return "disconnected" if self.live is None else str(self.live.phase)
+
+    @property
+    def detail(self) -> str | None:
+        """Why it is in that state, in words."""
+        if self.standing is not None:
+            return self.market_status or None
+        return self.live.detail if self.live is not None else None
 
     @property
     def records(self) -> int:
@@ -135,6 +163,12 @@ class StreamRow:
     def last_seen(self) -> int | None:
         """Monotonic nanoseconds of the last accepted record of any session."""
         return (self.live.last_record if self.live else None) or self.last_record
+
+    @property
+    def heard(self) -> int | None:
+        """Monotonic nanoseconds: since when it is silent, its last record or its beginning."""
+        last, begun = self.last_seen, self.begun
+        return last if begun is None or (last is not None and last > begun) else begun
 
 
 @attrs.define(eq=False)
@@ -203,6 +237,17 @@ class HostRow:
 
 
 @attrs.define(eq=False)
+class TooLarge:
+    """The messages of one data type that were too large for the sink."""
+
+    messages: int = 0
+    largest: int = 0
+    """Bytes."""
+    last: int = 0
+    """Monotonic nanoseconds: when the latest was given up."""
+
+
+@attrs.define(eq=False)
 class SinkRow:
     """Where messages go."""
 
@@ -228,7 +273,18 @@ class SinkRow:
     duplicates: int = 0
     """Messages that the stream had already: re-sent by us, or told by another collector."""
     oversize: int = 0
-    """Messages too large to be stored; a gap is in the place of each."""
+    """Messages too large to be stored; a gap is in the place of each but snapshots of books."""
+    too_large: dict[str, TooLarge] = attrs.field(factory=dict)
+    """Those, by data type."""
+    most_bytes: int | None = None
+    """What the server and the stream take in one message, headers and all; None: not known."""
+
+    def give_up(self, data_type: str, size: int, monotonic: int) -> None:
+        """A message of so many bytes is too large to be stored."""
+        self.oversize += 1
+        row = self.too_large.setdefault(data_type, TooLarge())
+        row.messages += 1
+        row.largest, row.last = max(row.largest, size), monotonic
 
     def troubled(self, now: float) -> None:
         """Nothing is stored, from `now` on unless that is so already; by Trio's clock."""
@@ -395,6 +451,18 @@ class Board:
             row.connection == connection and row.cursor is not None and row.cursor.gap is not None
             for row in self.streams.values()
         )
+
+    def stream(
+        self, venue: str, want: "Want", connection: str, quiet_limit: float | None, begun: int
+    ) -> StreamRow:
+        """The row of a stream that is asked for from now on: its counts go on."""
+        row = self.streams.get((venue, want.stream))
+        if row is None:
+            row = StreamRow(venue, want.instrument, want.data_type, connection)
+            self.streams[venue, want.stream] = row
+        row.connection, row.quiet_limit, row.begun = connection, quiet_limit, begun
+        row.standing = None
+        return row
 
     def stream_rows(self) -> Iterator[StreamRow]:
         return iter(self.streams.values())

@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -30,6 +30,7 @@ from marketprism.feeds import connection as connection_module
 from marketprism.feeds.connection import Connection
 from marketprism.feeds.freshness import Freshness
 from marketprism.feeds.venue import (
+    NO_CURSORS,
     Close,
     Cursor,
     Fetch,
@@ -112,7 +113,13 @@ class Script:
     def tick(self, now: Moment) -> Turn:
         return self.ticks()
 
-    def change(self, add: Sequence[Want], remove: Sequence[Want], now: Moment) -> Turn:
+    def change(
+        self,
+        add: Sequence[Want],
+        remove: Sequence[Want],
+        now: Moment,
+        cursors: Mapping[Stream, Cursor] = NO_CURSORS,
+    ) -> Turn:
         return Turn()
 
     def renew(self, stream: Stream, now: Moment) -> Turn:

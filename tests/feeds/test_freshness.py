@@ -138,6 +138,22 @@ def test_what_renewals_do_not_help_is_renewed_less_and_less_often() -> None:
     assert [step for _, step in line.watch(95)] == [Step.RENEW, Step.RECONNECT, Step.UNHEALTHY]
 
 
+@pytest.mark.parametrize("data_type", [DataType.ORDERBOOK, DataType.FUNDING_RATE])
+def test_what_only_answers_our_renewals_does_not_speak(data_type: DataType) -> None:
+    """A snapshot over REST, or what a new subscriber is told first, whatever the exchange has
+    stopped to say: step follows step. What comes of itself ends the alarm.
+    """
+    line, limit = Line(data_type), 90.0 if data_type is DataType.FUNDING_RATE else 30.0
+    line.watch(700, every=0.5)
+    steps = []
+    for _ in range(5):
+        steps += [step for _, step in line.watch(limit + 1)]
+        line.watch(0.5, every=10)
+    assert steps == [Step.RENEW, Step.RECONNECT, Step.UNHEALTHY, Step.UNHEALTHY]
+    line.watch(1, every=0.5)
+    assert line.freshness.step((data_type, "BTCUSDT")) is Step.NONE
+
+
 def test_who_waits_for_a_host_is_not_late() -> None:
     """Neither another subscription nor another connection would bring its answer sooner."""
     line = Line(DataType.ORDERBOOK)

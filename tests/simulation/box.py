@@ -4,6 +4,7 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import trio
@@ -34,6 +35,9 @@ class Box:
     net: Net
     collector: Collector
     broker: Broker
+    again: Callable[[], Collector]
+    """Makes a collector like the one that runs, on the same broker."""
+    nursery: trio.Nursery
     seen: dict[str, list[float]] = attrs.field(factory=lambda: defaultdict(list))
     """When each younger connection was there, by its name."""
     together: int = 0
@@ -73,6 +77,12 @@ class Box:
         with trio.fail_after(20):
             await self.collector.ended.wait()
 
+    async def restart(self) -> None:
+        """Stop in order, and let another process begin."""
+        await self.stop()
+        self.collector = self.again()
+        self.nursery.start_soon(self.collector.run)
+
     async def breaches(self, calm_from: float = SETTLED) -> list[str]:
         """Stop; what the judge says, for whom every gap after that moment is a breach."""
         until = trio.current_time() - 2.0
@@ -84,9 +94,13 @@ class Box:
 
 @asynccontextmanager
 async def boxed(
-    *venues: str, life: float = 0.0, seed: int = 5, rates: Rates = BUSY
+    *venues: str,
+    life: float = 0.0,
+    seed: int = 5,
+    rates: Rates = BUSY,
+    before: Callable[[Truthful], object] = lambda _exchange: None,
 ) -> AsyncIterator[Box]:
-    """All of it, until the context ends."""
+    """All of it, until the context ends. `before` is done to each exchange before anybody asks."""
     plan = attrs.evolve(
         Plan.of(seed),
         venues=venues,
@@ -113,10 +127,12 @@ async def boxed(
     async with trio.open_nursery() as nursery:
         net = Net(exchanges, chance, nursery)
         for exchange in exchanges.values():
+            before(exchange)
             nursery.start_soon(exchange.run)
-        collector = staged(config, clock, chance, net, broker)
+        again = partial(staged, config, clock, chance, net, broker)
+        collector = again()
         nursery.start_soon(collector.run)
-        box = Box(plan, exchanges, net, collector, broker)
+        box = Box(plan, exchanges, net, collector, broker, again, nursery)
         nursery.start_soon(box.watch)
         yield box
         nursery.cancel_scope.cancel()

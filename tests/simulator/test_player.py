@@ -1,7 +1,7 @@
 """The player: its books are the exchange's at every moment, and its pace is the recorded one."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from decimal import Decimal
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class Audience:
     def __init__(self, heard: Callable[[Message], None] | None = None) -> None:
         self.last_subscription = trio.current_time()
         self.interrupted = False
+        self.resting: Collection[str] = ()
         self.messages: list[tuple[float, Message]] = []
         self._heard = heard
 

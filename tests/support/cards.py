@@ -44,6 +44,8 @@ class Card:
     snapshot: Any = None
     """The REST body of the book, where the exchange has it there."""
     native_id: str = "BTCUSDT"
+    metadata: Sequence[bytes] = ()
+    """What the exchange said of its markets before, where the record depends on it."""
 
     @property
     def name(self) -> str:
@@ -236,6 +238,7 @@ CARDS = [
             ("T",): ("funding_time", "next_funding_time"),
         },
         optional=(("i",), ("P",), ("st",)),
+        metadata=(b'{"symbols":[]}', b"[]"),
     ),
     Card(
         "binance_derivatives",

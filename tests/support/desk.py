@@ -38,6 +38,8 @@ class Desk:
                 (card.data_type,),
             )
         )
+        if card.metadata:
+            venue.instruments(card.metadata)
         symbol = "BTC" if card.venue.startswith("deribit") else "BTC-USDT"
         instrument = Instrument(
             venue.exchange,

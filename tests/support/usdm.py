@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -114,7 +115,8 @@ class Line(HandPlayed):
     turns: list[Turn] = attrs.field(factory=list)
     fetches: list[Fetch] = attrs.field(factory=list)
     payloads: list[bytes] = attrs.field(factory=list)
-    metadata: list[bytes] = attrs.field(factory=list)
+    metadata: Sequence[bytes] = (b'{"symbols":[]}', b"[]")
+    """`exchangeInfo` and `fundingInfo`: none deviates from the usual."""
     shard: Shard = attrs.field(init=False)
     session: Session = attrs.field(init=False)
 
@@ -124,8 +126,7 @@ class Line(HandPlayed):
     def connect(self) -> Turn:
         """Dial (again): subscribe, and confirm all that is asked for; the confirmations' turn."""
         venue = BinanceDerivatives(self.config)
-        if self.metadata:
-            venue.instruments(self.metadata)
+        venue.instruments(self.metadata)
         shards = venue.plan([Want(data_type, BTC) for data_type in STREAMED])
         (self.shard,) = (shard for shard in shards if f"/{self.route}/" in shard.id)
         for want in self.shard.wants:

@@ -5,7 +5,7 @@ it loses nothing that was read. All else — sends, fetches, ticks — are its s
 which ends with the first error, or when it is cancelled from without.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import structlog
@@ -20,6 +20,7 @@ from marketprism.feeds.hosts import host_of
 from marketprism.feeds.http_answers import Guess, HttpAnswer, Meaning
 from marketprism.feeds.venue import (
     Close,
+    Cursor,
     Diverged,
     Fetch,
     Moment,
@@ -32,6 +33,7 @@ from marketprism.feeds.venue import (
     Stream,
     StreamState,
     Turn,
+    Want,
 )
 from marketprism.feeds.world import World
 from marketprism.records import Record
@@ -101,6 +103,13 @@ class Connection:
         """The elder is gone: its streams are this connection's. Call it only while it stands."""
         now = self._world.now()
         self._act(self._session.inherit(now), now)
+
+    def change(
+        self, add: Sequence[Want], remove: Sequence[Want], cursors: Mapping[Stream, Cursor]
+    ) -> None:
+        """Ask for these too, and leave those. Call it only while it stands."""
+        now = self._world.now()
+        self._act(self._session.change(add, remove, now, cursors), now)
 
     @property
     def _log(self) -> structlog.typing.FilteringBoundLogger:

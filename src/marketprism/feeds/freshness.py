@@ -18,6 +18,9 @@ from marketprism.settings import FreshnessConfig
 SECOND = 1_000_000_000
 LEARNED = (DataType.TRADE, DataType.ORDERBOOK)
 """Streams whose limit is learned from their own rhythm."""
+ANSWERED = (DataType.ORDERBOOK, DataType.FUNDING_RATE, DataType.OPEN_INTEREST)
+"""Streams of which a subscription may bring what stands: that is our own asking, not their voice.
+"""
 FORGET = 0.98
 """What is kept of the first limit and of the longest silence with each look that finds a record."""
 FADES = 600 * SECOND
@@ -52,6 +55,8 @@ class _Watch:
     vain: int = 0
     """Renewals that did not help, since it was called unhealthy."""
     step: Step = Step.NONE
+    answer: bool = False
+    """The next record may be the answer to a subscription of ours: it ends no alarm."""
     steady: bool = False
     """It has been live since its last record: what lies before the next is its own silence, not a
     time out of contact or out of step.
@@ -68,13 +73,25 @@ class Freshness:
 
     def connected(self) -> None:
         """A new connection: all streams are given time again; what was learned is kept."""
-        for watch in self._watches.values():
+        for (data_type, _), watch in self._watches.items():
             watch.since, watch.steady = None, False
+            watch.answer = data_type in ANSWERED
 
     def step(self, stream: Stream) -> Step:
         """What was last done about a stream's silence; NONE while it speaks."""
         watch = self._watches.get(stream)
         return Step.NONE if watch is None else watch.step
+
+    def limit(self, stream: Stream) -> float | None:
+        """Seconds of silence that are borne of it, by its own rhythm once it has one; None: any."""
+        watch = self._watches.get(stream)
+        if watch is None or watch.last is None:
+            return self._offers[stream[0]].quiet_limit
+        return self._limit(stream[0], watch)
+
+    def leave(self, stream: Stream) -> None:
+        """It is not asked for any more; when it comes back, its rhythm is another."""
+        self._watches.pop(stream, None)
 
     def judge(
         self, streams: Mapping[Stream, StreamState], now: int
@@ -100,7 +117,7 @@ class Freshness:
                 continue
             watch.vain += watch.step is Step.UNHEALTHY
             watch.step = Step(min(watch.step + 1, Step.UNHEALTHY))
-            watch.since = now
+            watch.since, watch.answer = now, stream[0] in ANSWERED
             yield stream, watch.step, limit
 
     def _look(self, watch: _Watch, state: StreamState, now: int) -> None:
@@ -112,7 +129,10 @@ class Freshness:
             kept = max(FORGET, 0.5 ** (since / FADES))
             watch.longest = max(float(since) if own else 0.0, watch.longest * kept)
             watch.last = watch.since = last
-            watch.step, watch.steady, watch.vain = Step.NONE, True, 0
+            watch.steady = True
+            if not watch.answer:
+                watch.step, watch.vain = Step.NONE, 0
+            watch.answer = False
         elif watch.since is None:
             watch.since = now
 

@@ -11,6 +11,7 @@ import trio
 from marketprism.errors import Lost, Refused
 from marketprism.feeds.rest import failure
 from marketprism.feeds.venue import (
+    Cursor,
     Fetched,
     FetchFailed,
     Moment,
@@ -24,7 +25,7 @@ from marketprism.feeds.venue import (
 from marketprism.feeds.world import World
 from marketprism.records import Gap
 from marketprism.settings import SupervisionConfig
-from marketprism.status import StreamRow, lasted
+from marketprism.status import lasted
 from marketprism.supervise import Attempt, Ended, supervise
 
 SECOND = 1_000_000_000
@@ -60,13 +61,20 @@ def refused_wait(refusals: int, retry: float, chance: float) -> float:
 class _Polling:
     """One poll, and what is known of its stream."""
 
-    def __init__(self, poll: Poll, venue: Venue, world: World, policy: SupervisionConfig) -> None:
-        want = poll.want
+    def __init__(
+        self,
+        poll: Poll,
+        venue: Venue,
+        world: World,
+        policy: SupervisionConfig,
+        cursor: Cursor | None,
+    ) -> None:
+        want, offer = poll.want, venue.offers[poll.want.data_type]
         self._poll = poll
         self._venue = venue
         self._world = world
         self._policy = policy
-        self._state = StreamState(want.instrument, want.data_type, world.cursor(want))
+        self._state = StreamState(want.instrument, want.data_type, cursor or world.cursor(want))
         self._samples: dict[str, int] = {}
         self._vain = 0
         """Answers in a row that held nothing new."""
@@ -76,10 +84,9 @@ class _Polling:
         """Monotonic nanoseconds."""
         self._quiet = False
         """Its failure was said of its host already."""
-        row = StreamRow(venue.name, want.instrument, want.data_type, poll.connection)
-        row.quiet_limit = venue.offers[want.data_type].quiet_limit
+        begun = world.now().monotonic
+        row = world.board.stream(venue.name, want, poll.connection, offer.quiet_limit, begun)
         row.attach(self._state)
-        world.board.streams[venue.name, want.stream] = row
 
     async def run(self) -> None:
         """Until cancelled; then publish the gap that is left open."""
@@ -186,10 +193,17 @@ class _Polling:
         return {"connection": self._poll.connection, "symbol": self._poll.want.instrument.symbol}
 
 
-async def run_poll(poll: Poll, venue: Venue, world: World, policy: SupervisionConfig) -> None:
-    """Ask, read, publish, wait — until cancelled.
+async def run_poll(
+    poll: Poll,
+    venue: Venue,
+    world: World,
+    policy: SupervisionConfig,
+    cursor: Cursor | None = None,
+) -> None:
+    """Ask, read, publish, wait — until cancelled. Without a `cursor` it goes on from where the
+    stream stood when the process began.
 
     What fails is asked again with backoff, by the same rules as a connection; what is refused after
     at most half a minute, then slowly.
     """
-    await _Polling(poll, venue, world, policy).run()
+    await _Polling(poll, venue, world, policy, cursor).run()

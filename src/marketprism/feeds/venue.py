@@ -8,7 +8,7 @@ that follows for a single stream is returned, only what the world must do is ask
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import IntEnum, StrEnum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import attrs
 
@@ -121,6 +121,9 @@ class Cursor:
             lost=lost,
             connection=connection,
         )
+
+
+NO_CURSORS: Final[Mapping[Stream, Cursor]] = {}
 
 
 class Phase(StrEnum):
@@ -313,8 +316,16 @@ class Session(Protocol):
     def tick(self, now: Moment) -> Turn:
         """Called every 250 ms: retries, time-outs, due snapshots."""
 
-    def change(self, add: Sequence["Want"], remove: Sequence["Want"], now: Moment) -> Turn:
-        """Subscribe and unsubscribe on the live connection, without touching other streams."""
+    def change(
+        self,
+        add: Sequence["Want"],
+        remove: Sequence["Want"],
+        now: Moment,
+        cursors: Mapping[Stream, Cursor] = NO_CURSORS,
+    ) -> Turn:
+        """Subscribe and unsubscribe on the live connection, without touching other streams. What
+        is added goes on from its cursor, which is moved in place; without one it begins anew.
+        """
 
     def renew(self, stream: Stream, now: Moment) -> Turn:
         """Resubscribe and resynchronise one stream."""
@@ -454,8 +465,16 @@ class Venue(Protocol):
         nanoseconds. What HTTP says itself stands in `http_answers.usual`.
         """
 
+    @property
+    def unknown(self) -> Sequence[str]:
+        """What of the metadata that is not required could not be read yet, in words: it is null
+        in the records, and asked for again.
+        """
+
     def instruments(self, bodies: Sequence[bytes]) -> list[Instrument]:
-        """What the metadata's answers name. Raises ValueError when they cannot be read."""
+        """What the metadata's answers name, each time that they were asked for; an empty body is
+        no answer. Raises ValueError when they cannot be read.
+        """
 
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
         """Spread wants over connections. Existing shards keep theirs."""

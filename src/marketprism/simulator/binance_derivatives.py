@@ -46,6 +46,7 @@ class BinanceDerivatives(BinanceDerivativesRest, BinanceStreams):
     """
 
     venue = "binance_derivatives"
+    halted = "SETTLING"
     listed = ("BTCUSDT", "ETHUSDT")
     most_commands = (10, 1.0)
     ping_seconds = 180.0

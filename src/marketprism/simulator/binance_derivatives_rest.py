@@ -124,7 +124,7 @@ class BinanceDerivativesRest:
                 return 404, b'{"code":-5000,"msg":"Path not found."}'
 
     async def _depth(self, request: Request, desk: Desk) -> tuple[int, bytes]:
-        refusal = _refusal(request, desk)
+        refusal = _refusal(request, desk) or _rest(request, desk)
         if refusal is not None:
             return 400, refusal
         limit = request.query.get("limit", "500")
@@ -136,7 +136,7 @@ class BinanceDerivativesRest:
         return 200, self.depth_text(snapshot).encode()
 
     def _open_interest(self, request: Request, desk: Desk) -> tuple[int, bytes]:
-        refusal = _refusal(request, desk)
+        refusal = _refusal(request, desk) or _rest(request, desk)
         if refusal is not None:
             return 400, refusal
         listed = listing(request.query["symbol"])
@@ -178,6 +178,15 @@ def _refusal(request: Request, desk: Desk) -> bytes | None:
     return None if symbol in desk.symbols else _error(-1121, "Invalid symbol.")
 
 
+def _rest(request: Request, desk: Desk) -> bytes | None:
+    """Of a contract that does not trade as usual nothing is told."""
+    if desk.status(request.query["symbol"]) is None:
+        return None
+    return _error(
+        -4108, "Symbol is on delivering or delivered or settling or closed or pre-trading."
+    )
+
+
 def _row(symbol: str, longs: float, time: int) -> dict[str, object]:
     return {
         "symbol": symbol,
@@ -209,7 +218,7 @@ def _funding_info(desk: Desk) -> bytes:
 
 def _exchange_info(desk: Desk) -> bytes:
     """What is listed; a dated future and a COIN-M perpetual that are not what they look like."""
-    first = listing(next(iter(desk.symbols)))
+    first = listing(next(iter(desk.listed), "BTCUSDT"))
     dated = _symbol(first, f"{first.symbol}_261225") | {
         "contractType": "CURRENT_QUARTER",
         "deliveryDate": 1_798_185_600_000,
@@ -221,7 +230,10 @@ def _exchange_info(desk: Desk) -> bytes:
         "contractSize": 100,
         "st": 2,
     }
-    perpetuals = [_symbol(listing(symbol), symbol) for symbol in desk.symbols]
+    perpetuals = [
+        _symbol(listing(symbol), symbol) | {"status": desk.status(symbol) or "TRADING"}
+        for symbol in desk.listed
+    ]
     info = {
         "timezone": "UTC",
         "serverTime": desk.now_ms(),

@@ -105,7 +105,7 @@ def _weight(path: str, limit: str) -> int:
 
 
 def _exchange_info(request: Request, desk: Desk) -> tuple[int, bytes]:
-    wanted = list(desk.symbols)
+    wanted = list(desk.listed)
     if "symbol" in request.query:
         wanted = [request.query["symbol"]]
     elif "symbols" in request.query:
@@ -123,7 +123,7 @@ def _exchange_info(request: Request, desk: Desk) -> tuple[int, bytes]:
             _rate_limit("RAW_REQUESTS", "MINUTE", 5, 61_000),
         ],
         "exchangeFilters": [],
-        "symbols": [_symbol_info(symbol) for symbol in wanted],
+        "symbols": [_symbol_info(symbol, desk.status(symbol)) for symbol in wanted],
     }
     return 200, msgspec.json.encode(info)
 
@@ -132,11 +132,11 @@ def _rate_limit(kind: str, interval: str, count: int, limit: int) -> dict[str, o
     return {"rateLimitType": kind, "interval": interval, "intervalNum": count, "limit": limit}
 
 
-def _symbol_info(symbol: str) -> dict[str, object]:
+def _symbol_info(symbol: str, status: str | None) -> dict[str, object]:
     listed = listing(symbol)
     return {
         "symbol": symbol,
-        "status": "TRADING",
+        "status": status or "TRADING",
         "baseAsset": listed.base,
         "baseAssetPrecision": 8,
         "quoteAsset": listed.quote,

@@ -12,6 +12,7 @@ from .events import Message, Snapshot
 from .faults import Faults
 from .skin import Client, Opening, Reply, Skin
 from .source import Source
+from .standings import Standings
 
 _PATIENT_CAPACITY = 100
 _CAPACITY = 10_000
@@ -39,7 +40,7 @@ class Exchange:
         self.source = source
         self.ping_interval = skin.ping_seconds if ping_interval is None else ping_interval
         self.pong_timeout = pong_timeout
-        self.symbols: Collection[str] = source.symbols
+        self.standings = Standings(source.symbols)
         self.connections: dict[int, Connection] = {}
         self.faults = Faults(self)
         self.finished = trio.Event()
@@ -69,6 +70,25 @@ class Exchange:
     def now_ms(self) -> int:
         """The exchange's clock, milliseconds since the epoch."""
         return self.clock_ms()
+
+    @property
+    def symbols(self) -> Collection[str]:
+        """What can be asked for now."""
+        return self.standings.known
+
+    @property
+    def listed(self) -> Collection[str]:
+        """What its list of markets holds now."""
+        return self.standings.listed
+
+    @property
+    def resting(self) -> Collection[str]:
+        """The markets in which nothing happens now."""
+        return self.standings.resting
+
+    def status(self, symbol: str) -> str | None:
+        """What the exchange calls the state of a market; None while it trades as usual."""
+        return self.standings.status(symbol)
 
     # Streams
 

@@ -18,6 +18,7 @@ from .events import Message
 from .occasions import Due, claim
 from .skin import Answer, Skin
 from .source import Source
+from .standings import Standings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,9 +53,13 @@ class Target(Protocol):
 
     skin: Skin
     source: Source
-    symbols: Collection[str]
+    standings: Standings
     connections: dict[int, Connection]
     last_trades: dict[str, Message]
+
+    @property
+    def symbols(self) -> Collection[str]:
+        """What is listed."""
 
     def now_ms(self) -> int:
         """The exchange's clock, milliseconds since the epoch."""
@@ -273,6 +278,24 @@ class Faults:
         """Answer the next requests, of `path` or of any, with this status and no data."""
         self._failing.append(Due(count, status=status, retry_after=retry_after, path=path))
 
+    # Markets
+
+    @_fault
+    def halt(self, symbol: str, seconds: float | None = None, status: str | None = None) -> None:
+        """Let a market rest for so long, or for good: it is listed as `status` (the exchange's own
+        word for a halt, where none is given), and nothing happens in it.
+        """
+        word = self._target.skin.halted if status is None else status
+        self._target.standings.halt(symbol, seconds, word)
+
+    @_fault
+    def unlist(self, symbol: str, seconds: float | None = None, trading: bool = False) -> None:
+        """Take a market off the list for so long, or for good: nobody knows it, and nothing happens
+        in it, unless it goes on `trading`. One that is taken off before anybody asks is listed
+        later.
+        """
+        self._target.standings.unlist(symbol, seconds, trading=trading)
+
     # What the exchange asks
 
     def refusal(self) -> int | None:
@@ -284,6 +307,8 @@ class Faults:
     def copies(self, message: Message) -> int:
         """How often a message that somebody waits for is sent."""
         if self._silent.get(message.stream, float("-inf")) > trio.current_time():
+            return 0
+        if message.symbol in self._target.standings.resting:
             return 0
         if claim(self._skips, lambda due: due.picks(message)):
             return 0

@@ -6,7 +6,7 @@ events. Inside, prices are ticks and quantities lots, both integers; text is mad
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 
 import attrs
@@ -63,11 +63,16 @@ class Market:
         }
         self._first = {symbol: pit.snapshot(None) for symbol, pit in self._pits.items()}
 
-    def step(self, now_ms: int) -> list[Event]:
-        """All that happens up to `now_ms`, in order of time; the first call only sets the clock."""
+    def step(self, now_ms: int, resting: Collection[str] = ()) -> list[Event]:
+        """All that happens up to `now_ms`, in order of time; the first call only sets the clock.
+        In markets that are `resting` nothing does.
+        """
         happened: list[Event] = []
-        for pit in self._pits.values():
-            happened.extend(pit.advance(now_ms))
+        for symbol, pit in self._pits.items():
+            if symbol in resting:
+                pit.rest(now_ms)
+            else:
+                happened.extend(pit.advance(now_ms))
         happened.sort(key=lambda event: event.time)
         return happened
 
@@ -141,6 +146,16 @@ class _Pit:
             else:
                 self._quote()
                 self._next_quote += self._after(self._quote_gap)
+
+    def rest(self, now: int) -> None:
+        """Put off what is due until after that moment."""
+        if not math.isnan(self._next_batch):
+            batch = now - now % BATCH_MS + BATCH_MS
+            self._next_batch = max(self._next_batch, batch)
+            self._next_order, self._next_quote = (
+                max(due, now + 1) for due in (self._next_order, self._next_quote)
+            )
+            self._sideline.rest(now)
 
     def snapshot(self, limit: int | None) -> Snapshot:
         return self._snapshot(self._update_id, self.bids, self.asks, limit)

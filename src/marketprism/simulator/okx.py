@@ -36,6 +36,7 @@ _CHECKSUM = re.compile(r'"checksum":(-?\d+)')
 class OkxSkin(OkxRest, Skin):
     """`/ws/v5/public`: books, trades, funding-rate, open-interest, liquidation-orders."""
 
+    halted = "suspend"
     most_commands = (480, 3_600.0)
     silence_seconds = 30.0
     silence_code = 4004

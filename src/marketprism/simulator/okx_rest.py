@@ -107,8 +107,8 @@ class OkxRest:
             return Answer(400, _error("51000", "Parameter instType error"))
         chosen = request.query.get("instId")
         rows = [
-            self._instruments.get(symbol) or row(symbol)
-            for symbol in desk.symbols
+            dict(self._instruments.get(symbol) or row(symbol)) | _state(desk.status(symbol))
+            for symbol in desk.listed
             if kind(symbol) == wanted and chosen in (None, symbol)
         ]
         return Answer(200, _data(rows))
@@ -133,6 +133,11 @@ class OkxRest:
             longs = long_share(self.seed, name, symbol, at)
             rows.append((str(at), f"{longs / (1 - longs):.4f}".rstrip("0").rstrip(".")))
         return Answer(200, _data(rows))
+
+
+def _state(status: str | None) -> dict[str, str]:
+    """What replaces the state of a market that does not trade as usual."""
+    return {} if status is None else {"state": status}
 
 
 def _data(rows: object) -> bytes:

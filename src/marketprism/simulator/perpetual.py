@@ -54,6 +54,13 @@ class Sideline:
         self._next_forced = now + self._rng.expovariate(1 / _LIQUIDATION_GAP)
         self.due = min(self._next_second, self._next_forced)
 
+    def rest(self, now: int) -> None:
+        """Put off what is due until after that moment."""
+        if self.due < float("inf"):
+            self._next_second = max(self._next_second, now - now % _SECOND + _SECOND)
+            self._next_forced = max(self._next_forced, now + 1)
+            self.due = min(self._next_second, self._next_forced)
+
     def tell(self, middle: int) -> Iterator[Mark | OpenInterest | Liquidations]:
         """What is due, at a price of `middle`, in units of 1e-8."""
         now = int(self.due)

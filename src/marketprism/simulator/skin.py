@@ -103,7 +103,16 @@ class Answer:
 class Desk(Protocol):
     """What a skin may ask while it answers a REST request."""
 
-    symbols: Collection[str]
+    @property
+    def symbols(self) -> Collection[str]:
+        """What can be asked for."""
+
+    @property
+    def listed(self) -> Collection[str]:
+        """What the list of markets holds: as a rule the same."""
+
+    def status(self, symbol: str) -> str | None:
+        """What the exchange calls the state of a market; None while it trades as usual."""
 
     def now_ms(self) -> int:
         """The exchange's clock, milliseconds since the epoch."""
@@ -121,6 +130,8 @@ class Skin(Protocol):
     venue: str
     listed: tuple[str, ...]
     """The symbols of its market, where none are given."""
+    halted: str = "BREAK"
+    """What it calls a market that is halted, where nothing else is said."""
     most_commands: tuple[int, float]
     """How many commands a connection may send, in how many seconds."""
     ping_seconds: float = math.inf

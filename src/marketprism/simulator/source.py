@@ -21,6 +21,10 @@ class Stage(Protocol):
     """When somebody last subscribed to something, in Trio's time; -inf before that."""
 
     @property
+    def resting(self) -> Collection[str]:
+        """The markets in which nothing happens now."""
+
+    @property
     def interrupted(self) -> bool:
         """Whether some stream lost its last connection and has not been subscribed again."""
 
@@ -82,7 +86,7 @@ class Live:
         """Step the market for ever."""
         due = trio.current_time()
         while True:
-            for event in self._market.step(stage.now_ms()):
+            for event in self._market.step(stage.now_ms(), stage.resting):
                 for message in self._skin.messages(event):
                     if message.kind in self._skin.repeats:
                         self._latest[message.stream] = message

@@ -52,6 +52,7 @@ class Outbox(Backlog):
         worker: Worker | None = None,
     ) -> None:
         board = board or Board()
+        self.now = now
         losses = Losses(board, now)
         super().__init__(max_messages, max_bytes, row, board, losses)
         self._most = max_messages, max_bytes

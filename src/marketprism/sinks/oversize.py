@@ -18,14 +18,14 @@ class Oversize:
 
     board: Board
 
-    def instead_of(self, message: Message, starts: GapStarts) -> Message | None:
+    def instead_of(self, message: Message, starts: GapStarts, monotonic: int) -> Message | None:
         """The gap for a message that is given up, counted; None for a snapshot of a book.
 
         A snapshot tells again what the updates told: who has the book goes on having it, and who
         waits for one (after a gap) still waits. A gap would take the book away from everybody.
         """
         board, record = self.board, decode(message.payload)
-        board.sink.oversize += 1
+        board.sink.give_up(str(record.data_type), len(message.payload), monotonic)
         log.error("sink.oversize", subject=message.subject, bytes=len(message.payload))
         if isinstance(record, OrderBookRecord) and record.update_type == "snapshot":
             return None

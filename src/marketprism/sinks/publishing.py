@@ -112,6 +112,7 @@ class Publishing:
         whether the server lives.
         """
         row = self.board.sink
+        row.most_bytes = max_payload
         if row.state not in _DOUBTFUL or not self.board.outbox.held:
             row.state, row.reason, row.troubled_at = SinkState.CONNECTED, None, None
         try:
@@ -240,7 +241,7 @@ class Publishing:
 
         def instead_of(message: Message) -> Message | None:
             if message.data_type != Gap.data_type:
-                return self.oversize.instead_of(message, outbox.starts)
+                return self.oversize.instead_of(message, outbox.starts, outbox.now().monotonic)
             words = f"{self.target} does not even take {len(message.payload)} bytes in a message"
             self.fail(SinkRefused(words, SinkState.STREAM_UNUSABLE))
             return message

@@ -23,8 +23,21 @@ from usdm import (
 )
 
 from marketprism.feeds.binance import BinanceDerivatives
+from marketprism.feeds.binance.funding import FundingHours
+from marketprism.feeds.binance.messages import read_funding_info
 from marketprism.feeds.bounds import LATEST
-from marketprism.feeds.venue import Fetch, Park, Phase, Reject, Rotate, Send, Stream, Turn, Want
+from marketprism.feeds.venue import (
+    Cursor,
+    Fetch,
+    Park,
+    Phase,
+    Reject,
+    Rotate,
+    Send,
+    Stream,
+    Turn,
+    Want,
+)
 from marketprism.instruments import Instrument
 from marketprism.records import (
     DataType,
@@ -116,7 +129,7 @@ def test_an_instrument_s_streams_of_a_route_share_a_connection() -> None:
 
 
 def test_a_new_plan_leaves_what_stands_where_it_is() -> None:
-    """What is gone makes room, what is new is added; nothing moves."""
+    """What is gone makes room, which what is new takes; nothing moves."""
     limits = Manners(streams_per_connection=6)
     venue = BinanceDerivatives(attrs.evolve(CONFIG, limits=limits))
     wants = [Want(kind, perpetual(n)) for n in range(4) for kind in venue.offers]
@@ -128,6 +141,7 @@ def test_a_new_plan_leaves_what_stands_where_it_is() -> None:
         stayed = [want for want in shard.wants if want in more]
         assert list(after[shard.id].wants[: len(stayed)]) == stayed
     assert sum(len(shard.wants) for shard in after.values()) == 4 * 4
+    assert list(after) == [shard.id for shard in before]
 
 
 # Trades.
@@ -234,6 +248,36 @@ def test_the_interval_is_the_symbol_s_own() -> None:
     assert isinstance(record, FundingRate)
     assert record.funding_interval == "4h"
     assert record.next_funding_time == PAID_AT + 4 * HOUR
+
+
+def test_the_interval_is_null_until_it_is_known() -> None:
+    """Without `fundingInfo` of all, of a row without hours of that symbol; then as it says."""
+    info = b'{"symbols":[]}'
+    line = Line(metadata=[info, b""])
+    (record,) = line.hear(mark_price(1)).records
+    assert isinstance(record, FundingRate)
+    assert (record.funding_interval, record.next_funding_time) == (None, None)
+    assert record.funding_time == PAID_AT
+    rows = b'[{"symbol":"BTCUSDT"},{"symbol":"ETHUSDT","fundingIntervalHours":"x"},7,{"symbol":1}]'
+    hours = FundingHours()
+    assert hours.of("XRPUSDT") is None
+    hours.learn(read_funding_info(rows))
+    assert [hours.of(each) for each in ("BTCUSDT", "ETHUSDT", "XRPUSDT")] == [None, None, 8]
+    hours.learn(read_funding_info(b'[{"symbol":"BTCUSDT","fundingIntervalHours":1}]'))
+    assert [hours.of(each) for each in ("BTCUSDT", "ETHUSDT")] == [1, 8]
+
+
+def test_what_cannot_be_read_of_the_intervals_leaves_what_is_known() -> None:
+    """And says so, until it could be once."""
+    venue, info = BinanceDerivatives(CONFIG), b'{"symbols":[]}'
+    assert list(venue.unknown) == ["how often its perpetuals are funded"]
+    for odd in (b"", b"<html>", b'{"code":-1}'):
+        venue.instruments([info, odd])
+        assert venue.unknown
+    venue.instruments([info, b"[]"])
+    assert not venue.unknown
+    venue.instruments([info, b""])
+    assert not venue.unknown
 
 
 def test_funding_is_published_when_it_changes_and_once_in_thirty_seconds() -> None:
@@ -387,6 +431,20 @@ def test_streams_are_changed_on_the_live_connection() -> None:
     turn = line.hear(trade(1), trade(1, s="ETHUSDT"), mark_price(1, s="ETHUSDT"))
     assert kinds(turn) == [Trade, FundingRate]
     assert [step.reason for step in turn.steps if isinstance(step, Reject)] == ["unknown symbol"]
+
+
+def test_what_comes_to_a_live_connection_goes_on_from_its_cursor() -> None:
+    """Its ids tell what was missed."""
+    line = Line()
+    eth = Instrument("binance", "perpetual", "ETH-USDT", "ETHUSDT", "ETH", "USDT")
+    want, cursor = Want(DataType.TRADE, eth), Cursor(last_id=3, received=5)
+    cursor.lose("metadata")
+    line.did(line.session.change([want], [], line.now, {want.stream: cursor}))
+    gap, record = line.hear(trade(6, s="ETHUSDT")).records
+    assert isinstance(gap, Gap)
+    assert (gap.reason, gap.first_missing_id, gap.last_missing_id) == ("metadata", 4, 5)
+    assert isinstance(record, Trade)
+    assert cursor.last_id == 6
 
 
 # Books.

@@ -23,7 +23,18 @@ from okx_line import (
 
 from marketprism.errors import Lost
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
-from marketprism.feeds.venue import Close, Park, Phase, Reject, Rotate, Send, Stream, Turn, Want
+from marketprism.feeds.venue import (
+    Close,
+    Cursor,
+    Park,
+    Phase,
+    Reject,
+    Rotate,
+    Send,
+    Stream,
+    Turn,
+    Want,
+)
 from marketprism.records import (
     DataType,
     FundingRate,
@@ -105,6 +116,9 @@ def test_a_plan_holds_fewer_than_thirty_books_a_connection_and_keeps_what_stands
     again = venue.plan([more, *wants], shards)
     assert [tuple(shard.wants) for shard in again[:2]] == [tuple(s.wants) for s in shards[:2]]
     assert again[2].wants[-1] == more
+    left = venue.plan([more, *wants[2:]], shards)
+    assert [len(shard.wants) for shard in left] == [57, 58, 24]
+    assert left[0].wants[-1] == more
 
 
 def test_a_trade_gives_its_record_exactly() -> None:
@@ -583,6 +597,32 @@ def test_liquidations_of_one_more_instrument_need_no_further_subscription() -> N
         )
     )
     assert [record.instrument.native_id for record in turn.records] == ["ETH-USDT-SWAP"]
+
+
+def test_liquidations_of_one_more_instrument_are_confirmed_with_the_rest() -> None:
+    """Not before: an acknowledgement that is still to come is none."""
+    session = OkxDerivatives(SWAP_CONFIG).plan([Want(DataType.LIQUIDATION, SWAP)])[0].open({})
+    session.opening(moment(0))
+    more = Want(DataType.LIQUIDATION, attrs.evolve(SWAP, native_id="ETH-USDT-SWAP"))
+    session.change([more], [], moment(1))
+    assert {state.phase for state in session.streams.values()} == {Phase.WANTED}
+    arg = {"channel": "liquidation-orders", "instType": "SWAP"}
+    session.receive([json.dumps({"event": "subscribe", "arg": arg}).encode()], moment(2))
+    assert {state.phase for state in session.streams.values()} == {Phase.ACKNOWLEDGED}
+
+
+def test_what_comes_to_a_live_connection_goes_on_from_its_cursor() -> None:
+    """It is moved in place; a gap that stands open ends with the first that is heard."""
+    line = OkxLine()
+    other = attrs.evolve(BTC, symbol="ETH-USDT", native_id="ETH-USDT")
+    want, cursor = Want(DataType.TRADE, other), Cursor(last_id=3, received=5)
+    cursor.lose("metadata")
+    line.did(line.session.change([want], [], line.now, {want.stream: cursor}))
+    gap, record = line.hear(trade(9).replace(b"BTC-USDT", b"ETH-USDT")).records
+    assert isinstance(gap, Gap)
+    assert (gap.reason, gap.instrument) == ("metadata", other)
+    assert isinstance(record, Trade)
+    assert cursor.last_id == 9
 
 
 FRAMES = (

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from marketprism.feeds.binance.answers import interpret
+from marketprism.feeds.binance.funding import FundingHours
 from marketprism.feeds.binance.market import DepthRule, Market, chains, joins
 from marketprism.feeds.binance.messages import (
     FUTURES,
@@ -41,6 +42,9 @@ ROUTES: Final = {
     },
 }
 """What each route of the websocket carries, by the suffixes of its streams' names."""
+
+ENDED: Final = {"PRE_SETTLE", "SETTLING", "CLOSE", "PRE_DELIVERING", "DELIVERING", "DELIVERED"}
+"""The states of contracts that are being settled, or are: they do not trade again."""
 
 OPEN_INTEREST_PERIOD: Final = 10.0
 """Seconds between two polls of one symbol, at least."""
@@ -86,7 +90,7 @@ class BinanceDerivatives:
                 required=False,
             ),
         )
-        self._funding_hours: dict[str, int] = {}
+        self._funding_hours = FundingHours()
         depth = DepthRule(
             f"{base}/fapi/v1/depth?symbol={{symbol}}&limit={{limit}}",
             DEPTHS,
@@ -108,7 +112,7 @@ class BinanceDerivatives:
         and metals (`TRADIFI_PERPETUAL`) keep the hours of theirs; what is margined in its own
         base is COIN-M's. `fundingInfo` names the
         symbols that are not funded every 8 hours; without it (empty, unreadable) what was known
-        holds, at first that all are.
+        holds, at first nothing.
         """
         info, funding, *_ = *bodies, b""
         try:
@@ -116,9 +120,7 @@ class BinanceDerivatives:
         except UNREADABLE as error:
             raise ValueError(f"exchangeInfo cannot be read: {error}") from error
         with contextlib.suppress(*UNREADABLE):
-            rows = read_funding_info(funding)
-            self._funding_hours.clear()
-            self._funding_hours.update((row.symbol, row.fundingIntervalHours) for row in rows)
+            self._funding_hours.learn(read_funding_info(funding))
         return [
             Instrument(
                 self.exchange,
@@ -128,10 +130,17 @@ class BinanceDerivatives:
                 row.baseAsset,
                 row.quoteAsset,
                 trading=row.status == "TRADING",
+                ended=row.status in ENDED,
+                native_status=row.status,
             )
             for row in symbols
             if row.named and row.contractType == "PERPETUAL" and row.marginAsset != row.baseAsset
         ]
+
+    @property
+    def unknown(self) -> Sequence[str]:
+        """The intervals of funding, until `fundingInfo` was read."""
+        return [] if self._funding_hours.known else ["how often its perpetuals are funded"]
 
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
         """Shards by route; within one, an instrument's streams share a connection."""

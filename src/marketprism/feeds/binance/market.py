@@ -1,11 +1,12 @@
 """What differs between Binance's markets."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 import attrs
 
+from marketprism.feeds.binance.funding import FundingHours
 from marketprism.feeds.binance.messages import DepthUpdate, Vocabulary
 from marketprism.records import DataType
 
@@ -37,9 +38,6 @@ class Source(NamedTuple):
     """Levels a side that are asked for: a side that has as many was cut there."""
 
 
-NO_HOURS: Final[Mapping[str, int]] = {}
-
-
 @attrs.frozen
 class Market:
     """What differs between Binance's markets, and between the routes of one."""
@@ -49,8 +47,8 @@ class Market:
     channels: Mapping[DataType, str]
     """The suffix of a stream's name, `@trade`."""
     depth: "DepthRule"
-    funding_hours: Mapping[str, int] = NO_HOURS
-    """Hours between two funding times, of the symbols that deviate from the usual."""
+    funding_hours: FundingHours = attrs.field(factory=FundingHours)
+    """How often its perpetuals are funded: learned, and learned again."""
 
 
 @attrs.frozen

@@ -5,7 +5,7 @@ without: where it cannot be read it is null; any other costs the event.
 """
 
 from collections.abc import Callable, Container, Sequence
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -225,10 +225,19 @@ class FundingInfo(msgspec.Struct):
     """One row of `GET /fapi/v1/fundingInfo`: of a symbol that deviates from the usual."""
 
     symbol: str
-    fundingIntervalHours: Annotated[int, msgspec.Meta(ge=1, le=168)]  # noqa: N815 (Binance's name)
+    fundingIntervalHours: Any = None  # noqa: N815 (Binance's name)
+    """Not in every row."""
+
+    @property
+    def hours(self) -> int | None:
+        """Between two funding times; None where the row does not say."""
+        said = self.fundingIntervalHours
+        return said if type(said) is int and 1 <= said <= MOST_HOURS else None
 
 
 _read_funding_info: Final = forgiving(FundingInfo)
+MOST_HOURS: Final = 168
+"""A longer interval is none."""
 
 
 def read_funding_info(body: bytes) -> list[FundingInfo]:

@@ -11,17 +11,16 @@ from marketprism.feeds.venue import Moment
 from marketprism.instruments import Instrument
 from marketprism.records import FundingRate, Liquidation
 
-USUAL_HOURS = 8
-"""Between two funding times, of symbols that `fundingInfo` does not name."""
 HOUR = 3_600_000_000_000
 MILLISECOND = 1_000_000
 _SIDES: Final[Mapping[str | None, Literal["buy", "sell"]]] = {"BUY": "buy", "SELL": "sell"}
 
 
 def funding_rate(
-    event: MarkPriceUpdate, instrument: Instrument, hours: int, now: Moment
+    event: MarkPriceUpdate, instrument: Instrument, hours: int | None, now: Moment
 ) -> FundingRate | None:
-    """The funding that a mark price update tells; None where there is none (dated futures).
+    """The funding that a mark price update tells; None where there is none (dated futures). `hours`
+    lie between two funding times; None where that is not known: then so is the next one.
 
     `r` is the rate that stands to be paid at `T`. What it will be after that Binance does not
     say: `P` is the estimated settlement **price**. A `T` that is no time leaves both times open.
@@ -37,8 +36,10 @@ def funding_rate(
         current_funding_rate=signed(event.r),
         estimated_funding_rate=None,
         funding_time=paid_at,
-        next_funding_time=None if paid_at is None else believed(paid_at + hours * HOUR),
-        funding_interval=f"{hours}h",
+        next_funding_time=(
+            None if paid_at is None or hours is None else believed(paid_at + hours * HOUR)
+        ),
+        funding_interval=None if hours is None else f"{hours}h",
         mark_price=known(event.p, unsigned),
         index_price=known(event.i, unsigned),
     )

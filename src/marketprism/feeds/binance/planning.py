@@ -30,7 +30,8 @@ class BinanceShard:
 def spread(wants: Sequence[Want], current: Sequence[Shard], room: int) -> list[list[Want]]:
     """Wants by connection: an instrument's share one, and they are filled one by one.
 
-    What is in `current` stays where it is, in that order.
+    What is in `current` stays where it is, in that order; what comes takes the room that others
+    left.
     """
     wanted = set(wants)
     groups = [[want for want in shard.wants if want in wanted] for shard in current]
@@ -40,7 +41,8 @@ def spread(wants: Sequence[Want], current: Sequence[Shard], room: int) -> list[l
         if want not in placed:
             by_instrument.setdefault(want.instrument.native_id, []).append(want)
     for together in by_instrument.values():
-        if not groups or len(groups[-1]) + len(together) > room:
-            groups.append([])
-        groups[-1] += together
+        group = next((each for each in groups if len(each) + len(together) <= room), None)
+        if group is None:
+            groups.append(group := [])
+        group += together
     return groups

@@ -21,6 +21,7 @@ from marketprism.feeds.binance.streams import Event, Streams, stream_of
 from marketprism.feeds.binance.succession import Succession
 from marketprism.feeds.subscribing import Command, Subscriptions
 from marketprism.feeds.venue import (
+    NO_CURSORS,
     REFUSED_RETRY,
     Close,
     Cursor,
@@ -122,7 +123,13 @@ class BinanceSession:
             turn.steps.append(self._doubt(due.unheard, now))
         return turn
 
-    def change(self, add: Sequence[Want], remove: Sequence[Want], now: Moment) -> Turn:
+    def change(
+        self,
+        add: Sequence[Want],
+        remove: Sequence[Want],
+        now: Moment,
+        cursors: Mapping[Stream, Cursor] = NO_CURSORS,
+    ) -> Turn:
         """Subscribe and unsubscribe on the live connection, without touching other streams."""
         turn = Turn()
         gone = [want.stream for want in remove if want.stream in self.streams]
@@ -134,7 +141,7 @@ class BinanceSession:
         new = [want for want in add if want.stream not in self.streams]
         for want in new:
             self._released.discard(want.stream)
-            self._streams.add(want, Cursor())
+            self._streams.add(want, cursors.get(want.stream) or Cursor())
         asked = self._subscriptions.subscribe([want.stream for want in new], now)
         turn.steps += self._said(asked)
         return turn

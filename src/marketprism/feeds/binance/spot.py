@@ -37,6 +37,7 @@ class BinanceSpot:
         DataType.TRADE: Offer("stream", None),
     }
     trade_kinds: Final = ("raw", "aggregated")
+    unknown: Final = ()
 
     interpret = staticmethod(interpret)
 
@@ -83,6 +84,7 @@ class BinanceSpot:
                 row.baseAsset,
                 row.quoteAsset,
                 trading=row.status == "TRADING",
+                native_status=row.status,
             )
             for row in symbols
             if row.named

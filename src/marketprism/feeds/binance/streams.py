@@ -221,7 +221,7 @@ class Streams:
     def _mark_price(self, event: MarkPriceUpdate, now: Moment, turn: Turn) -> None:
         thinning = self.funding[event.s]
         state = self.states[DataType.FUNDING_RATE, event.s]
-        hours = self._market.funding_hours.get(event.s, perpetuals.USUAL_HOURS)
+        hours = self._market.funding_hours.of(event.s)
         record = perpetuals.funding_rate(event, state.instrument, hours, now)
         if record is None:
             return

@@ -52,6 +52,7 @@ class DeribitDerivatives:
     trade_kinds: Final = ()
     metadata: Sequence[Fetch] = ()
     interpret = staticmethod(interpret)
+    unknown: Final = ()
 
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings

@@ -23,6 +23,7 @@ from marketprism.feeds.deribit.series import MILLISECOND, SAMPLE_BYTES, SECOND, 
 from marketprism.feeds.deribit.succession import Succession
 from marketprism.feeds.subscribing import Command, Subscriptions, doubted, park
 from marketprism.feeds.venue import (
+    NO_CURSORS,
     REFUSED_RETRY,
     Close,
     Cursor,
@@ -135,7 +136,13 @@ class DeribitSession:
             turn.steps.append(doubted(CHANNEL + due.unheard[0][1], speaks=speaks))
         return turn
 
-    def change(self, add: Sequence[Want], remove: Sequence[Want], now: Moment) -> Turn:
+    def change(
+        self,
+        add: Sequence[Want],
+        remove: Sequence[Want],
+        now: Moment,
+        cursors: Mapping[Stream, Cursor] = NO_CURSORS,
+    ) -> Turn:
         """Subscribe and unsubscribe on the live connection."""
         turn = Turn()
         gone = [want.stream for want in remove if want.stream in self.streams]
@@ -148,7 +155,7 @@ class DeribitSession:
         new = [want for want in add if want.stream not in self.streams]
         for want in new:
             self._released.discard(want.stream)
-            self._add(want, Cursor())
+            self._add(want, cursors.get(want.stream) or Cursor())
         self._say(self._subscriptions.subscribe([want.stream for want in new], now), turn)
         return turn
 

@@ -1,5 +1,7 @@
 """OKX's own list of what it trades (`/api/v5/public/instruments`). Pure."""
 
+from typing import Final
+
 from marketprism.feeds import contracts
 from marketprism.feeds.decimals import unsigned
 from marketprism.feeds.okx.messages import (
@@ -10,6 +12,9 @@ from marketprism.feeds.okx.messages import (
     read_instrument,
 )
 from marketprism.instruments import Instrument
+
+ENDED: Final = "expired"
+"""The one state of which nothing comes back."""
 
 
 def read_instruments(body: bytes, market_type: str) -> list[Instrument]:
@@ -53,6 +58,8 @@ def _spot(row: InstrumentRow) -> Instrument:
         row.baseCcy,
         row.quoteCcy,
         trading=row.state == "live",
+        ended=row.state == ENDED,
+        native_status=row.state,
     )
 
 
@@ -84,4 +91,6 @@ def _contract(row: InstrumentRow, market_type: str) -> Instrument:
         contract_size=size,
         inverse=row.ctValCcy == quote,
         trading=row.state == "live",
+        ended=row.state == ENDED,
+        native_status=row.state,
     )

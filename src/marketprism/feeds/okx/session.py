@@ -14,7 +14,6 @@ from marketprism.feeds.okx.heartbeat import Heartbeat
 from marketprism.feeds.okx.messages import UNREADABLE, Key, Message, read_message
 from marketprism.feeds.okx.streams import (
     CHANNELS,
-    LIQUIDATED,
     Event,
     Streams,
     key_of,
@@ -23,12 +22,14 @@ from marketprism.feeds.okx.streams import (
 from marketprism.feeds.okx.succession import Succession
 from marketprism.feeds.subscribing import Command, Subscriptions, doubted, park
 from marketprism.feeds.venue import (
+    NO_CURSORS,
     REFUSED_RETRY,
     Cursor,
     Fetched,
     FetchFailed,
     Holding,
     Moment,
+    Phase,
     Reject,
     Rotate,
     Send,
@@ -146,7 +147,13 @@ class OkxSession:
             turn.steps.append(doubted(f"{channel} of {subject}", speaks=speaks))
         return turn
 
-    def change(self, add: Sequence[Want], remove: Sequence[Want], now: Moment) -> Turn:
+    def change(
+        self,
+        add: Sequence[Want],
+        remove: Sequence[Want],
+        now: Moment,
+        cursors: Mapping[Stream, Cursor] = NO_CURSORS,
+    ) -> Turn:
         """Subscribe and unsubscribe on the live connection, without touching other streams."""
         gone = [want.stream for want in remove if want.stream in self.streams]
         for stream in gone:
@@ -156,12 +163,16 @@ class OkxSession:
         kept = set(map(key_of, self.streams))
         left = [key for key in dict.fromkeys(map(key_of, gone)) if key not in kept]
         steps = [commands.said(each) for each in self._subscriptions.unsubscribe(left, now)]
+        confirmed = any(
+            data_type is DataType.LIQUIDATION and state.phase in (Phase.ACKNOWLEDGED, Phase.LIVE)
+            for (data_type, _), state in self.streams.items()
+        )
         new = [want for want in add if want.stream not in self.streams]
         for want in new:
-            self._streams.add(want, Cursor())
+            self._streams.add(want, cursors.get(want.stream) or Cursor())
         fresh = [want.stream for want in new if key_of(want.stream) not in kept]
         turn = Turn(steps=[*steps, *self._subscribe(fresh, now)])
-        if Key(CHANNELS[DataType.LIQUIDATION], LIQUIDATED) in kept:
+        if confirmed:
             for want in new:
                 if want.data_type is DataType.LIQUIDATION:
                     self._stand(want.stream, now, turn)

@@ -61,6 +61,7 @@ class _OkxVenue:
     instrument_type: ClassVar[str]
     """OKX's `instType`."""
     interpret = staticmethod(interpret)
+    unknown: Final = ()
 
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings
@@ -90,9 +91,10 @@ class _OkxVenue:
             if want not in placed:
                 by_instrument.setdefault(want.instrument.native_id, []).append(want)
         for together in by_instrument.values():
-            if not groups or not self._fits(groups[-1] + together):
-                groups.append([])
-            groups[-1] += together
+            group = next((each for each in groups if self._fits(each + together)), None)
+            if group is None:
+                groups.append(group := [])
+            group += together
         return [
             OkxShard(f"{self.name}/{number}", tuple(group), self.settings)
             for number, group in enumerate(groups)
