@@ -52,14 +52,17 @@ class Reader:
         """How its book differs from that of the exchange; None where it does not."""
         if self.worst is None:
             return None
-        (low, high), found = self.worst, []
-        for side, true, inside in (
-            (self.bids, truth[0], lambda price: price >= low),
-            (self.asks, truth[1], lambda price: price <= high),
+        found = []
+        for side, true, worst, sign in (
+            (self.bids, truth[0], self.worst[0], 1),
+            (self.asks, truth[1], self.worst[1], -1),
         ):
-            ours = sorted((Decimal(p), Decimal(q)) for p, q in side.items() if inside(Decimal(p)))
-            exact = [(Decimal(p) / 10, q * unit) for p, q in sorted(true.items())]
-            theirs = [level for level in exact if inside(level[0])]
+            levels = ((Decimal(price), Decimal(quantity)) for price, quantity in side.items())
+            exact = ((Decimal(price) / 10, quantity * unit) for price, quantity in true.items())
+            ours, theirs = (
+                sorted(level for level in each if sign * level[0] >= sign * worst)
+                for each in (levels, exact)
+            )
             if ours != theirs:
                 found.append(f"{set(ours) ^ set(theirs) or ours}")
         return "; ".join(found) or None
