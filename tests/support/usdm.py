@@ -232,6 +232,6 @@ def order(**changes: Any) -> dict[str, Any]:
     return fields | changes
 
 
-def force_order(order: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def force_order(order: object, **changes: Any) -> dict[str, Any]:
     """A liquidation's event."""
     return {"e": "forceOrder", "E": 1_700_000_000_200, "o": order} | changes

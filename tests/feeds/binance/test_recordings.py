@@ -384,7 +384,7 @@ def test_what_crypto_msg_parser_asserts_of_a_message_holds_of_ours() -> None:
             (record,), _ = heard(event["s"], event)
             if isinstance(record, Trade):
                 assert record.quantity == asserts["trade.quantity_base"]
-                assert f"TradeSide::{record.side.title()}" == asserts["trade.side"]
+                assert f"TradeSide::{str(record.side).title()}" == asserts["trade.side"]
             else:
                 assert isinstance(record, FundingRate)
                 rate, paid_at = record.current_funding_rate, record.funding_time or 0

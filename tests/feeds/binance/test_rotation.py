@@ -394,7 +394,7 @@ def liquidated(number: int) -> bytes:
     return json.dumps(force_order(order(T=1_700_000_000_000 + number, q=f"{number}.5"))).encode()
 
 
-def quantities(pair: Pair) -> list[str]:
+def quantities(pair: Pair) -> list[str | None]:
     """What was liquidated, by the records."""
     return [record.quantity for record in pair.records if isinstance(record, Liquidation)]
 

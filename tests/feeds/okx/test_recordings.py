@@ -219,8 +219,11 @@ def agree(record: Record, theirs: dict[str, Any]) -> bool:
     match theirs["type"]:
         case "trade" | "liquidation":
             assert isinstance(record, Trade | Liquidation)
+            amount = record.contracts or record.quantity
+            assert record.price is not None
+            assert amount is not None
             assert (float(record.price), record.side) == (theirs["price"], theirs["side"])
-            assert float(record.contracts or record.quantity) == theirs["amount"]
+            assert float(amount) == theirs["amount"]
             assert time(fields) == time(theirs)
             if isinstance(record, Trade):
                 assert record.trade_id == theirs["id"]
