@@ -18,8 +18,17 @@ VENUES: Final[Mapping[str, Callable[[VenueConfig], Venue]]] = {
     "deribit_derivatives": DeribitDerivatives,
 }
 
+_CLASSES: Final = (BinanceSpot, BinanceDerivatives, OkxSpot, OkxDerivatives, DeribitDerivatives)
+
 OFFERS: Final[Mapping[str, Collection[DataType]]] = {
-    venue.name: venue.offers.keys()
-    for venue in (BinanceSpot, BinanceDerivatives, OkxSpot, OkxDerivatives, DeribitDerivatives)
+    venue.name: venue.offers.keys() for venue in _CLASSES
 }
 """What each venue has."""
+
+UNORDERED: Final[Collection[tuple[str, str, DataType]]] = frozenset(
+    (venue.exchange, venue.market_type, data_type)
+    for venue in _CLASSES
+    for data_type, offer in venue.offers.items()
+    if offer.unordered
+)
+"""Of which streams the ids come in no order, by exchange and market type."""

@@ -138,7 +138,8 @@ class Streams:
                 said = read_book(element)
             except msgspec.ValidationError:
                 said = read_grown_book(element)
-            return read(self.states[stream].instrument, action, said, now)
+            state = self.states[stream]
+            return read(state.instrument, action, said, state.cursor.clock, now)
         return _READERS[stream[0]](element)
 
     def liquidations(
@@ -195,6 +196,5 @@ class Streams:
             state.duplicates += 1
             return
         told.append(record.liquidation_id)
-        latest = max(record.timestamp or 0, state.cursor.event_time or 0)
-        gap = continuity.accept_uncounted(state, latest, now, self._name)
+        gap = continuity.accept_uncounted(state, record.timestamp, now, self._name)
         turn.records += [record] if gap is None else [gap, record]
