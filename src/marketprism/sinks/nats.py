@@ -313,7 +313,9 @@ class _Connection:
         largest = self.client.max_payload
         if self.stream is not None and self.stream.max_msg_size is not None:
             largest = min(largest, self.stream.max_msg_size)
-        await self.publishing.run(outbox, send, largest, self._last, positions, pulse)
+        await self.publishing.run(
+            outbox, send, largest, self._last, positions, pulse, self._earlier
+        )
 
     async def _last(self, subjects: Sequence[str]) -> dict[str, last.Stored]:
         """See `last.Last`. Some hundred questions are on the way at once."""
@@ -332,6 +334,36 @@ class _Connection:
                     raise self._end(self._concluded(answer)) from answer
                 if (stored := last.read(answer.data, stream)) is not None:
                     found[name] = stored
+        return found
+
+    async def _earlier(self, messages: Sequence[last.Stored]) -> dict[str, list[last.Stored]]:
+        """See `last.Earlier`."""
+        stream, limit = self.config.stream.name, self.config.connect_timeout
+        question = f"$JS.API.{last.QUESTION}{stream}"
+
+        async def walk(message: last.Stored) -> list[last.Stored]:
+            walking = last.backwards(message)
+            try:
+                start = next(walking)
+                while True:
+                    body = last.question_from(message.subject, start)
+                    answer = await self.client.request(question, body, limit)
+                    start = walking.send(last.read(answer.data, stream))
+            except StopIteration as end:
+                found: list[last.Stored] = end.value
+                return found
+
+        async def ask(batch: Sequence[last.Stored]) -> list[list[last.Stored] | BaseException]:
+            return await asyncio.gather(*map(walk, batch), return_exceptions=True)
+
+        found: dict[str, list[last.Stored]] = {}
+        for start in range(0, len(messages), _QUESTIONS):
+            batch = messages[start : start + _QUESTIONS]
+            for message, told in zip(batch, await aio_as_trio(ask)(batch), strict=True):
+                if isinstance(told, BaseException):
+                    lost = told if isinstance(told, SinkLost) else self._concluded(told)
+                    raise self._end(lost) from told
+                found[message.subject] = told
         return found
 
     async def _crossing(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:
