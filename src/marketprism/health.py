@@ -32,6 +32,8 @@ SLOW = 900.0
 """The same where nothing of what is collected comes often: three rows of five minutes."""
 REMEMBERED = 600.0
 """Seconds for which a host is in trouble that nobody has called since."""
+CLOCKS_APART = 1.0
+"""Seconds by which an exchange's clock may differ from ours."""
 NEARLY_FULL = 0.8
 NAMED = 5
 """Troubles of one kind that are named; the rest are counted."""
@@ -90,6 +92,7 @@ def judge(board: Board, now: Moment) -> Verdict:
         "streams": _streams(board, now, young),
         "data": _data(board, now, uptime),
         "hosts": _hosts(board, now),
+        "clock": _clock(board),
         "queues": _queues(board, now),
         "memory": _memory(board),
     }
@@ -225,6 +228,19 @@ def _hosts(board: Board, now: Moment) -> Check:
     if words:
         return Check(Level.DEGRADED, _few(words))
     return Check(Level.HEALTHY, "all that were called can be reached")
+
+
+def _clock(board: Board) -> Check:
+    """Whether our clock is the exchanges', as their stamps show."""
+    words = [
+        f"the stamps of {exchange} are {abs(clock.offset) / SECOND:.1f} s "
+        f"{'ahead of' if clock.offset > 0 else 'behind'} our clock: check that NTP sets it"
+        for exchange, clock in board.clocks.items()
+        if clock.offset is not None and abs(clock.offset) > CLOCKS_APART * SECOND
+    ]
+    if words:
+        return Check(Level.DEGRADED, _few(words))
+    return Check(Level.HEALTHY, "no exchange's is more than a second from ours")
 
 
 def _queues(board: Board, now: Moment) -> Check:
