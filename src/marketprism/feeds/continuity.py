@@ -87,7 +87,7 @@ def accept_counted(
     number (aggregates: `part` is the last trade in them) the one with the larger part is news.
     """
     cursor, ahead, mark = state.cursor, state.cursor.ahead, (number, part)
-    last, told = cursor.last_id, mark in ahead
+    last, told = cursor.last_id, ahead.count > 0 and mark in ahead
     early = cursor.clock.is_ahead(event_time, now)
     passed = last is not None and number <= last
     gaps: Sequence[Gap] = ()
@@ -109,11 +109,13 @@ def accept_counted(
     else:
         gaps = _missing(state, number, now, connection)
     cursor.last_id, cursor.last_trade_id, ahead.candidate = number, part, None
-    state.gaps += len(gaps)
+    if gaps:
+        state.gaps += len(gaps)
     if told:
         state.duplicates += 1
     else:
-        _accepted(state, event_time, now)
+        _accepted(state, None if early else event_time, now)
+        ahead.count += early
     return not told, gaps
 
 
@@ -124,9 +126,12 @@ def accept_uncounted(
 
     Nothing proves that a time out of contact was empty, so it always is a gap of unknown size.
     """
-    gap = state.cursor.close(state.instrument, state.data_type, now.wall, connection)
+    cursor = state.cursor
+    gap = cursor.close(state.instrument, state.data_type, now.wall, connection)
     state.gaps += gap is not None
-    _accepted(state, event_time, now)
+    early = event_time is not None and cursor.clock.is_ahead(event_time, now)
+    _accepted(state, None if early else event_time, now)
+    cursor.ahead.count += early
     return gap
 
 
@@ -157,10 +162,9 @@ def lives(state: StreamState, now: Moment) -> None:
 
 
 def _accepted(state: StreamState, event_time: int | None, now: Moment) -> None:
+    """At that time; None: it says none that can be."""
     cursor = state.cursor
-    if event_time is not None and cursor.clock.is_ahead(event_time, now):
-        cursor.ahead.count += 1
-    else:
+    if event_time is not None:
         cursor.event_time = event_time
     cursor.received = now.wall
     lives(state, now)

@@ -25,6 +25,7 @@ REMEMBERED: Final = 301
 """Stamps: to move their median, more of them must be wrong than right for five minutes."""
 LEAST: Final = 15
 """With fewer our own clock is what there is."""
+NEVER: Final = -(2**63)
 
 
 @attrs.define(eq=False)
@@ -56,7 +57,8 @@ class ExchangeClock:
     """The median by which its stamps are ahead of our wall clock (below zero: behind) when they
     are read; None while too little is known.
     """
-    _beyond_monotonic: int = 0
+    _beyond_wall: int = 0
+    _beyond_monotonic: int = NEVER
     _to_wall: _Median = attrs.field(factory=_Median)
     _to_monotonic: _Median = attrs.field(factory=_Median)
     _learnt_at: int | None = None
@@ -68,15 +70,18 @@ class ExchangeClock:
         self._learnt_at = now.monotonic
         self._to_wall.add(stamp - now.wall)
         self._to_monotonic.add(stamp - now.monotonic)
-        self.offset = self._to_wall.value
-        self._beyond_monotonic = self._to_monotonic.value or 0
+        wall, monotonic = self._to_wall.value, self._to_monotonic.value
+        if wall is not None and monotonic is not None:
+            self.offset = self._beyond_wall = wall
+            self._beyond_monotonic = monotonic
 
     def time(self, now: "Moment") -> int:
         """What the exchange's clock may show; ours, while too little is known."""
-        if self.offset is None:
-            return now.wall
-        return max(now.wall + self.offset, now.monotonic + self._beyond_monotonic)
+        return max(now.wall + self._beyond_wall, now.monotonic + self._beyond_monotonic)
 
     def is_ahead(self, stamp: int, now: "Moment") -> bool:
         """Whether a stamp cannot be: it is of a time to come."""
-        return stamp > self.time(now) + TOLERANCE
+        return (
+            stamp > now.wall + self._beyond_wall + TOLERANCE
+            and stamp > now.monotonic + self._beyond_monotonic + TOLERANCE
+        )

@@ -1,5 +1,6 @@
 """The latest ids of a stream whose ids come in no order: only they tell what is new. Pure."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -19,7 +20,8 @@ class RecentIds:
 
     horizon: int | None = None
     """The latest time of what is not kept any more, or was never known; None: all is kept."""
-    _times: dict[int, int] = attrs.field(factory=dict)
+    _order: deque[tuple[int, int]] = attrs.field(factory=deque)
+    _ids: set[int] = attrs.field(factory=set)
     _newest: int = 0
 
     @classmethod
@@ -33,26 +35,27 @@ class RecentIds:
 
     def __iter__(self) -> Iterator[int]:
         """Those that are kept."""
-        return iter(self._times)
+        return (number for number, _ in self._order)
 
     def knows(self, number: int, time: int) -> bool:
         """Whether that id came already. Of a time whose ids are not kept, a lower one than any
         that is has most likely come.
         """
-        if number in self._times:
+        if number in self._ids:
             return True
         if self.horizon is None or time > self.horizon:
             return False
-        return number < max(self._times, default=0)
+        return number < max(self._ids, default=0)
 
     def add(self, number: int, time: int) -> None:
-        """It came."""
-        times = self._times
-        times[number] = time
-        self._newest = max(self._newest, time)
-        while len(times) > LEAST:
-            oldest = next(iter(times))
-            if times[oldest] >= self._newest - SPAN and len(times) <= MOST:
-                break
-            forgotten = times.pop(oldest)
-            self.horizon = forgotten if self.horizon is None else max(self.horizon, forgotten)
+        """It came, and was not known."""
+        order = self._order
+        order.append((number, time))
+        self._ids.add(number)
+        if time > self._newest:
+            self._newest = time
+        while len(order) > LEAST and (order[0][1] < self._newest - SPAN or len(order) > MOST):
+            oldest, forgotten = order.popleft()
+            self._ids.discard(oldest)
+            if self.horizon is None or forgotten > self.horizon:
+                self.horizon = forgotten
