@@ -158,13 +158,12 @@ OTHERS = [
     trade(str(2**63)),
     book(1),
     Trade(BTC, START, START + 2 * cursors.HOUR, "7", "1", "1", "buy"),
-    Trade(BTC, START + 2 * cursors.HOUR, START, "7", "1", "1", "buy"),
 ]
 
 
 @pytest.mark.parametrize("record", OTHERS)
 def test_a_message_that_is_not_of_this_stream_gives_no_cursor(record: Record) -> None:
-    """Another instrument, another data type, an id that is no number, a time to come."""
+    """Another instrument, another data type, an id that is no number, read at a time to come."""
     with pytest.raises(cursors.Foreign):
         cursors.read(encode(record).payload, WANT, START)
 
@@ -190,6 +189,32 @@ def test_a_time_that_is_none_gives_no_cursor(name: str, year: int) -> None:
     read = cursors.read_gap if isinstance(record, Gap) else partial(cursors.read, want=WANT)
     with pytest.raises(cursors.Foreign):
         read(payload, wall=START)
+
+
+@EVERY
+def test_a_last_message_of_a_time_to_come_is_a_position_by_its_id_and_when_it_was_read(
+    card: Card,
+) -> None:
+    """And no time: the same again is not told again, and what comes next is, after a gap."""
+    desk, stored = lived(card)
+    record = cursors.read(stored[-1].payload, want_of(desk), START + SECOND)
+    last_id = cursors.cursor(record, None, None).last_id
+    record.timestamp = START + 30 * 24 * cursors.HOUR
+    again = cursors.read(encode(record).payload, want_of(desk), START + SECOND)
+    found = cursors.cursor(again, stored[-1].msg_id, None)
+    assert (found.last_id, found.event_time, found.received) == (last_id, None, record.collected_at)
+    assert found.gap is not None
+    assert found.gap.started_at == record.collected_at
+    after = Desk(card, cursor=found)
+    heard = after.opened + after.hear(*card.before, card.event).records
+    if last_id is None:
+        # It went by its time alone, and that was wrong: what is said now is later.
+        kinds = [type(each) for each in heard]
+        assert kinds in ([Gap, type(record)], [type(record)])
+        assert found.gap is None
+    elif card.data_type is DataType.TRADE:
+        # It is the very trade of that id.
+        assert heard == []
 
 
 @pytest.mark.parametrize("field", ["collected_at", "timestamp", "trade_id", "exchange"])

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from marketprism.errors import SinkState
+from marketprism.feeds.exchange_clock import ExchangeClock
 from marketprism.feeds.venue import Cursor, Moment, OpenGap, Phase, StreamState
 from marketprism.health import Health, judge
 from marketprism.instruments import Instrument
@@ -582,6 +583,28 @@ async def test_a_connection_that_is_about_to_take_over_is_shown_and_not_missed()
     assert [row["rotation_due_seconds"] for row in rows] == [30.0, None]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.9, None),
+        (-0.9, None),
+        (3.25, "the stamps of binance are 3.2 s ahead of our clock: check that NTP sets it"),
+        (-61, "the stamps of binance are 61.0 s behind our clock: check that NTP sets it"),
+    ],
+)
+def test_a_clock_that_is_not_the_exchanges_is_degraded(seconds: float, words: str | None) -> None:
+    """By more than a second, either way; before it is known nothing is said."""
+    board = working(after(100))
+    board.clocks["okx"] = ExchangeClock()
+    clock = board.clocks["binance"] = ExchangeClock()
+    for number in range(20):
+        now = after(number)
+        clock.learn(now.wall + round(seconds * SECOND), now)
+    check = judge(board, after(100)).body["checks"]["clock"]
+    assert check["status"] == ("degraded" if words else "healthy")
+    assert check["detail"] == (words or "no exchange's is more than a second from ours")
+
+
 async def test_status_is_the_whole_board() -> None:
     """Streams with their ages, counts and open gaps; sink, queues, memory, rates, latencies."""
     board = working(after(98))
@@ -590,6 +613,8 @@ async def test_status_is_the_whole_board() -> None:
     board.processing.add(0.0002, 9)
     board.transit_of("binance").add(math.inf)
     board.conflated["binance", "spot", "orderbook"] = 4
+    board.clocks["binance"] = ExchangeClock(offset=-1_234_567_890)
+    the_stream(board).cursor.ahead.count = 3
     board.memory = MemoryRow(0, 0, 2**30, 700 * 2**20, None, "configured", ["books"])
     board.memory.holders = {"rest": {"bytes": 123_456}}
     board.sink.oldest_message = after(70).wall
@@ -610,6 +635,8 @@ async def test_status_is_the_whole_board() -> None:
     (stream,) = page["streams"]
     assert stream["last_record_age_seconds"] == 2
     assert stream["records"] == 7
+    assert stream["stamps_ahead"] == 3
+    assert page["exchange_clocks"] == [{"exchange": "binance", "offset_seconds": -1.235}]
     assert stream["open_gap"] == {"since": "2025-11-24T16:00:00.000Z", "reason": "sequence"}
     assert page["totals"]["received"] == 700
     assert page["totals"]["conflated"] == 4

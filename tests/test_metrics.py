@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from marketprism.errors import SinkState
+from marketprism.feeds.exchange_clock import ExchangeClock
 from marketprism.feeds.venue import Cursor, Moment, Phase, StreamState
 from marketprism.instruments import Instrument
 from marketprism.metrics import Metrics
@@ -44,6 +45,7 @@ def board() -> Board:
     board.spool.held, board.spool.file_bytes, board.spool.dropped = 8, 9, 10
     board.hosts["api.binance.com"] = HostRow("api.binance.com", True, used_weight=20)
     board.hosts["new"] = HostRow("new")
+    board.clocks = {"binance": ExchangeClock(1_500_000_000), "okx": ExchangeClock()}
     for number, state in enumerate(("connected", "connected", "waiting")):
         feed = f"binance_spot/{number}"
         board.connections[feed] = ConnectionRow(
@@ -64,11 +66,13 @@ def board() -> Board:
     for symbol, last in (("BTC-USDT", 1_098 * SECOND), ('ODD"\\\n-USDT', None)):
         instrument = Instrument("binance", "spot", symbol, symbol)
         row = StreamRow("binance_spot", instrument, DataType.TRADE, "binance_spot/0")
+        cursor = Cursor()
+        cursor.ahead.count = 2
         row.attach(
             StreamState(
                 instrument,
                 DataType.TRADE,
-                Cursor(),
+                cursor,
                 Phase.LIVE,
                 None,
                 last,
@@ -123,6 +127,10 @@ def test_the_board_is_told() -> None:
     assert value("marketprism_rotations_total", {**SPOT, "outcome": "failed"}) == 3
     assert value("marketprism_resyncs_total", TRADES) == 4
     assert value("marketprism_duplicate_records_total", TRADES) == 2
+    assert value("marketprism_stamps_ahead_total", TRADES) == 4
+    offset = "marketprism_exchange_clock_offset_seconds"
+    assert value(offset, {"exchange": "binance"}) == 1.5
+    assert value(offset, {"exchange": "okx"}) is None
     assert value("marketprism_book_audits_total", {**SPOT, "outcome": "agreed"}) == 8
     assert value("marketprism_book_audits_total", {**SPOT, "outcome": "diverged"}) == 2
     assert value("marketprism_streams", {**TRADES, "state": "live"}) == 2

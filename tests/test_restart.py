@@ -124,6 +124,113 @@ async def test_a_connected_sink_tells_where_streams_stood(autojump_clock: MockCl
     assert case.positions.cursor(WANT) == Cursor()
 
 
+SWAP = Want(DataType.TRADE, Instrument("okx", "perpetual", "BTC-USDT", "BTC-USDT-SWAP"))
+
+
+def shuffled(number: int, at: int = 100) -> Trade:
+    """A trade of an exchange whose ids come in no order."""
+    return Trade(
+        *(SWAP.instrument, at * SECOND, at * SECOND, str(number), "1", "1", "buy"),
+        trade_kind="aggregated",
+        last_trade_id=str(number),
+    )
+
+
+@attrs.define
+class Past:
+    """What a stream holds before the last message of a subject, and who asked for it."""
+
+    records: list[Record]
+    asked: list[str] = attrs.field(factory=list)
+
+    async def earlier(self, messages: Sequence[Stored]) -> Mapping[str, Sequence[Stored]]:
+        await trio.lowlevel.checkpoint()
+        self.asked += [message.subject for message in messages]
+        found = [(encode(record), number) for number, record in enumerate(self.records)]
+        return {SWAP_SUBJECT: [Stored(m.subject, n, m.msg_id, m.payload) for m, n in found]}
+
+
+SWAP_SUBJECT = encode(shuffled(1)).subject
+
+
+async def test_of_ids_in_no_order_the_last_messages_are_read(autojump_clock: MockClock) -> None:
+    """As the last one alone does not tell what is new; of others it does."""
+    case, past = Case(), Past([shuffled(19), shuffled(21)])
+    case.stream.store(trade(7, at=100), shuffled(20))
+
+    async def connected() -> None:
+        await case.positions.serve(case.stream.last, past.earlier)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connected)
+        await case.positions.read([WANT, SWAP])
+        nursery.cancel_scope.cancel()
+    cursor = case.positions.cursor(SWAP)
+    assert cursor.last_id == 20
+    assert cursor.recent is not None
+    assert list(cursor.recent) == [19, 21, 20]
+    assert past.asked == [SWAP_SUBJECT]
+    assert case.positions.cursor(WANT).recent is None
+
+
+@pytest.mark.parametrize("met", ["before", "after"])
+async def test_what_a_late_stream_of_ids_in_no_order_begins_with_is_not_stored_again(
+    met: str, autojump_clock: MockClock
+) -> None:
+    """Whichever of the last ones it is."""
+    case, past = Case(), Past([shuffled(19), shuffled(21)])
+    case.stream.store(shuffled(20))
+    await case.positions.read([SWAP])
+    heard = [shuffled(21, at=900), shuffled(22, at=901)]
+    heard[0].timestamp = 100 * SECOND
+    if met == "before":
+        case.pump(*heard)
+    await case.positions.catch_up(case.stream.last, case.outbox, past.earlier)
+    if met == "after":
+        case.pump(*heard)
+    assert case.ahead() == []
+    assert [record.trade_id for record in case.held() if isinstance(record, Trade)] == ["22"]
+
+
+async def test_an_aggregate_that_the_version_before_stored_is_not_stored_again(
+    autojump_clock: MockClock,
+) -> None:
+    """Its message id was another; what it is of says the same. Another of its number is news."""
+    case = Case()
+
+    def aggregate(last: int, at: int) -> Trade:
+        return attrs.evolve(
+            trade(7, at), trade_kind="aggregated", first_trade_id=str(last),
+            last_trade_id=str(last), is_maker=True,
+        )  # fmt: skip
+
+    message = encode(aggregate(669, at=100))
+    former = message.msg_id.removesuffix(":669-669")
+    stored = Stored(message.subject, 1, former, message.payload)
+    case.stream.holds[message.subject] = stored
+    await case.positions.read([WANT])
+    case.pump(aggregate(669, at=900), aggregate(670, at=901))
+    await case.positions.catch_up(case.stream.last, case.outbox)
+    assert case.ahead() == []
+    (left,) = case.held()
+    assert isinstance(left, Trade)
+    assert left.last_trade_id == "670"
+
+
+async def test_a_first_record_of_a_time_to_come_claims_no_ids(autojump_clock: MockClock) -> None:
+    """A late stream's gap is of unknown size then."""
+    case = Case()
+    case.stream.store(trade(7, at=100))
+    await case.positions.read([WANT])
+    first = trade(10**15, at=900)
+    first.timestamp = 100_000 * SECOND
+    case.pump(first)
+    await case.positions.catch_up(case.stream.last, case.outbox)
+    (gap,) = case.ahead()
+    assert isinstance(gap, Gap)
+    assert (gap.first_missing_id, gap.lost) == (None, None)
+
+
 async def test_a_stream_that_has_nothing_begins_afresh(autojump_clock: MockClock) -> None:
     """At the very first start nothing can have been missed."""
     case = Case()

@@ -76,6 +76,18 @@ CASES: list[tuple[Record, str, str, str]] = [
         " best_bid_price best_ask_price contract_size",
     ),
     (
+        Trade(SPOT, AT, READ, "5", "1.50", "0.1", "buy", "aggregated", "5", "5", is_maker=True),
+        "trade-data.binance.spot.BTC-USDT",
+        "trade:binance:spot:BTC-USDT:aggregated:5:5-5",
+        "trade_id price quantity side trade_kind first_trade_id last_trade_id is_maker contracts",
+    ),
+    (
+        Trade(SWAP, AT, READ, "7", "1.50", "0.1", "buy", "aggregated", "7", "7", contracts="10"),
+        "trade-data.okx.perpetual.BTC-USDT",
+        "trade:okx:perpetual:BTC-USDT:aggregated:7",
+        "trade_id price quantity side trade_kind first_trade_id last_trade_id is_maker contracts",
+    ),
+    (
         FundingRate(SWAP, AT, READ, "0.0001", None, AT, AT + MILLISECOND, "8h", "1.5", None),
         "funding-rate-data.okx.perpetual.BTC-USDT",
         "funding_rate:okx:perpetual:BTC-USDT:1700000000123",

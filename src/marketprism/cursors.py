@@ -1,9 +1,13 @@
 """From the last stored message of a stream to the cursor that goes on from it. Pure."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from marketprism import wire
 from marketprism.feeds.bounds import LARGEST, is_id, is_time
+from marketprism.feeds.exchange_clock import TOLERANCE
+from marketprism.feeds.recent_ids import RecentIds
 from marketprism.feeds.venue import Cursor, Want
 from marketprism.records import DataType, Gap, LongShortRatio, OrderBookRecord, Record, Trade
 
@@ -11,7 +15,7 @@ MILLISECOND = 1_000_000
 ROW = 300_000_000_000
 """Nanoseconds from one row of a ratio to the next, wherever there are any."""
 HOUR = 3_600_000_000_000
-"""Nanoseconds that a clock may be wrong by; a later time is not believed."""
+"""Nanoseconds that our clock may be wrong by; a later time is not believed."""
 
 
 class Foreign(ValueError):
@@ -64,13 +68,44 @@ def _decoded(payload: bytes, wall: int) -> Record:
         raise Foreign("its times cannot be read")
     if not is_time(collected_at) or not is_time(timestamp or 0):
         raise Foreign("its times are none")
-    if max(collected_at, timestamp or 0) > wall + HOUR:
-        raise Foreign("it says a time to come")
+    if collected_at > wall + HOUR:
+        raise Foreign("it was read at a time to come")
     return record
 
 
+def is_ahead(record: Record) -> bool:
+    """Whether it says a time that was still to come when it was read, by our clock of then."""
+    return (record.timestamp or 0) > record.collected_at + TOLERANCE
+
+
+def recent(records: Iterable[Record]) -> RecentIds:
+    """The ids of the last trades of a stream, which came in no order."""
+    return RecentIds.last(
+        (int(record.trade_id), min(record.timestamp or 0, record.collected_at))
+        for record in records
+        if isinstance(record, Trade)
+    )
+
+
+def holds(known: Cursor, record: Record) -> bool:
+    """Whether a trade is one of those that are known to be stored, under whatever message id."""
+    if not isinstance(record, Trade) or known.counts != record.trade_kind:
+        return False
+    number = int(record.trade_id)
+    if known.recent is not None:
+        return known.recent.knows(number, record.timestamp or 0)
+    return number == known.last_id and _part(record) <= (known.last_trade_id or 0)
+
+
+def _part(record: Trade) -> int:
+    """Of an aggregate, the last trade in it."""
+    last = record.last_trade_id
+    return int(last) if last is not None and _numeric(last) else 0
+
+
 def cursor(record: Record, msg_id: str | None, gap: Gap | None) -> Cursor:
-    """Where the stream stood with `record`, and an open gap since then.
+    """Where the stream stood with `record`, and an open gap since then. Of one that says a time to
+    come, that time is none.
 
     `gap` is the last one of the instrument, of whatever data type. Gap ids are made of
     `started_at`: behind one of another data type there may be some of this, that began with
@@ -81,7 +116,12 @@ def cursor(record: Record, msg_id: str | None, gap: Gap | None) -> Cursor:
         last_id, counts = int(record.trade_id), record.trade_kind
     elif isinstance(record, OrderBookRecord):
         last_id = record.last_update_id
-    known = Cursor(last_id, record.timestamp, record.collected_at, counts=counts)
+    event_time = None if is_ahead(record) else record.timestamp
+    known = Cursor(last_id, event_time, record.collected_at, counts=counts)
+    if isinstance(record, Trade):
+        known.last_trade_id = _part(record)
+    if event_time is None and record.timestamp is not None:
+        known.ahead.note((record.timestamp, None))
     if msg_id is not None and msg_id.endswith(f":snapshot:{last_id}:0"):
         known.snapshot_id = last_id
     began = record.collected_at
@@ -113,9 +153,10 @@ def gap_before(known: Cursor, record: Record, *, counted: bool, connection: str)
     missing, last = None, known.last_id
     if isinstance(record, Trade) and counted and known.counts == record.trade_kind:
         first = int(record.trade_id)
-        if last is not None and first == last + 1:
+        if last is not None and first in (last, last + 1):
+            # The same number again is another aggregate of it.
             return None
-        if last is not None and first > last:
+        if last is not None and first > last and not is_ahead(record):
             missing = (last + 1, first - 1)
     if _follows(known, record):
         return None

@@ -32,6 +32,8 @@ STARTING_WITHIN = 60.0
 """Seconds after the start in which what is not there yet may still be coming."""
 REMEMBERED = 600.0
 """Seconds for which a trouble counts that was not met again since."""
+CLOCKS_APART = 1.0
+"""Seconds by which an exchange's clock may differ from ours."""
 NEARLY_FULL = 0.8
 MORE_ROOM = "raise max_payload of the NATS server and max_msg_size of the stream, or lower depth"
 """What to do about messages that are too large."""
@@ -67,6 +69,7 @@ def judge(board: Board, now: Moment) -> Verdict:
         "streams": stream_checks.streams(board, found, now, young),
         "data": stream_checks.data(board, found, now, uptime),
         "hosts": _hosts(board, now),
+        "clock": _clock(board),
         "queues": _queues(board, now),
         "memory": _memory(board),
     }
@@ -181,6 +184,19 @@ def _hosts(board: Board, now: Moment) -> Check:
     if words:
         return Check(Level.DEGRADED, few(words))
     return Check(Level.HEALTHY, "all that were called can be reached")
+
+
+def _clock(board: Board) -> Check:
+    """Whether our clock is the exchanges', as their stamps show."""
+    words = [
+        f"the stamps of {exchange} are {abs(clock.offset) / SECOND:.1f} s "
+        f"{'ahead of' if clock.offset > 0 else 'behind'} our clock: check that NTP sets it"
+        for exchange, clock in board.clocks.items()
+        if clock.offset is not None and abs(clock.offset) > CLOCKS_APART * SECOND
+    ]
+    if words:
+        return Check(Level.DEGRADED, few(words))
+    return Check(Level.HEALTHY, "no exchange's is more than a second from ours")
 
 
 def _queues(board: Board, now: Moment) -> Check:

@@ -153,6 +153,7 @@ class Metrics(Pages):
         states: Counter[tuple[str, ...]] = Counter()
         resyncs: Counter[tuple[str, ...]] = Counter()
         duplicates: Counter[tuple[str, ...]] = Counter()
+        ahead: Counter[tuple[str, ...]] = Counter()
         audits: Counter[tuple[str, ...]] = Counter()
         for row in self._board.stream_rows():
             instrument = row.instrument
@@ -160,6 +161,7 @@ class Metrics(Pages):
             states[*origin, row.state] += 1
             resyncs[origin] += row.resyncs
             duplicates[origin] += row.duplicates
+            ahead[origin] += row.stamps_ahead
             for outcome, times in row.audits.items():
                 audits[*origin[:2], outcome] += times
             if row.standing is not None:
@@ -181,6 +183,12 @@ class Metrics(Pages):
             "Records that an exchange told again, dropped here.",
             ORIGIN,
             duplicates,
+        )
+        yield _counter(
+            "stamps_ahead",
+            "Events whose time was still to come: told once, and no progress.",
+            ORIGIN,
+            ahead,
         )
         yield _counter(
             "book_audits",
@@ -208,6 +216,16 @@ class Metrics(Pages):
             "From the exchange's own time stamp to reading the frame, clocks permitting.",
             ["exchange"],
             {(exchange,): tally for exchange, tally in board.transit.items()},
+        )
+        yield _gauges(
+            "exchange_clock_offset_seconds",
+            "By how much an exchange's stamps are ahead of our clock: the median; absent at first.",
+            ["exchange"],
+            {
+                (exchange,): clock.offset / 1e9
+                for exchange, clock in board.clocks.items()
+                if clock.offset is not None
+            },
         )
 
     def _sink(self, now: Moment) -> Iterator[Metric]:

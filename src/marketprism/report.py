@@ -118,6 +118,10 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
                 exchange: _quantiles(tally) for exchange, tally in sorted(board.transit.items())
             },
         },
+        "exchange_clocks": [
+            {"exchange": exchange, "offset_seconds": _seconds(clock.offset)}
+            for exchange, clock in sorted(board.clocks.items())
+        ],
         "sink": _sink(board, now),
         "queues": {
             "channel": _queue(board.channel) | {"conflating": board.channel.conflating},
@@ -164,6 +168,10 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
 def connections(board: Board, now: Moment) -> list[dict[str, Any]]:
     """One row a connection."""
     return [_connection(board, row, now) for row in board.connections.values()]
+
+
+def _seconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else round(nanoseconds / SECOND, 3)
 
 
 def _until(then: int | None, now: Moment) -> float | None:
@@ -227,6 +235,7 @@ def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
         "last_record_age_seconds": age(row.last_seen, now),
         "records": row.records,
         "duplicates": row.duplicates,
+        "stamps_ahead": row.stamps_ahead,
         "gaps": row.gaps,
         "resyncs": row.resyncs,
         "audits": row.audits,

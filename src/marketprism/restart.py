@@ -25,9 +25,10 @@ import trio
 from trio.lowlevel import ParkingLot
 
 from marketprism import cursors
+from marketprism.feeds import UNORDERED
 from marketprism.feeds.venue import Cursor, Moment, Want
 from marketprism.records import DataType, Gap, Record
-from marketprism.sinks.last import Last, Stored
+from marketprism.sinks.last import Earlier, Last, Stored
 from marketprism.sinks.outbox import Outbox
 from marketprism.sinks.settling import forget
 from marketprism.stand_ins import encoded
@@ -113,7 +114,7 @@ class Positions:
 
     # The sink's side.
 
-    async def catch_up(self, last: Last, outbox: Outbox) -> None:
+    async def catch_up(self, last: Last, outbox: Outbox, earlier: Earlier | None = None) -> None:
         """A connection stands, and nothing has been published over it yet: read the positions of
         what began without, and put their gaps `ahead`. Raises SinkLost or SinkRefused.
         """
@@ -121,15 +122,17 @@ class Positions:
         self._moved.unpark_all()
         self._resume(outbox)
         late = [each for each in self._late.values() if each.known is None]
-        stored = await self._ask([each.want for each in late], last)
+        wants = [each.want for each in late]
+        stored = await self._ask(wants, last)
+        before = await _before(wants, stored, earlier)
         found = {}
         for each in late:
             # What a former process left comes after what is to go ahead of it.
             left = {} if each.recovered else self._left or {}
-            found.update(self._positions([each.want], stored, left))
+            found.update(self._positions([each.want], stored, left, before))
         told = self._told_ahead(late, stored)
         for key, each in [(key, each) for key, each in self._late.items() if key in found]:
-            if each.first is not None and each.first[1].msg_id == found[key][1]:
+            if each.first is not None and _is_stored(*each.first, *found[key]):
                 # It may be ended here, and is done again then.
                 if not await forget(outbox, self.board, key, found[key][1]):
                     outbox.skip(key, each.first[1].msg_id)
@@ -198,13 +201,13 @@ class Positions:
         message = stored.get(_subject(want))
         return None if message is None else self._read(message, partial(cursors.read, want=want))
 
-    async def serve(self, last: Last) -> None:
+    async def serve(self, last: Last, earlier: Earlier | None = None) -> None:
         """Answer the venues, as long as the connection stands. Raises SinkLost or SinkRefused."""
         while True:
             while not self._asked:
                 await self._moved.park()
             question = self._asked[0]
-            found = await self._look_up(question.wants, last)
+            found = await self._look_up(question.wants, last, earlier)
             self._known.update((key, known) for key, (known, _) in found.items())
             question.answered = True
             self._asked.remove(question)
@@ -239,7 +242,7 @@ class Positions:
             elif late is not None and late.known is not None:
                 del self._late[message.subject]
                 known, msg_id = late.known
-                if msg_id == message.msg_id:
+                if _is_stored(record, message, known, msg_id):
                     continue
                 if (gap := self._gap(known, record)) is not None:
                     passed.append(gap)
@@ -253,7 +256,7 @@ class Positions:
 
     def _unanswered(self, wants: Sequence[Want]) -> None:
         """Nobody said: what a former process left behind does, or the streams are late."""
-        found = self._positions(wants, {}, self._left or {})
+        found = self._positions(wants, {}, self._left or {}, {})
         for want in wants:
             key = _subject(want)
             if key in found:
@@ -262,9 +265,11 @@ class Positions:
                 self._late[key] = _Late(want)
 
     async def _look_up(
-        self, wants: Sequence[Want], last: Last
+        self, wants: Sequence[Want], last: Last, earlier: Earlier | None
     ) -> dict[str, tuple[Cursor, str | None]]:
-        return self._positions(wants, await self._ask(wants, last), self._left or {})
+        stored = await self._ask(wants, last)
+        before = await _before(wants, stored, earlier)
+        return self._positions(wants, stored, self._left or {}, before)
 
     async def _ask(self, wants: Sequence[Want], last: Last) -> Mapping[str, Stored]:
         if not wants:
@@ -273,7 +278,11 @@ class Positions:
         return await last(list(dict.fromkeys(subjects)))
 
     def _positions(
-        self, wants: Sequence[Want], stored: Mapping[str, Stored], left: Mapping[str, Message]
+        self,
+        wants: Sequence[Want],
+        stored: Mapping[str, Stored],
+        left: Mapping[str, Message],
+        before: Mapping[str, Sequence[Stored]],
     ) -> dict[str, tuple[Cursor, str | None]]:
         """By subject. What a former process left behind is later than what it stored."""
         found = {}
@@ -287,10 +296,14 @@ class Positions:
                     latest = record, message.msg_id
             if latest is None:
                 continue
+            others = [*before.get(key, ()), *_told(key, stored, left)] if _unordered(want) else []
+            told_before = [self._read(each, partial(cursors.read, want=want)) for each in others]
             told = _told(_gaps_of(want), stored, left)
             gaps = [self._read(each, cursors.read_gap) for each in told]
             gap = max(filter(None, gaps), key=lambda each: each.collected_at, default=None)
-            found[key] = cursors.cursor(*latest, gap), latest[1]
+            known = cursors.cursor(*latest, gap)
+            known.recent = cursors.recent(filter(None, told_before)) if others else None
+            found[key] = known, latest[1]
         return found
 
     def _read(self, message: Stored | Message, read: Callable[..., R]) -> R | None:
@@ -310,6 +323,25 @@ class Positions:
         if gap is not None:
             self.board.tell_gap(gap)
         return None if gap is None else encoded(gap, self.board)
+
+
+async def _before(
+    wants: Sequence[Want], stored: Mapping[str, Stored], earlier: Earlier | None
+) -> Mapping[str, Sequence[Stored]]:
+    """What is stored before the last message of those whose ids come in no order."""
+    keys = [_subject(want) for want in wants if _unordered(want)]
+    messages = [stored[key] for key in keys if key in stored]
+    return await earlier(messages) if earlier is not None and messages else {}
+
+
+def _unordered(want: Want) -> bool:
+    instrument = want.instrument
+    return (instrument.exchange, instrument.market_type, want.data_type) in UNORDERED
+
+
+def _is_stored(record: Record, message: Message, known: Cursor, msg_id: str | None) -> bool:
+    """Whether what was read is in the stream, where that is known and its last message is this."""
+    return message.msg_id == msg_id or cursors.holds(known, record)
 
 
 def _told(

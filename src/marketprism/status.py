@@ -16,6 +16,7 @@ from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap
 
 if TYPE_CHECKING:
+    from marketprism.feeds.exchange_clock import ExchangeClock
     from marketprism.feeds.freshness import Freshness
     from marketprism.feeds.venue import Cursor, Stream, StreamState, Want
     from marketprism.supervise import CircuitBreaker
@@ -158,6 +159,11 @@ class StreamRow:
     def audits(self) -> Counter[str]:
         """A book's comparisons with fresh snapshots, by what came of them."""
         return self.audits_before + (self.live.audits if self.live else Counter())
+
+    @property
+    def stamps_ahead(self) -> int:
+        """How often it told a time to come."""
+        return 0 if self.cursor is None else self.cursor.ahead.count
 
     @property
     def last_seen(self) -> int | None:
@@ -429,6 +435,8 @@ class Board:
     """Message handed to the sink → acknowledged."""
     transit: dict[str, Tally] = attrs.field(factory=dict)
     """The exchange's own stamp → frame read, by exchange; clocks permitting."""
+    clocks: dict[str, "ExchangeClock"] = attrs.field(factory=dict)
+    """What each exchange's stamps are measured by."""
     silences: Counter[tuple[str, str, str]] = attrs.field(factory=Counter)
     """Silences that were answered, by venue, data type, and what was done."""
     faults: Counter[str] = attrs.field(factory=Counter)

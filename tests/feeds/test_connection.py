@@ -28,6 +28,7 @@ from structlog.testing import capture_logs
 from marketprism.errors import Lost, Quiet, RateLimited, Refused, Transient
 from marketprism.feeds import connection as connection_module
 from marketprism.feeds.connection import Connection
+from marketprism.feeds.exchange_clock import ExchangeClock
 from marketprism.feeds.freshness import Freshness
 from marketprism.feeds.venue import (
     NO_CURSORS,
@@ -777,6 +778,27 @@ async def test_records_and_gaps_are_counted_by_origin() -> None:
     assert events["stream.gap"]["lost"] == 2
     assert events["stream.parked"]["instrument"] == "ETHUSDT"
     assert board.transit_of("binance").count == 3
+
+
+async def test_each_batch_tells_the_exchange_s_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the stamp of its first record: that of a gap is our own. All streams share that clock."""
+    learnt: list[int] = []
+    monkeypatch.setattr(ExchangeClock, "learn", lambda _, stamp, now: learnt.append(stamp))
+    batches: dict[bytes, list[Record]] = {
+        b"a": [trade(7), trade(8)],
+        b"b": [gap(), trade(9)],
+        b"c": [trade(10)],
+    }
+    life = await end(
+        websocket(saying(*map(frame, batches))),
+        Script(each=lambda frames: Turn([r for text in frames for r in batches[text]])),
+    )
+    # A busy machine may hear several of them together.
+    assert learnt[0] == trade(7).timestamp
+    assert set(learnt) <= {trade(7).timestamp, trade(10).timestamp}
+    clock = life.world.board.clocks["binance"]
+    wants = [Want(each, BTC) for each in (DataType.TRADE, DataType.ORDERBOOK)]
+    assert all(life.world.cursor(want).clock is clock for want in wants)
 
 
 async def test_the_session_is_ticked_without_frames() -> None:

@@ -71,6 +71,14 @@ class Broker:
         self._seen[msg_id] = now, len(self.stream)
         return {"stream": name, "seq": len(self.stream)}
 
+    def earlier(self, subject: str) -> list[last.Stored]:
+        """The messages of a subject before its last one."""
+        found = [message for message in self.stream if message.subject == subject]
+        return [
+            last.Stored(subject, 0, message.msg_id, message.payload)
+            for message in found[-1 - last.EARLIER : -1]
+        ]
+
     def last(self, subject: str) -> last.Stored | None:
         """The last message of a subject; its number is of no interest."""
         if (message := self._last.get(subject)) is None:
@@ -98,6 +106,12 @@ class BrokerConnection:
             due = max(due, self._way[-1][0])
         self._way.extend((due, numbered) for numbered in batch)
         self._moved.unpark_all()
+
+    async def earlier(self, messages: Sequence[last.Stored]) -> dict[str, list[last.Stored]]:
+        """Ask the stream for what is stored before those."""
+        await trio.sleep(self._broker.chance.uniform(0.002, 0.04))
+        await trio.sleep_until(max(self._broker.stalled_until, trio.current_time()))
+        return {each.subject: self._broker.earlier(each.subject) for each in messages}
 
     async def last(self, subjects: Sequence[str]) -> dict[str, last.Stored]:
         """Ask the stream, and wait for the answer."""
@@ -170,7 +184,12 @@ class BrokerSink:
                 nursery.start_soon(connection.serve)
                 try:
                     await publishing.run(
-                        outbox, connection.send, 1 << 20, connection.last, self._positions
+                        outbox,
+                        connection.send,
+                        1 << 20,
+                        connection.last,
+                        self._positions,
+                        earlier=connection.earlier,
                     )
                 except (SinkLost, Refused) as conclusion:
                     failure = conclusion

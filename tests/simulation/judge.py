@@ -60,6 +60,12 @@ class Entry:
     def is_gap(self) -> bool:
         return bool(self.fields["data_type"] == "gap")
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it says a time that was to come, by a clock of ours that may have been set."""
+        told, read = self.fields["timestamp"], self.fields["collected_at"]
+        return told is not None and facts.milliseconds(told) - facts.milliseconds(read) > 60_000
+
 
 def judged(
     exchanges: Iterable[Truthful],
@@ -76,6 +82,8 @@ def judged(
             breaches.append(f"stored twice: {message.msg_id} at {ids[message.msg_id]}, {position}")
         ids[message.msg_id] = position
         fields = json.loads(message.payload)
+        if fields["data_type"] == "trade" and message.msg_id != _trade_id(fields):
+            breaches.append(f"{message.msg_id} is not {_trade_id(fields)}")
         gap = fields["data_type"] == "gap"
         data_type = fields["affected"] if gap else fields["data_type"]
         key = (fields["exchange"], fields["market_type"], data_type, fields["symbol"])
@@ -123,6 +131,15 @@ def _stream(
     return [*_gaps(entries, terms.live_from), *breaches]
 
 
+def _trade_id(fields: dict[str, Any]) -> str:
+    """The message id of a trade, by the contract."""
+    names = ("data_type", "exchange", "market_type", "symbol", "trade_kind", "trade_id")
+    ident = ":".join(fields[name] for name in names)
+    if (fields["exchange"], fields["trade_kind"]) == ("binance", "aggregated"):
+        ident += f":{fields['first_trade_id']}-{fields['last_trade_id']}"
+    return ident
+
+
 def _gaps(entries: list[Entry], live_from: float) -> Iterable[str]:
     for entry in entries:
         if entry.is_gap and entry.at > live_from:
@@ -138,6 +155,8 @@ def sequence(
     breaches: list[str] = []
     places = {fact.identity: place for place, fact in enumerate(told)}
     last, gaps = None, []
+    early: set[int] = set()
+    """Told though others before it were missing: of a time to come, the next says whether."""
     for entry in entries:
         if entry.is_gap:
             gaps.append(entry)
@@ -152,13 +171,20 @@ def sequence(
             breaches.append(f"{identity} comes after {told[last].identity}")
             continue
         if last is not None:
-            missing = [fact for fact in told[last + 1 : place] if fact.required]
+            if place in early:
+                breaches.append(f"{identity} comes twice")
+            if told[place].number is not None and entry.is_ahead and place > last + 1:
+                early.add(place)
+                continue
+            between = [told[each] for each in range(last + 1, place) if each not in early]
+            missing = [fact for fact in between if fact.required]
             proven = data_type == "trade"
             breaches += list(_covered(missing, gaps, identity, terms, proven=proven))
         last, gaps = place, []
     if last is None:
         return [*breaches, "nothing came"] if told and data_type != "liquidation" else breaches
-    rest = [fact for fact in told[last + 1 :] if fact.required and fact.at < terms.until]
+    others = [told[each] for each in range(last + 1, len(told)) if each not in early]
+    rest = [fact for fact in others if fact.required and fact.at < terms.until]
     breaches += list(_covered(rest, gaps, "the end", terms, proven=False))
     return breaches
 

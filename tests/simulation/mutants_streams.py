@@ -1,6 +1,7 @@
 """Mutants of what sessions and polls do to keep their streams whole."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -118,7 +119,7 @@ def trade_ids_may_jump(patch: pytest.MonkeyPatch) -> None:
     """Without a gap."""
     accept = continuity.accept_counted
 
-    def accepted(state: Any, number: int, *rest: Any) -> tuple[bool, Gap | None]:
+    def accepted(state: Any, number: int, *rest: Any) -> tuple[bool, Sequence[Gap]]:
         if (state.cursor.last_id or number) < number:
             state.cursor.last_id = number - 1
         return accept(state, number, *rest)

@@ -283,6 +283,22 @@ async def test_a_corruption_is_of_one_level_and_of_the_wire_alone(
     assert answers[0].json() == answers[1].json()
 
 
+async def test_a_time_to_come_is_of_the_next_messages_alone(
+    serving: Serving, connect: Connect, receive: Receive
+) -> None:
+    """With the numbers that it asks for; all else is as it was."""
+    exchange = player(CAPTURE, speed=math.inf, start_delay=0)
+    address = await serving(exchange)
+    exchange.faults.ahead(86_400, count=2, jump=1_000, symbol="BTCUSDT", kind="trade")
+    expected = recorded("btcusdt@trade")
+    async with connect(address.ws_url + TRADES) as websocket:
+        heard = [await receive(websocket) for _ in expected]
+    for number, (one, other) in enumerate(zip(heard, expected, strict=True)):
+        later, jump = (86_400_000, 1_000) if number < 2 else (0, 0)
+        moved = {"E": other["E"] + later, "T": other["T"] + later, "t": other["t"] + jump}
+        assert one == other | moved
+
+
 def is_not_json(message: str | bytes) -> bool:
     """Whether a message cannot be decoded."""
     try:

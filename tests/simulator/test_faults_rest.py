@@ -136,3 +136,17 @@ async def test_the_state_can_be_looked_at(serving: Serving, connect: Connect) ->
     assert state["position"]["line"] == state["position"]["lines"] == len(CAPTURE) - 1
     assert [each["streams"] for each in state["connections"]] == [["btcusdt@trade"]]
     assert set(state["faults"]) == set(FAULTS)
+
+
+async def test_an_answer_may_be_of_a_time_to_come(serving: Serving) -> None:
+    """That of the next request of a path."""
+    exchange = market("binance_derivatives", seed=1)
+    address = await serving(exchange)
+    path = "/fapi/v1/openInterest"
+    exchange.faults.ahead(3_600, path=path)
+    async with loopback.client() as client:
+        asked = [
+            (await client.get(address.base_url + path + "?symbol=BTCUSDT")).json()["time"]
+            for _ in range(2)
+        ]
+    assert 3_500_000 < asked[0] - asked[1] <= 3_600_000

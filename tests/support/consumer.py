@@ -1,7 +1,11 @@
 """An independent consumer of what is published: it knows the contract, and none of our code."""
 
 import json
+from datetime import datetime
 from typing import Any
+
+REMEMBERED = 10_000
+"""Trades of a symbol, to know one that is told again."""
 
 
 class Consumer:
@@ -14,6 +18,10 @@ class Consumer:
         self.faults: list[str] = []
         """Every breach of what the contract promises, in words."""
         self._expected: dict[str, int] = {}
+        self._told: dict[str, dict[tuple[int, str | None], None]] = {}
+        """The latest trades."""
+        self._ahead: dict[str, set[int]] = {}
+        """Those that had a time to come: what is told so is not told again."""
 
     def take(self, payload: bytes) -> None:
         """One message, in the order of the stream."""
@@ -23,8 +31,7 @@ class Consumer:
             case "orderbook":
                 self.books.setdefault(symbol, Book()).take(fields, self.faults)
             case "trade":
-                counted = fields["exchange"] == "binance"
-                self._trade(symbol, int(fields["trade_id"]), counted=counted)
+                self._trade(symbol, fields)
             case "gap":
                 self.gaps.append(fields)
                 if fields["affected"] == "orderbook":
@@ -32,16 +39,42 @@ class Consumer:
                 if fields["affected"] == "trade" and fields["last_missing_id"] is not None:
                     self._missed(symbol, int(fields["last_missing_id"]))
 
-    def _trade(self, symbol: str, number: int, *, counted: bool) -> None:
+    def _trade(self, symbol: str, fields: dict[str, Any]) -> None:
+        number, part = int(fields["trade_id"]), fields["last_trade_id"]
         numbers = self.trades.setdefault(symbol, [])
+        told = self._told.setdefault(symbol, {})
+        if (number, part) in told:
+            self.faults.append(f"{symbol}: trade {number} ({part}) is told twice")
         expected = self._expected.get(symbol, number)
-        if number < expected or (counted and number > expected):
+        # Elsewhere ids come in no order. One number may be of two aggregates.
+        counted = fields["exchange"] == "binance" and numbers[-1:] != [number]
+        if counted and number != expected and not _is_ahead(fields):
             self.faults.append(f"{symbol}: trade {number} after {numbers[-1:]}")
         numbers.append(number)
-        self._expected[symbol] = number + 1
+        told[number, part] = None
+        if len(told) > REMEMBERED:
+            del told[next(iter(told))]
+        if _is_ahead(fields):
+            self._ahead.setdefault(symbol, set()).add(number)
+        if number == expected or not _is_ahead(fields):
+            self._expect(symbol, number + 1)
+
+    def _expect(self, symbol: str, number: int) -> None:
+        while number in self._ahead.get(symbol, ()):
+            number += 1
+        self._expected[symbol] = number
 
     def _missed(self, symbol: str, last: int) -> None:
-        self._expected[symbol] = last + 1
+        self._expect(symbol, last + 1)
+
+
+def _is_ahead(fields: dict[str, Any]) -> bool:
+    """Whether a record says a time that was more than a minute to come when it was read."""
+    happened, read = fields["timestamp"], fields["collected_at"]
+    if happened is None or happened < read:
+        return False
+    since = datetime.fromisoformat(happened) - datetime.fromisoformat(read)
+    return since.total_seconds() > 60
 
 
 class Book:

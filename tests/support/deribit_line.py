@@ -101,6 +101,7 @@ class Line(HandPlayed):
         """Lost, dialled again, and heard again for the first time."""
         self.cut()
         self.connect()
+        self.seconds = max(self.seconds, second)
         return self.hear(told(second))
 
     @property

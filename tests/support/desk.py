@@ -12,7 +12,8 @@ from marketprism.instruments import Instrument
 from marketprism.records import Record
 from marketprism.settings import Api, VenueConfig
 
-START = 1_700_000_000_500_000_000
+START = 1_700_000_200_500_000_000
+"""Later than all that the cards say."""
 
 
 @attrs.define

@@ -29,3 +29,11 @@ TRADE_KINDS: Final[Mapping[str, Collection[str]]] = {
     venue.name: venue.trade_kinds for venue in _CLASSES
 }
 """Which kinds of trades."""
+
+UNORDERED: Final[Collection[tuple[str, str, DataType]]] = frozenset(
+    (venue.exchange, venue.market_type, data_type)
+    for venue in _CLASSES
+    for data_type, offer in venue.offers.items()
+    if offer.unordered
+)
+"""Of which streams the ids come in no order, by exchange and market type."""

@@ -36,7 +36,7 @@ from marketprism.feeds.venue import (
     Want,
 )
 from marketprism.feeds.world import World
-from marketprism.records import Record
+from marketprism.records import Gap, Record
 from marketprism.settings import Manners
 from marketprism.status import ConnectionRow, lasted
 
@@ -267,6 +267,8 @@ class Connection:
     def _time(self, records: list[Record], now: Moment) -> None:
         """One observation a batch: its first record stands for all."""
         if records and (happened := records[0].timestamp) is not None:
+            if not isinstance(records[0], Gap):
+                self._world.clock(self._row.exchange).learn(happened, now)
             transit = self._world.board.transit_of(self._row.exchange)
             transit.add(max(0.0, (now.wall - happened) / 1e9), len(records))
 

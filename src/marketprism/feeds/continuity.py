@@ -1,7 +1,74 @@
-"""Whether a stream goes on where it stood, as far as its exchange lets one tell. Pure."""
+"""Whether a stream goes on where it stood, as far as its exchange lets one tell. Pure.
 
-from marketprism.feeds.venue import Moment, Phase, StreamState
+A stamp of a time to come (`exchange_clock`) is no progress: what bears one is told once, and moves
+no time. A number in such a frame is believed where it follows by one, or when another goes on from
+it; else the stream stays where it is.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from itertools import pairwise
+from typing import TypeVar
+
+from marketprism.feeds.ahead import Mark
+from marketprism.feeds.venue import Cursor, Moment, Phase, StreamState
 from marketprism.records import Gap
+
+Row = TypeVar("Row")
+
+
+class Place(Enum):
+    """Where a stamp stands in a stream that goes by its times."""
+
+    NEWS = "news"
+    LATEST = "latest"
+    """It was told already, and nothing later was."""
+    PAST = "past"
+    AHEAD = "ahead"
+    """Of a time to come, and not told yet."""
+
+
+def placed(cursor: Cursor, stamp: int, now: Moment) -> Place:
+    """Where a stamp stands. One that is ahead counts as told from here on."""
+    mark = (stamp, None)
+    if mark in cursor.ahead:
+        return Place.LATEST if stamp > (believed(cursor, now) or 0) else Place.PAST
+    if cursor.clock.is_ahead(stamp, now):
+        cursor.ahead.note(mark)
+        return Place.AHEAD
+    last = believed(cursor, now)
+    if last is None or stamp > last:
+        return Place.NEWS
+    return Place.LATEST if stamp == last else Place.PAST
+
+
+def believed(cursor: Cursor, now: Moment) -> int | None:
+    """The time at which a stream stands. One that has turned out to be of a time to come is given
+    up: what came after it may have been passed over.
+    """
+    at = cursor.event_time
+    if at is None or not cursor.clock.is_ahead(at, now):
+        return at
+    cursor.lose("sequence")
+    cursor.ahead.note((at, None))
+    cursor.event_time = None
+    return None
+
+
+def apart(
+    rows: Sequence[tuple[int, Row]], cursor: Cursor, now: Moment
+) -> tuple[list[tuple[int, Row]], list[tuple[int, Row]]]:
+    """Rows with their times: those that can be, and those that are ahead and not told yet, which
+    are to be told beside them.
+    """
+    can_be, early = [], []
+    for row in rows:
+        if not cursor.clock.is_ahead(row[0], now):
+            can_be.append(row)
+        elif placed(cursor, row[0], now) is Place.AHEAD:
+            early.append(row)
+    cursor.ahead.count += len(early)
+    return can_be, early
 
 
 def accept_counted(
@@ -10,39 +77,46 @@ def accept_counted(
     event_time: int,
     now: Moment,
     connection: str,
-) -> tuple[bool, Gap | None]:
-    """Whether the event numbered `number` is news, and the gap that ends with it, if one does.
+    part: int | None = None,
+) -> tuple[bool, Sequence[Gap]]:
+    """Whether the event numbered `number` is news, and the gaps that end with it.
 
     The next number proves that nothing is missing, whatever happened to the connection between.
     A number that has passed already is a duplicate — unless a lower one happened later: then it
-    counts anew (or a number was wrong), and what lies between cannot be told.
+    counts anew (or a number was wrong), and what lies between cannot be told. Of two events of one
+    number (aggregates: `part` is the last trade in them) the one with the larger part is news.
     """
-    cursor, gap = state.cursor, None
-    last = cursor.last_id
-    if last is None:
-        gap = cursor.close(state.instrument, state.data_type, now.wall, connection)
+    cursor, ahead, mark = state.cursor, state.cursor.ahead, (number, part)
+    last, told = cursor.last_id, ahead.count > 0 and mark in ahead
+    early = cursor.clock.is_ahead(event_time, now)
+    passed = last is not None and number <= last
+    gaps: Sequence[Gap] = ()
+    if last is not None and number == last + 1:
+        cursor.gap = None
+    elif last is None or number - 1 == ahead.candidate or not (early or passed):
+        gaps = _missing(state, number, now, connection)
+        if early:
+            ahead.note(mark)
+    elif number == last and _is_larger(part, cursor.last_trade_id):
+        if early:
+            return _floats(state, mark, now), ()
+    elif early and not passed:
+        ahead.candidate = number
+        return _floats(state, mark, now), ()
+    elif early or number == last or event_time <= _stands_at(cursor, now):
+        state.duplicates += 1
+        return False, ()
     else:
-        if number == last + 1:
-            cursor.gap = None
-        elif number > last:
-            cursor.lose("sequence")
-            gap = cursor.close(
-                state.instrument,
-                state.data_type,
-                now.wall,
-                connection,
-                (last + 1, number - 1),
-                countable=True,
-            )
-        elif number < last and cursor.event_time is not None and event_time > cursor.event_time:
-            cursor.lose("sequence")
-            gap = cursor.close(state.instrument, state.data_type, now.wall, connection)
-        else:
-            state.duplicates += 1
-            return False, None
-    cursor.last_id = number
-    _accepted(state, gap, event_time, now)
-    return True, gap
+        gaps = _missing(state, number, now, connection)
+    cursor.last_id, cursor.last_trade_id, ahead.candidate = number, part, None
+    if gaps:
+        state.gaps += len(gaps)
+    if told:
+        state.duplicates += 1
+    else:
+        _accepted(state, None if early else event_time, now)
+        ahead.count += early
+    return not told, gaps
 
 
 def accept_uncounted(
@@ -52,8 +126,12 @@ def accept_uncounted(
 
     Nothing proves that a time out of contact was empty, so it always is a gap of unknown size.
     """
-    gap = state.cursor.close(state.instrument, state.data_type, now.wall, connection)
-    _accepted(state, gap, event_time, now)
+    cursor = state.cursor
+    gap = cursor.close(state.instrument, state.data_type, now.wall, connection)
+    state.gaps += gap is not None
+    early = event_time is not None and cursor.clock.is_ahead(event_time, now)
+    _accepted(state, None if early else event_time, now)
+    cursor.ahead.count += early
     return gap
 
 
@@ -76,12 +154,67 @@ def awaited(state: StreamState, now: Moment) -> None:
         state.cursor.received = now.wall
 
 
-def _accepted(state: StreamState, gap: Gap | None, event_time: int | None, now: Moment) -> None:
-    if gap is not None:
-        state.gaps += 1
-    cursor = state.cursor
-    cursor.event_time = event_time
-    cursor.received = now.wall
+def lives(state: StreamState, now: Moment) -> None:
+    """It told something that is published."""
     state.phase, state.detail = Phase.LIVE, None
     state.last_record = now.monotonic
     state.records += 1
+
+
+def _accepted(state: StreamState, event_time: int | None, now: Moment) -> None:
+    """At that time; None: it says none that can be."""
+    cursor = state.cursor
+    if event_time is not None:
+        cursor.event_time = event_time
+    cursor.received = now.wall
+    lives(state, now)
+
+
+def _is_larger(part: int | None, known: int | None) -> bool:
+    return part is not None and known is not None and part > known
+
+
+def _floats(state: StreamState, mark: Mark, now: Moment) -> bool:
+    """Whether it is news that is told where the stream does not stand, which stays where it is, in
+    time too: what is missing before it would have come earlier.
+    """
+    ahead = state.cursor.ahead
+    if mark in ahead:
+        state.duplicates += 1
+        return False
+    ahead.note(mark)
+    ahead.count += 1
+    lives(state, now)
+    return True
+
+
+def _stands_at(cursor: Cursor, now: Moment) -> int:
+    """The exchange's time of the last event, or when it was read, where that time is no use."""
+    at = cursor.event_time
+    if at is None or cursor.clock.is_ahead(at, now):
+        return (cursor.received or 0) + (cursor.clock.offset or 0)
+    return at
+
+
+def _missing(state: StreamState, number: int, now: Moment, connection: str) -> list[Gap]:
+    """The gaps between the last number and this one, around what was told of them ahead of its
+    time; one of unknown size where they do not count up to this one.
+    """
+    cursor, about = state.cursor, (state.instrument, state.data_type, now.wall, connection)
+    last = cursor.last_id
+    if last is None or number < last:
+        if last is not None:
+            cursor.lose("sequence")
+        gap = cursor.close(*about)
+        return [] if gap is None else [gap]
+    gaps = []
+    reason = "sequence" if cursor.gap is None else cursor.gap.reason
+    for before, after in pairwise([last, *cursor.ahead.numbers(last + 1, number - 1), number]):
+        if after == before + 1:
+            continue
+        cursor.lose(reason)
+        gap = cursor.close(*about, (before + 1, after - 1), countable=True)
+        if gap is not None:
+            gaps.append(gap)
+    cursor.gap = None
+    return gaps

@@ -40,7 +40,9 @@ class _Held(Generic[Event]):
     since: Moment | None = None
     """When the younger's subscription was acknowledged."""
     position: int | None = None
-    """The id or the time of the first event held, as the cursor counts."""
+    """The id or the time of the first event held that has one, as the cursor counts."""
+    first: Event | None = None
+    """That event."""
     events: list[tuple[Event, Moment]] = attrs.field(factory=list)
 
 
@@ -68,16 +70,18 @@ class Handover(Generic[Event]):
         """From when on the younger hears all of a stream; None while it is not sure to."""
         return self._held[stream].since
 
-    def hold(self, stream: Stream, position: int, event: Event, now: Moment) -> None:
-        """The younger heard an event of a stream that is the elder's still."""
+    def hold(self, stream: Stream, position: int | None, event: Event, now: Moment) -> None:
+        """The younger heard an event of a stream that is the elder's still; one without a position
+        tells nothing of where the stream stands.
+        """
         held = self._held[stream]
-        held.position = position if held.position is None else held.position
+        if held.position is None and position is not None:
+            held.position, held.first = position, event
         held.events.append((event, now))
 
     def first(self, stream: Stream) -> Event | None:
-        """The first event that is held of a stream."""
-        events = self._held[stream].events
-        return events[0][0] if events else None
+        """The first event that is held of a stream, and has a position."""
+        return self._held[stream].first
 
     def bereave(self) -> None:
         """The elder is gone: nothing more is to be waited for."""

@@ -13,7 +13,10 @@ from typing import Final, NamedTuple, Protocol
 import attrs
 
 from marketprism.errors import Transient
+from marketprism.feeds.ahead import Ahead
+from marketprism.feeds.exchange_clock import ExchangeClock
 from marketprism.feeds.http_answers import HttpAnswer, Meaning, usual
+from marketprism.feeds.recent_ids import RecentIds
 from marketprism.instruments import Instrument
 from marketprism.orderbook import OrderBook
 from marketprism.records import DataType, Gap, GapReason, Record
@@ -53,7 +56,7 @@ class Cursor:
     last_id: int | None = None
     """The last published trade id or book update id."""
     event_time: int | None = None
-    """The exchange's time of the last record, nanoseconds."""
+    """The exchange's time of the last record, nanoseconds; of those that could be believed."""
     received: int | None = None
     """When the last record was read, wall nanoseconds; None before the first."""
     gap: OpenGap | None = None
@@ -64,6 +67,14 @@ class Cursor:
     message id is made of that."""
     counts: str | None = None
     """What kind of trade `last_id` is of, where another process may have had another."""
+    last_trade_id: int | None = None
+    """Of aggregates that are counted apart from trades: the last trade in the one of `last_id`."""
+    recent: RecentIds | None = attrs.field(default=None, eq=False)
+    """Of trades whose ids come in no order: the latest ones."""
+    ahead: Ahead = attrs.field(factory=Ahead, eq=False)
+    """What was told with a stamp of a time to come."""
+    clock: ExchangeClock = attrs.field(factory=ExchangeClock, eq=False, repr=False)
+    """What stamps are measured by; all streams of an exchange share it."""
     book: OrderBook | None = attrs.field(default=None, eq=False, repr=False)
     """The book that was published, also while none is in step. Consumers know its prices by their
     text, so what goes on without a gap is written as they are."""
@@ -432,6 +443,8 @@ class Offer:
     """`stream` or `poll`."""
     quiet_limit: float | None
     """Seconds without a record after which the stream is suspect; None: it may be silent."""
+    unordered: bool = False
+    """Its ids come in no order, so that the last one alone does not tell what is new."""
 
 
 class Venue(Protocol):

@@ -7,6 +7,7 @@ import attrs
 import structlog
 
 from marketprism.feeds import dialing
+from marketprism.feeds.exchange_clock import ExchangeClock
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
@@ -65,7 +66,13 @@ class World:
 
     def cursor(self, want: Want) -> Cursor:
         """Where a stream that begins now goes on from."""
-        return Cursor() if self.positions is None else self.positions.cursor(want)
+        cursor = Cursor() if self.positions is None else self.positions.cursor(want)
+        cursor.clock = self.clock(want.instrument.exchange)
+        return cursor
+
+    def clock(self, exchange: str) -> ExchangeClock:
+        """What an exchange's stamps are measured by, on all its markets."""
+        return self.board.clocks.setdefault(exchange, ExchangeClock())
 
     def publish(self, records: list[Record], read_at: int, connection: str) -> None:
         """Count records and hand them on; it never waits."""

@@ -9,12 +9,14 @@ from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
+import attrs
 import trio
 
 from .answers import Answers, Form, Subject
 from .connection import Connection
 from .corruption import corrupted, corruptible
 from .events import Message
+from .misdating import misdated
 from .occasions import Due, claim
 from .skin import Answer, Skin
 from .source import Source
@@ -80,6 +82,7 @@ class Faults:
         self._duplicates: list[Due] = []
         self._misprints: list[Due] = []
         self._corruptions: list[Due] = []
+        self._misdated: list[Due] = []
         self._late: list[Due] = []
         self._stale: list[Due] = []
         self._failing: list[Due] = []
@@ -212,6 +215,21 @@ class Faults:
         self._corruptions.append(Due(count, symbol, "orderbook"))
 
     @_fault
+    def ahead(
+        self,
+        seconds: float,
+        count: int = 1,
+        jump: int = 0,
+        symbol: str | None = None,
+        kind: str | None = None,
+        path: str | None = None,
+    ) -> None:
+        """Stamp the next messages of this symbol and kind so many seconds ahead, with numbers that
+        are `jump` higher; with `path` the answers to the next requests of that path instead.
+        """
+        self._misdated.append(Due(count, symbol, kind, seconds=seconds, path=path, jump=jump))
+
+    @_fault
     def renumber(self, symbol: str) -> None:
         """Begin the ids of a market's book anew, as after maintenance, with its next update."""
         self._target.source.renumber(symbol)
@@ -316,11 +334,23 @@ class Faults:
 
     def printed(self, message: Message) -> Message:
         """A message as it is sent: some are misprinted."""
+        dated = claim(self._misdated, lambda due: due.path is None and due.picks(message))
+        if dated:
+            text = misdated(message.text, dated.seconds, dated.jump)
+            message = attrs.evolve(message, text=text)
         if corruptible(message) and claim(self._corruptions, lambda due: due.picks(message)):
             return corrupted(message)
         if claim(self._misprints, lambda due: due.picks(message)):
             return self._target.skin.misprinted(message)
         return message
+
+    def dated(self, path: str, answer: Answer) -> Answer:
+        """The answer to a request of this path as it is sent: some are stamped ahead."""
+        due = claim(self._misdated, lambda due: due.path == path)
+        if due is None:
+            return answer
+        text = misdated(answer.body.decode(), due.seconds, due.jump)
+        return attrs.evolve(answer, body=text.encode())
 
     def delay(self, path: str) -> float:
         """By how many seconds the answer to a request of this path is late."""

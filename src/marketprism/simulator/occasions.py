@@ -19,6 +19,7 @@ class Due:
     status: int = 0
     seconds: float = 0.0
     retry_after: int | None = None
+    jump: int = 0
 
     def picks(self, message: Message) -> bool:
         """Whether the message is such an occasion."""

@@ -320,7 +320,9 @@ class _Connection:
             row = self.board.sink
             nursery.start_soon(stream_age.watch, self._ask, self.config.stream.name, row)
             try:
-                await self.publishing.run(outbox, send, largest, self._last, positions, pulse)
+                await self.publishing.run(
+                    outbox, send, largest, self._last, positions, pulse, self._earlier
+                )
             except (SinkLost, SinkRefused) as conclusion:
                 failure = conclusion
             nursery.cancel_scope.cancel()
@@ -344,6 +346,36 @@ class _Connection:
                     raise self._end(self._concluded(answer)) from answer
                 if (stored := last.read(answer.data, stream)) is not None:
                     found[name] = stored
+        return found
+
+    async def _earlier(self, messages: Sequence[last.Stored]) -> dict[str, list[last.Stored]]:
+        """See `last.Earlier`."""
+        stream, limit = self.config.stream.name, self.config.connect_timeout
+        question = f"$JS.API.{last.QUESTION}{stream}"
+
+        async def walk(message: last.Stored) -> list[last.Stored]:
+            walking = last.backwards(message)
+            try:
+                start = next(walking)
+                while True:
+                    body = last.question_from(message.subject, start)
+                    answer = await self.client.request(question, body, limit)
+                    start = walking.send(last.read(answer.data, stream))
+            except StopIteration as end:
+                found: list[last.Stored] = end.value
+                return found
+
+        async def ask(batch: Sequence[last.Stored]) -> list[list[last.Stored] | BaseException]:
+            return await asyncio.gather(*map(walk, batch), return_exceptions=True)
+
+        found: dict[str, list[last.Stored]] = {}
+        for start in range(0, len(messages), _QUESTIONS):
+            batch = messages[start : start + _QUESTIONS]
+            for message, told in zip(batch, await aio_as_trio(ask)(batch), strict=True):
+                if isinstance(told, BaseException):
+                    lost = told if isinstance(told, SinkLost) else self._concluded(told)
+                    raise self._end(lost) from told
+                found[message.subject] = told
         return found
 
     async def _crossing(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:

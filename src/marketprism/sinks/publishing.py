@@ -17,7 +17,7 @@ from marketprism.records import Gap
 from marketprism.restart import Positions
 from marketprism.settings import NatsConfig
 from marketprism.sinks.jetstream import Acknowledgements, Withheld
-from marketprism.sinks.last import Last
+from marketprism.sinks.last import Earlier, Last
 from marketprism.sinks.outbox import Numbered, Outbox
 from marketprism.sinks.oversize import Oversize
 from marketprism.sinks.settling import settle
@@ -103,13 +103,14 @@ class Publishing:
         last: Last,
         positions: Positions | None = None,
         pulse: Pulse | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         """Publish until the outbox is drained. Raises SinkLost or SinkRefused.
 
         `max_payload` is what the server and the stream take in one message, headers and all.
         `last` asks the stream for its last messages: first for what is in doubt, then on behalf of
-        `positions`, whose gaps go ahead of all else. While nothing is in flight, `pulse` tells
-        whether the server lives.
+        `positions`, whose gaps go ahead of all else; for them `earlier` tells what is stored before
+        those. While nothing is in flight, `pulse` tells whether the server lives.
         """
         row = self.board.sink
         row.most_bytes = max_payload
@@ -120,10 +121,10 @@ class Publishing:
                 outbox.rewind()
                 await settle(outbox, last, self.board, self.out_of_order)
                 if positions is not None:
-                    await positions.catch_up(last, outbox)
+                    await positions.catch_up(last, outbox, earlier)
                 async with trio.open_nursery() as nursery:
                     if positions is not None:
-                        nursery.start_soon(self._serve, positions, last)
+                        nursery.start_soon(self._serve, positions, last, earlier)
                     if pulse is not None:
                         nursery.start_soon(self._feel, pulse)
                     if positions is not None:
@@ -165,9 +166,9 @@ class Publishing:
                 await self._publish(outbox, send, max_payload)
             nursery.cancel_scope.cancel()
 
-    async def _serve(self, positions: Positions, last: Last) -> None:
+    async def _serve(self, positions: Positions, last: Last, earlier: Earlier | None) -> None:
         try:
-            await positions.serve(last)
+            await positions.serve(last, earlier)
         except (SinkLost, SinkRefused) as conclusion:
             self.fail(conclusion)
 

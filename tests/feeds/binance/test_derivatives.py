@@ -22,6 +22,7 @@ from usdm import (
     trade,
 )
 
+from marketprism import cursors as restart
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.binance.funding import FundingHours
 from marketprism.feeds.binance.messages import read_funding_info
@@ -52,6 +53,7 @@ from marketprism.settings import Manners, OrderbookOptions
 from marketprism.wire import encode
 
 BOOK: Stream = (DataType.ORDERBOOK, "BTCUSDT")
+TRADES: Stream = (DataType.TRADE, "BTCUSDT")
 FUNDING: Stream = (DataType.FUNDING_RATE, "BTCUSDT")
 LIQUIDATIONS: Stream = (DataType.LIQUIDATION, "BTCUSDT")
 HOUR = 3_600 * 1_000_000_000
@@ -165,6 +167,40 @@ def test_an_aggregate_trade_gives_its_record_exactly() -> None:
             is_maker=True,
         )
     ]
+
+
+def aggregates(turn: Turn) -> list[str]:
+    """Which were published: number, first and last trade; `gap` for a gap."""
+    return [encode(record).msg_id.rpartition("aggregated:")[2] for record in turn.records]
+
+
+def test_two_aggregates_of_one_number_are_told_apart_by_their_trades() -> None:
+    """A later last trade is news; one that is not later was told before. Nothing is missing."""
+    line = Line()
+    heard = [(27554, 668, 668), (27555, 669, 669), (27555, 670, 670), (27555, 669, 669)]
+    heard += [(27555, 670, 670), (27556, 671, 675)]
+    turn = line.hear(*(trade(a, f=first, l=last) for a, first, last in heard))
+    assert aggregates(turn) == ["27554:668-668", "27555:669-669", "27555:670-670", "27556:671-675"]
+    assert line.session.streams[TRADES].duplicates == 2
+    assert not line.consumer.faults
+
+
+def test_trades_that_are_in_no_aggregate_are_not_missing() -> None:
+    """An insurance fund's are left out: aggregates that follow by one follow."""
+    turn = Line().hear(trade(7, f=10, l=11), trade(8, f=90, l=95))
+    assert aggregates(turn) == ["7:10-11", "8:90-95"]
+
+
+def test_a_restart_between_two_aggregates_of_one_number_loses_neither() -> None:
+    """Whatever the message id was that the version before gave the first."""
+    (first,) = Line().hear(trade(27555, f=669, l=669)).records
+    stored = encode(first)
+    assert stored.msg_id == "trade:binance:perpetual:BTC-USDT:aggregated:27555:669-669"
+    for msg_id in (stored.msg_id, "trade:binance:perpetual:BTC-USDT:aggregated:27555"):
+        record = restart.read(stored.payload, Want(DataType.TRADE, BTC), moment(1).wall)
+        line = Line(cursors={TRADES: restart.cursor(record, msg_id, None)})
+        turn = line.hear(trade(27555, f=669, l=669), trade(27555, f=670, l=670), trade(27556))
+        assert aggregates(turn) == ["27555:670-670", "27556:55112-55113"]
 
 
 def test_missing_trades_are_one_gap_that_names_them() -> None:
@@ -282,7 +318,7 @@ def test_what_cannot_be_read_of_the_intervals_leaves_what_is_known() -> None:
 
 def test_funding_is_published_when_it_changes_and_once_in_thirty_seconds() -> None:
     """Of event time, in slots that are the same for every collector."""
-    line = Line()
+    line = Line(seconds=77)
     heard = [line.hear(mark_price(second)) for second in range(10, 75)]
     told = [10 + n for n, turn in enumerate(heard) if turn.records]
     assert told == [10, 10 + 30 - (START // 10**9 + 10) % 30, 40 + 30 - (START // 10**9 + 10) % 30]
@@ -704,6 +740,6 @@ def test_updates_that_the_snapshot_overtook_are_dropped_in_peace(first: int, las
 
 def test_a_late_mark_price_is_no_news() -> None:
     """What was told out of order is not published after what is newer."""
-    line = Line()
+    line = Line(seconds=61)
     published = [len(line.hear(mark_price(second)).records) for second in (60, 29, 61)]
     assert published == [1, 0, 0]

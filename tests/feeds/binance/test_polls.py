@@ -22,8 +22,8 @@ from marketprism.records import (
 )
 
 MINUTE = 60_000
-FIRST = 1_699_999_800_000
-"""A multiple of five minutes."""
+FIRST = 1_699_970_100_000
+"""A multiple of five minutes, a hundred rows ago."""
 POLLED = (DataType.OPEN_INTEREST, DataType.LSR_TOP_POSITION, DataType.LSR_ALL_ACCOUNT)
 
 

@@ -10,7 +10,7 @@ import captures
 import msgspec
 import pytest
 from consumer import Consumer
-from usdm import CONFIG, moment
+from usdm import CONFIG, START, moment
 
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.venue import (
@@ -274,7 +274,7 @@ def test_a_recorded_liquidation_is_read() -> None:
 def test_messages_of_august_2026_are_read() -> None:
     """An answer to our first command, and an update with the fields of the merged markets."""
     answer, line = captures.lines("binance_usdm/ws_depth_2026-08_ccxt.jsonl")
-    replay = Replay(["BTCUSDT"])
+    replay = Replay(["BTCUSDT"], seconds=line["raw"]["E"] / 1000 - START / 10**9)
     replay.hear(msgspec.json.encode(answer["raw"]))
     assert replay.rejects == []
     body = {"lastUpdateId": line["raw"]["U"], "bids": [], "asks": [["70000.00", "1"]]}

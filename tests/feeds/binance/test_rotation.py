@@ -254,6 +254,75 @@ def test_an_elder_that_is_ahead_leaves_nothing_to_say_again() -> None:
     assert (pair.gaps, pair.rejects) == ([], [])
 
 
+TWINS = [trade(7), trade(8, f=669, l=669), trade(8, f=670, l=670), trade(9)]
+"""Two aggregates of one number among others."""
+
+
+@pytest.mark.parametrize("begins", range(4))
+@pytest.mark.parametrize("ends", range(1, 5))
+def test_aggregates_of_one_number_are_each_told_once(begins: int, ends: int) -> None:
+    """Wherever between them the younger begins, and the elder is when they join."""
+    pair = market()
+    pair.hear(pair.elder, trade(6))
+    pair.rotate()
+    pair.hear(pair.elder, *TWINS[:ends])
+    pair.hear(pair.younger, *TWINS[begins:])
+    pair.wait()
+    pair.hear(pair.elder, *TWINS[ends:], trade(10))
+    pair.hear(pair.younger, trade(10))
+    pair.wait()
+    parts = [r.last_trade_id for r in pair.records if isinstance(r, TradeRecord)]
+    assert parts == ["13", "15", "669", "670", "19", "21"]
+    assert (pair.gaps, pair.rejects) == ([], [])
+    assert pair.owned(TRADES)
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("who", ["elder", "younger", "both"])
+def test_a_time_and_an_id_of_a_time_to_come_do_not_hold_the_join_up(place: int, who: str) -> None:
+    """Nor is it told twice, or anything lost."""
+    far = trade(10**12, T=1_800_000_000_000, E=1_800_000_000_000)
+    frames = [trade(number) for number in (7, 8, 9)]
+    heard = {side: list(frames) for side in ("elder", "younger")}
+    for side in heard if who == "both" else [who]:
+        heard[side].insert(place, far)
+    pair = market()
+    pair.hear(pair.elder, trade(6))
+    pair.rotate()
+    pair.hear(pair.younger, *heard["younger"])
+    pair.hear(pair.elder, *heard["elder"])
+    pair.wait()
+    assert pair.owned(TRADES)
+    pair.hear(pair.younger, trade(10))
+    assert [number for number in pair.trades if number != 10**12] == [6, 7, 8, 9, 10]
+    assert pair.trades.count(10**12) == 1
+    assert (pair.gaps, pair.rejects) == ([], [])
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_an_update_of_a_time_to_come_does_not_hold_a_book_up(place: int) -> None:
+    """It goes over without a snapshot, a gap, or what the consumer could not chain."""
+    chain = FuturesChain.made(1, 6)
+    pair = Pair(perpetual("public", interval=0))
+    pair.live(chain)
+    pair.hear(pair.elder, chain.frame(0))
+    pair.rotate()
+    asked = len(pair.elder.fetches) + len(pair.younger.fetches)
+    far = chain.updates[3] | {"E": 1_800_000_000_000, "T": 1_800_000_000_000}
+    stray = said(**far | {"U": 10**12, "u": 10**12 + 5, "pu": 10**12 - 1})
+    frames = [chain.frame(number) for number in (1, 2, 3)]
+    frames.insert(place, stray)
+    pair.hear(pair.younger, *frames)
+    pair.hear(pair.elder, *frames)
+    pair.wait()
+    assert pair.owned(BOOK)
+    pair.hear(pair.younger, chain.frame(4), chain.frame(5))
+    book = pair.consumer.books["BTC-USDT"]
+    assert (book.last_id, book.bids, book.asks) == attrs.astuple(chain.truths[6])
+    assert (pair.gaps, pair.consumer.faults, pair.rejects) == ([], [], [])
+    assert len(pair.elder.fetches) + len(pair.younger.fetches) == asked
+
+
 def test_trades_whose_times_are_not_in_order_are_no_new_numbering() -> None:
     """A lower id at a later time would mean one, anywhere else."""
     pair = market()
@@ -357,7 +426,7 @@ def test_a_number_that_cannot_be_used_is_rejected_when_it_is_its_turn() -> None:
 
 def funding_of(lines: Iterable[bytes]) -> list[int | None]:
     """What one connection alone publishes of those."""
-    pair = Pair(perpetual("market"))
+    pair = Pair(perpetual("market"), seconds=120)
     for line in lines:
         pair.hear(pair.elder, line)
     return [record.timestamp for record in pair.records if isinstance(record, FundingRate)]
@@ -372,7 +441,7 @@ def test_funding_is_thinned_as_if_there_were_but_one_connection(
     """Whichever of the two lags, and wherever in a window they join."""
     rates = [f"0.000{second // 17}" for second in range(120)]
     events = [mark_price(second, r=rate) for second, rate in enumerate(rates)]
-    pair = Pair(perpetual("market"))
+    pair = Pair(perpetual("market"), seconds=120)
     elder, younger = (lag, 0) if elder_is_late else (0, lag)
     for second in range(120 + lag):
         if second == starts:

@@ -232,10 +232,13 @@ def test_a_value_told_twice_is_published_once() -> None:
 
 
 def test_a_wrong_time_does_not_silence_the_stream() -> None:
-    """After some values that seem to be past, it was the one before that was wrong: a gap."""
+    """One that cannot be is told once, and costs nothing. Of one that can be, some values that seem
+    to be past show that it was wrong: a gap.
+    """
     line = Line()
-    line.hear(told(1), told(9_000))
-    assert seconds(line.hear(told(2), told(3), told(4), told(5)).records) == ["gap", 4, 5]
+    assert seconds(line.hear(told(1), told(9_000), told(2), told(9_000)).records) == [1, 9_000, 2]
+    line.hear(told(52))
+    assert seconds(line.hear(told(3), told(4), told(5), told(6)).records) == ["gap", 5, 6]
 
 
 # Over a reconnect.

@@ -26,6 +26,8 @@ from marketprism.records import AllAccountRatio, DataType, Gap, TopPositionRatio
 
 TOP: Stream = (DataType.LSR_TOP_POSITION, "BTC-USDT-SWAP")
 FIVE_MINUTES = 300 * SECOND
+FIRST = START - 100 * FIVE_MINUTES
+"""The time of the row of number 0."""
 
 
 def poll(data_type: DataType = DataType.LSR_TOP_POSITION) -> Poll:
@@ -36,7 +38,7 @@ def poll(data_type: DataType = DataType.LSR_TOP_POSITION) -> Poll:
 
 def rows(*numbers: int, ratio: str = "1.25") -> Fetched:
     """An answer with these five-minute rows, newest first."""
-    data = [[str((START + n * FIVE_MINUTES) // 1_000_000), ratio] for n in sorted(numbers)]
+    data = [[str((FIRST + n * FIVE_MINUTES) // 1_000_000), ratio] for n in sorted(numbers)]
     return Fetched(json.dumps({"code": "0", "data": data[::-1], "msg": ""}).encode(), 0)
 
 
@@ -69,7 +71,7 @@ def test_a_row_gives_its_record_exactly() -> None:
     now, cursors = moment(1), {TOP: Cursor()}
     (record,) = poll().read(rows(0, 1), cursors, now).records
     assert record == TopPositionRatio(
-        SWAP, START + FIVE_MINUTES, now.wall, "1.25", "0.5556", "0.4444", "5m"
+        SWAP, FIRST + FIVE_MINUTES, now.wall, "1.25", "0.5556", "0.4444", "5m"
     )
     account: Stream = (DataType.LSR_ALL_ACCOUNT, "BTC-USDT-SWAP")
     (record,) = poll(DataType.LSR_ALL_ACCOUNT).read(rows(1), {account: Cursor()}, now).records
@@ -85,8 +87,8 @@ def test_only_rows_past_the_cursor_are_published_oldest_first() -> None:
     cursor.lose("disconnect")
     turn = one.read(rows(0, 1, 2, 3), cursors, moment(3))
     assert [record.timestamp for record in turn.records] == [
-        START + 2 * FIVE_MINUTES,
-        START + 3 * FIVE_MINUTES,
+        FIRST + 2 * FIVE_MINUTES,
+        FIRST + 3 * FIVE_MINUTES,
     ]
     assert cursor.gap is None
 

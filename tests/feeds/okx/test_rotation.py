@@ -227,6 +227,68 @@ def test_trades_whose_numbers_start_over_meanwhile_are_neither_lost_nor_doubled(
     assert pair.gaps == []
 
 
+SHUFFLED = [5, 7, 6, 9, 8, 10]
+"""Ids of trades in the order in which they come; all of one millisecond but the first."""
+
+
+def shuffled(numbers: list[int]) -> list[bytes]:
+    """Their pushes."""
+    return [trade(number, ts=str(NOW + 6 * (number > 5))) for number in numbers]
+
+
+@pytest.mark.parametrize("begins", range(6))
+@pytest.mark.parametrize("ends", range(1, 7))
+def test_trades_in_no_order_are_each_told_once(begins: int, ends: int) -> None:
+    """Wherever the younger begins, and the elder is when they join."""
+    pair = Pair.of(line_of(DataType.TRADE))
+    pair.elder(*shuffled(SHUFFLED[:ends]))
+    pair.younger(*shuffled(SHUFFLED[begins:]))
+    pair.elder(*shuffled(SHUFFLED[ends:]))
+    pair.younger(trade(20))
+    pair.elder(trade(20))
+    pair.wait(31)
+    assert trades(pair) == [*SHUFFLED, 20]
+    assert pair.gaps == []
+    assert pair.owns(TRADES)
+
+
+@pytest.mark.parametrize("who", ["elder", "younger", "both"])
+def test_a_time_and_an_id_of_a_time_to_come_do_not_hold_the_join_up(who: str) -> None:
+    """Nor is it told twice, or anything lost."""
+    stray = trade(10**12, ts="1800000000000")
+    pair = Pair.of(line_of(DataType.TRADE))
+    pair.elder(trade(5), *[stray] * (who != "younger"))
+    pair.younger(*[stray] * (who != "elder"), trade(6), trade(7))
+    pair.elder(trade(6))
+    pair.wait(0.25)
+    assert pair.owns(TRADES)
+    pair.younger(trade(8))
+    assert [number for number in trades(pair) if number != 10**12] == [5, 6, 7, 8]
+    assert trades(pair).count(10**12) == 1
+    assert pair.gaps == []
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_an_update_of_a_time_to_come_does_not_hold_a_book_up(place: int) -> None:
+    """It goes over without a snapshot or a gap."""
+    chain = OkxChain.made(3, 8)
+    old = OkxLine(snapshots=lambda _: chain.snapshot(0))
+    pair = Pair.of(old)
+    pair.elder(chain.frame(0))
+    stray = chain.frame(3, ts="1800000000000", seqId=10**12, prevSeqId=10**12 - 1)
+    frames = [chain.frame(number) for number in (1, 2, 3)]
+    frames.insert(place, stray)
+    pair.younger(*frames)
+    pair.elder(*frames)
+    pair.wait(0.25)
+    assert pair.owns(BOOK)
+    pair.younger(*(chain.frame(number) for number in (4, 5, 6, 7)))
+    book = old.consumer.books["BTC-USDT"]
+    assert (book.last_id, book.bids, book.asks) == attrs.astuple(chain.truths[8])
+    assert pair.gaps == []
+    assert pair.untroubled()
+
+
 def test_what_neither_hears_goes_over_after_a_while_of_silence() -> None:
     """Five seconds; a younger that is deaf to what the elder hears gets nothing."""
     pair = Pair.of(line_of(DataType.TRADE))

@@ -21,6 +21,7 @@ from okx_line import (
     push,
 )
 
+from marketprism import cursors as restart
 from marketprism.errors import Lost
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
 from marketprism.feeds.venue import (
@@ -155,13 +156,40 @@ def test_a_trade_in_contracts_tells_both() -> None:
     assert (inverse.quantity, inverse.contracts) == ("0.0233333333333", "7")
 
 
-def test_repeated_and_older_trades_are_dropped_unless_they_happened_later() -> None:
-    """A smaller id at a later time is a new count."""
+def test_repeated_trades_are_dropped_and_those_in_no_order_are_not() -> None:
+    """Of one moment, or later: an id that was not told is news."""
     line = OkxLine()
-    heard = line.hear(trade(7), trade(9), trade(7), trade(9), trade(3, ts=str(NOW + 500)))
-    assert numbers(heard) == ["7", "9", "3"]
-    assert line.session.streams[TRADES].duplicates == 2
+    heard = line.hear(trade(7), trade(11), trade(10, ts=str(NOW + 11)), trade(7), trade(11))
+    heard.records += line.hear(trade(10), trade(21), trade(20), trade(21), trade(20)).records
+    heard.records += line.hear(trade(3, ts=str(NOW + 500)), trade(21), trade(22)).records
+    assert numbers(heard) == ["7", "11", "10", "21", "20", "3", "22"]
+    assert line.session.streams[TRADES].duplicates == 6
     assert gaps(line) == []
+
+
+def test_a_reconnect_among_trades_in_no_order_tells_each_once() -> None:
+    """What is told again then, too; and one that reaches back to a known id has no gap before."""
+    line = OkxLine()
+    line.hear(trade(7), trade(9), trade(8))
+    line.cut()
+    line.connect()
+    assert numbers(line.hear(trade(9), trade(8), trade(10), trade(12), trade(11))) == [
+        "10",
+        "12",
+        "11",
+    ]
+    assert gaps(line) == []
+
+
+def test_a_restart_among_trades_in_no_order_tells_each_once() -> None:
+    """Where the last messages are known, not the last one alone."""
+    stored = [encode(r) for r in OkxLine().hear(trade(7), trade(9), trade(8)).records]
+    want = Want(DataType.TRADE, BTC)
+    read = [restart.read(each.payload, want, moment(1).wall) for each in stored]
+    cursor = restart.cursor(read[-1], stored[-1].msg_id, None)
+    cursor.recent = restart.recent(read)
+    line = OkxLine(cursors={TRADES: cursor})
+    assert numbers(line.hear(trade(9), trade(8), trade(7), trade(11), trade(10))) == ["11", "10"]
 
 
 def test_a_time_out_of_contact_is_a_gap_unless_ids_join() -> None:

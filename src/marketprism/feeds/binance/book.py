@@ -75,6 +75,8 @@ class Tag(NamedTuple):
 class _Heard(NamedTuple):
     update: DepthUpdate
     wall: int
+    ahead: bool
+    """Its time is one to come."""
 
 
 def _read(body: bytes) -> DepthSnapshot | Reject:
@@ -93,11 +95,13 @@ def _event_time(update: DepthUpdate) -> int:
     return told_at * 1_000_000
 
 
-def _applied(update: DepthUpdate, book: OrderBook | None) -> Sides:
+def _applied(heard: _Heard, book: OrderBook | None) -> Sides:
     """Its levels as they are to be published: written as in the book, which takes them."""
+    update = heard.update
     if book is None:
         return update.b, update.a
-    return book.apply(update.b, update.a, update.u, _event_time(update))
+    event_time = book.event_time if heard.ahead else _event_time(update)
+    return book.apply(update.b, update.a, update.u, event_time)
 
 
 @attrs.define(eq=False)
@@ -121,6 +125,10 @@ class BookStream:
     """None while out of step."""
     chained: bool = False
     """An update is the last thing in the book: the next must continue that one."""
+    untimed: bool = False
+    """That update's time could not be: its ids are as doubtful."""
+    doubted: _Heard | None = None
+    """An update of a time to come that continues nothing. It is one if another continues it."""
     buffer: list[_Heard] = attrs.field(factory=list)
     attempt: int = 0
     """Which answer is awaited; earlier ones are not wanted any more."""
@@ -160,23 +168,27 @@ class BookStream:
             self.unknown = 0
             self.state.phase, self.state.detail = Phase.ACKNOWLEDGED, None
             turn.steps.append(self.begin())
+        heard = _Heard(update, now.wall, self._is_ahead(_event_time(update), now))
+        if heard.ahead and self._doubts(heard):
+            return
+        before, self.doubted = self._before(update), None
         if (book := self.book) is None:
-            self._buffer(update, now)
-        elif update.u <= book.last_id and not self._contradicts(update, book):
+            self._buffer(heard, before)
+        elif update.u <= book.last_id and not self._contradicts(heard, book):
             self.state.duplicates += 1
         elif update.u > book.last_id and self._continues_book(update, book):
-            self._apply(_Heard(update, now.wall), now, turn)
+            self._apply(heard, now, turn)
         else:
             self.state.cursor.lose("sequence")
             self.restart()
-            self.buffer = [_Heard(update, now.wall)]
+            self.buffer = [*before, heard]
             turn.steps.append(self._ask(Priority.RESYNC))
 
     def succeed(self, elder: "BookStream") -> None:
         """Go on with the book of a connection that is to end: what comes next continues it, or
         shows that something is missing.
         """
-        self.book, self.chained = elder.book, False
+        self.book, self.chained, self.untimed = elder.book, False, elder.untimed
         self.snapshot_due, self.snapshot_id = elder.snapshot_due, elder.snapshot_id
         self.shown = elder.shown
         self.auditor.succeed(elder.auditor)
@@ -189,7 +201,7 @@ class BookStream:
 
     def restart(self) -> None:
         """Out of step: forget the book and whatever is under way."""
-        self.book = None
+        self.book = self.doubted = None
         self.auditor.interrupt()
         self.buffer = []
         self.attempt += 1
@@ -229,7 +241,7 @@ class BookStream:
             turn.steps.append(snapshot)
             self.auditor.failed(attempt, None, now)
         elif self.book is not None:
-            verdict = self.auditor.answered(attempt, self._made(snapshot), self.book, now)
+            verdict = self.auditor.answered(attempt, self._made(snapshot, now), self.book, now)
             self._conclude(verdict, now, turn)
 
     def tick(self, now: Moment, turn: Turn) -> None:
@@ -341,19 +353,46 @@ class BookStream:
         self.unknown += 1
         self.state.phase, self.state.detail = Phase.PARKED, why
 
-    def _buffer(self, update: DepthUpdate, now: Moment) -> None:
-        buffer = self.buffer
+    def _doubts(self, heard: _Heard) -> bool:
+        """Whether an update of a time to come is left aside, since it does not follow. Were its ids
+        believed, all that comes after it would count as past.
+        """
+        update, last_id, rule = heard.update, None, self.continues
+        if self.book is not None:
+            last_id, rule = self.book.last_id, self.continues if self.chained else self.joins
+        elif self.buffer:
+            last_id = self.buffer[-1].update.u
+        if last_id is not None and (update.u <= last_id or rule(update, last_id)):
+            return False
+        if self._before(update):
+            return False
+        self.doubted = heard
+        self.state.cursor.ahead.count += 1
+        return True
+
+    def _before(self, update: DepthUpdate) -> list[_Heard]:
+        """What is in doubt, where this update names it as the one that it continues."""
+        if (doubted := self.doubted) is None:
+            return []
+        named = update.U - 1 if update.pu is None else update.pu
+        return [doubted] if named == doubted.update.u else []
+
+    def _is_ahead(self, event_time: int, now: Moment) -> bool:
+        return self.state.cursor.clock.is_ahead(event_time, now)
+
+    def _buffer(self, heard: _Heard, before: Sequence[_Heard]) -> None:
+        buffer, update = self.buffer, heard.update
         if buffer and update.u <= buffer[-1].update.u:
             self.state.duplicates += 1
             return
-        if buffer and not self.continues(update, buffer[-1].update.u):
+        if not buffer or not self.continues(update, buffer[-1].update.u):
             # What went before can only join a snapshot that is newer than all of it.
-            buffer.clear()
+            buffer[:] = before
         if len(buffer) >= MAX_BUFFERED:
             # The snapshot that is awaited will be newer, or is asked for again.
             self.state.resyncs += 1
             buffer.clear()
-        buffer.append(_Heard(update, now.wall))
+        buffer.append(heard)
 
     def _too_old(self, snapshot: DepthSnapshot, answer: Fetched) -> str | None:
         """Step 4: why this snapshot cannot be joined, or None when it can."""
@@ -376,16 +415,15 @@ class BookStream:
         rule = self.continues if self.chained else self.joins
         return rule(update, book.last_id)
 
-    def _contradicts(self, update: DepthUpdate, book: OrderBook) -> bool:
+    def _contradicts(self, heard: _Heard, book: OrderBook) -> bool:
         """An older id at a much later time: one of the two ids is wrong, so the book is in doubt.
 
         Updates that a snapshot overtook are merely late.
         """
-        return (
-            self.chained
-            and book.event_time is not None
-            and _event_time(update) > book.event_time + OVERTAKEN
-        )
+        if not (self.chained or self.untimed) or book.event_time is None or heard.ahead:
+            return False
+        patience = 0 if self.untimed else OVERTAKEN
+        return _event_time(heard.update) > book.event_time + patience
 
     def _chains(self, last_id: int) -> bool:
         """Whether the buffer, chained in itself, continues a snapshot at `last_id`."""
@@ -401,11 +439,11 @@ class BookStream:
         cursor, state = self.state.cursor, self.state
         known = cursor.last_id
         within, beyond = self._split(snapshot.lastUpdateId)
-        self.book = book = self._made(snapshot)
-        self.chained = False
+        self.book = book = self._made(snapshot, now)
+        self.chained = self.untimed = False
         if beyond and snapshot.lastUpdateId >= beyond[0].update.U:
             # The snapshot lies inside this update: what is published ends where the update does.
-            self._take(beyond[0].update)
+            self._take(beyond[0])
             within.append(beyond.pop(0))
         if book.exhausted:
             self.book = None
@@ -417,7 +455,7 @@ class BookStream:
             cursor.gap = None
             for heard in within:
                 if heard.update.u > known:
-                    self._publish(heard, _applied(heard.update, cursor.told), now, turn)
+                    self._publish(heard, _applied(heard, cursor.told), now, turn)
         elif known is not None:
             renumbered = snapshot.lastUpdateId < known
             gap = cursor.close(
@@ -458,14 +496,16 @@ class BookStream:
 
     def _apply(self, heard: _Heard, now: Moment, turn: Turn) -> None:
         """Step 7."""
-        self._publish(heard, self._take(heard.update), now, turn)
+        self._publish(heard, self._take(heard), now, turn)
         if self.auditor.trail is not None and self.book is not None:
             update = heard.update
             change = Change(update.u, update.b, update.a, _event_time(update), now)
             self._conclude(self.auditor.took(change, self.book), now, turn)
 
-    def _made(self, snapshot: DepthSnapshot) -> OrderBook:
+    def _made(self, snapshot: DepthSnapshot, now: Moment) -> OrderBook:
         event_time = None if snapshot.T is None else snapshot.T * 1_000_000
+        if event_time is not None and self._is_ahead(event_time, now):
+            event_time = None
         last_id, limit = snapshot.lastUpdateId, self.source.limit
         return OrderBook(snapshot.bids, snapshot.asks, last_id, event_time, limit)
 
@@ -484,13 +524,14 @@ class BookStream:
         elif thin:
             self.snapshot_due = now.monotonic
 
-    def _take(self, update: DepthUpdate) -> Sides:
+    def _take(self, heard: _Heard) -> Sides:
         assert self.book is not None
+        self.untimed = heard.ahead
         self.chained = True
-        return _applied(update, self.book)
+        return _applied(heard, self.book)
 
     def _publish(self, heard: _Heard, sides: Sides, now: Moment, turn: Turn) -> None:
-        update, wall = heard
+        update, wall, ahead = heard
         event_time = _event_time(update)
         if self.options.mode == "updates":
             self.state.records += 1
@@ -508,7 +549,8 @@ class BookStream:
                     prev_update_id=None if update.pu is None else self.state.cursor.last_id,
                 )
             )
-        self._accepted(update.u, event_time, wall, now)
+        self.state.cursor.ahead.count += ahead
+        self._accepted(update.u, None if ahead else event_time, wall, now)
 
     def _accepted(self, last_id: int, event_time: int | None, wall: int, now: Moment) -> None:
         """The exchange said so much, at `wall`. What we tell again is no sign of its life."""

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import attrs
 
+from marketprism.feeds import continuity
 from marketprism.feeds.binance.messages import (
     UNREADABLE,
     RatioRow,
@@ -13,6 +14,7 @@ from marketprism.feeds.binance.messages import (
     read_ratio,
     read_rows,
 )
+from marketprism.feeds.continuity import Place, apart
 from marketprism.feeds.decimals import NotANumber, known, unsigned
 from marketprism.feeds.venue import (
     Cursor,
@@ -25,7 +27,13 @@ from marketprism.feeds.venue import (
     Turn,
     Want,
 )
-from marketprism.records import AllAccountRatio, DataType, OpenInterest, TopPositionRatio
+from marketprism.records import (
+    AllAccountRatio,
+    DataType,
+    LongShortRatio,
+    OpenInterest,
+    TopPositionRatio,
+)
 
 SAMPLE_BYTES = 200
 ROW_SECONDS: Final = 300
@@ -76,10 +84,13 @@ class OpenInterestPoll:
             cursor.lose("disconnect")
             return _unreadable(answer, error)
         told_at = body.time * 1_000_000
-        if cursor.event_time is not None and told_at <= cursor.event_time:
+        place = continuity.placed(cursor, told_at, now)
+        if place in (Place.LATEST, Place.PAST):
             return Turn()
         gap = cursor.close(instrument, self.want.data_type, now.wall, self.connection)
-        cursor.event_time, cursor.received = told_at, now.wall
+        cursor.event_time = told_at if place is Place.NEWS else cursor.event_time
+        cursor.ahead.count += place is Place.AHEAD
+        cursor.received = now.wall
         record = OpenInterest(instrument, told_at, now.wall, open_interest)
         return Turn([record] if gap is None else [gap, record])
 
@@ -119,22 +130,27 @@ class RatioPoll:
             return Turn()
         turn = Turn()
         cursor = cursors[self.want.stream]
-        last = cursor.event_time
+        last = continuity.believed(cursor, now)
         try:
             rows = self._rows(answer.body, last, turn)
         except (*UNREADABLE, NotANumber) as error:
             return _unreadable(answer, error)
+        rows, early = apart(rows, cursor, now)
+        beside = [self._record(told_at, row, now) for told_at, row in early]
         news = [row for row in rows if last is None or row[0] > last]
         if last is not None and asked_few and len(news) == len(rows) and self._hole(last, news):
             # The next answer holds more of them.
+            turn.records += beside
             return turn
         self.caught_up = not turn.steps
         if rows and rows[-1][0] == last:
             cursor.gap = None  # the newest row is the last one published: nothing was missed
         before = None
         for told_at, row in news if last is not None else news[-1:]:
-            self._publish(told_at, row, before, cursor, now, turn)
-            before = told_at
+            if (told_at, None) not in cursor.ahead:
+                self._publish(told_at, row, before, cursor, now, turn)
+            cursor.event_time = before = told_at
+        turn.records += beside
         return turn
 
     @staticmethod
@@ -173,24 +189,27 @@ class RatioPoll:
     ) -> None:
         """`before`: the time of the row before it, where that came in the same answer."""
         instrument, data_type = self.want.instrument, self.want.data_type
-        if cursor.event_time is not None and told_at - cursor.event_time > _ROW:
+        last = cursor.event_time
+        if last is not None and told_at - last > _ROW:
             cursor.lose("disconnect", before)
-            gap = cursor.close(instrument, data_type, now.wall, self.connection, until=told_at)
-            if gap is not None:
-                turn.records.append(gap)
-        # The row after the last one: nothing was missed, whatever happened between.
-        cursor.gap = None
+        elif last is not None:
+            # The row after the last one: nothing was missed, whatever happened between.
+            cursor.gap = None
+        gap = cursor.close(instrument, data_type, now.wall, self.connection, until=told_at)
+        if gap is not None:
+            turn.records.append(gap)
         cursor.event_time, cursor.received = told_at, now.wall
-        turn.records.append(
-            RECORDS[data_type](
-                instrument,
-                told_at,
-                now.wall,
-                row.longShortRatio,
-                row.longAccount,
-                row.shortAccount,
-                "5m",
-            )
+        turn.records.append(self._record(told_at, row, now))
+
+    def _record(self, told_at: int, row: RatioRow, now: Moment) -> LongShortRatio:
+        return RECORDS[self.want.data_type](
+            self.want.instrument,
+            told_at,
+            now.wall,
+            row.longShortRatio,
+            row.longAccount,
+            row.shortAccount,
+            "5m",
         )
 
 

@@ -17,6 +17,7 @@ from marketprism.feeds.binance.messages import (
     MarkPriceUpdate,
     Trade,
 )
+from marketprism.feeds.continuity import Place
 from marketprism.feeds.market_trades import NO_MARKET_TRADE, left_out
 from marketprism.feeds.thinning import FundingThinning
 from marketprism.feeds.venue import Cursor, Moment, Phase, Reject, Stream, StreamState, Turn, Want
@@ -42,6 +43,18 @@ def stream_of(event: Event | ForceOrder) -> Stream:
     if isinstance(event, ForceOrder):
         return DataType.LIQUIDATION, event.o.s
     return DataType.LIQUIDATION, event.instrument.native_id
+
+
+def told_at(event: Event) -> int:
+    """The exchange's time of an event, nanoseconds."""
+    if isinstance(event, Liquidation):
+        return event.timestamp or 0
+    if isinstance(event, MarkPriceUpdate):
+        return event.E * 1_000_000
+    at = event.T
+    if isinstance(event, DepthUpdate) and at is None:
+        at = event.E
+    return (at or 0) * 1_000_000
 
 
 def position(event: Event) -> int:
@@ -97,6 +110,7 @@ class Streams:
                 if cursor.counts not in (None, kind):
                     # Trades and aggregates are counted apart.
                     cursor.last_id = cursor.counts = None
+                    cursor.last_trade_id = cursor.ahead.candidate = None
                 self.trades[native_id] = state
             case DataType.FUNDING_RATE:
                 self.funding[native_id] = FundingThinning()
@@ -194,9 +208,11 @@ class Streams:
         maker = event.m
         state = self.trades[event.s]
         traded_at = event.T * 1_000_000
-        news, gap = continuity.accept_counted(state, number, traded_at, now, self._name)
-        if gap is not None:
-            turn.records.append(gap)
+        # One number has been seen to be of two aggregates: only their trades tell them apart. For
+        # the rest those prove nothing, as some trades are in no aggregate.
+        part = None if last is None else int(last)
+        news, gaps = continuity.accept_counted(state, number, traded_at, now, self._name, part)
+        turn.records += gaps
         if news and (why := left_out(price, quantity, event.X)) is not None:
             state.records -= 1
             sample = msgspec.json.encode(event)[:SAMPLE_BYTES]
@@ -225,14 +241,16 @@ class Streams:
         record = perpetuals.funding_rate(event, state.instrument, hours, now)
         if record is None:
             return
-        cursor, told_at = state.cursor, event.E * 1_000_000
-        if cursor.event_time is not None and told_at <= cursor.event_time:
+        cursor, at = state.cursor, told_at(event)
+        place = continuity.placed(cursor, at, now)
+        if place in (Place.LATEST, Place.PAST):
             state.duplicates += 1
         elif (
-            thinning.due(record.current_funding_rate, record.funding_time, told_at)
+            place is Place.AHEAD
+            or thinning.due(record.current_funding_rate, record.funding_time, at)
             or cursor.gap is not None
         ):
-            gap = continuity.accept_uncounted(state, told_at, now, self._name)
+            gap = continuity.accept_uncounted(state, at, now, self._name)
             turn.records += [record] if gap is None else [gap, record]
         else:
             # It says nothing new, but that nothing was missed.

@@ -11,9 +11,10 @@ import msgspec
 
 from marketprism.feeds import decimals, handover
 from marketprism.feeds.binance.book import BookStream
-from marketprism.feeds.binance.streams import Event, Streams, position, stream_of
+from marketprism.feeds.binance.messages import AggregateTrade, Trade
+from marketprism.feeds.binance.streams import Event, Streams, position, stream_of, told_at
 from marketprism.feeds.thinning import FundingThinning
-from marketprism.feeds.venue import Moment, Phase, Reject, Session, Stream, Turn
+from marketprism.feeds.venue import Cursor, Moment, Phase, Reject, Session, Stream, Turn
 from marketprism.records import DataType, GapReason, Liquidation
 
 SAMPLE_BYTES = 200
@@ -32,7 +33,10 @@ class Succession(handover.Succession[Event]):
         stream = stream_of(event)
         if stream not in self._handover:
             return False
-        self._handover.hold(stream, position(event), event, now)
+        # What bears a time to come tells nothing of where the stream stands.
+        clock = self._new.states[stream].cursor.clock
+        counts = stream[0] is DataType.LIQUIDATION or not clock.is_ahead(told_at(event), now)
+        self._handover.hold(stream, position(event) if counts else None, event, now)
         return True
 
     def _reached(self, stream: Stream) -> int | None:
@@ -56,8 +60,8 @@ class Succession(handover.Succession[Event]):
             state.phase = Phase.LIVE
         if joined and stream[0] is DataType.TRADE:
             # By the times of those past, the cursor might take them for a new numbering.
-            published, count = state.cursor.last_id or 0, len(held)
-            held = [each for each in held if position(each[0]) > published]
+            count = len(held)
+            held = [each for each in held if not _published(each[0], state.cursor)]
             state.duplicates += count - len(held)
         self._hand_on(stream, handed, turn, joined=joined)
         for event, heard in held:
@@ -82,3 +86,12 @@ class Succession(handover.Succession[Event]):
             self._new.funding[native_id] = handed
         elif isinstance(handed, deque):
             self._new.liquidated[native_id] = handed
+
+
+def _published(event: Event, cursor: Cursor) -> bool:
+    """Whether a trade is one that the elder told, by its number; of two aggregates of one number,
+    by the trades in it.
+    """
+    assert isinstance(event, Trade | AggregateTrade)
+    part = event.l if isinstance(event, AggregateTrade) else 0
+    return (position(event), part) <= (cursor.last_id or 0, cursor.last_trade_id or 0)

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from marketprism.feeds import continuity, decimals
+from marketprism.feeds.continuity import Place
 from marketprism.feeds.deribit.messages import UNREADABLE, read_candle, read_page
 from marketprism.feeds.venue import (
     Fetch,
@@ -109,9 +110,16 @@ class Series:
         self.behind = -LAG
 
     def hear(self, told_at: int, value: str, now: Moment, turn: Turn) -> None:
-        """A live value."""
-        record = self._record(told_at, value, now)
-        if self.filling is not None:
+        """A live value. One of a time to come is told at once, and nothing follows from it."""
+        record, cursor = self._record(told_at, value, now), self.state.cursor
+        if cursor.clock.is_ahead(told_at, now):
+            if continuity.placed(cursor, told_at, now) is Place.AHEAD:
+                continuity.lives(self.state, now)
+                cursor.ahead.count += 1
+                turn.records.append(record)
+            else:
+                self.state.duplicates += 1
+        elif self.filling is not None:
             self.held.append(record)
             if len(self.held) > MAX_HELD:
                 self._finish(now, turn)
@@ -171,15 +179,16 @@ class Series:
         cursor, told_at = self.state.cursor, record.timestamp
         self.joined = True
         assert told_at is not None
-        if cursor.event_time is None or told_at <= cursor.event_time:
+        last = continuity.believed(cursor, now)
+        if last is None or told_at <= last:
             self._publish(record, now, turn)
             return
         cursor.lose("disconnect")
         reason: GapReason = "disconnect" if cursor.gap is None else cursor.gap.reason
-        hole = told_at - cursor.event_time
+        hole = told_at - last
         self.held = [record]
         self.filling = Filling(
-            after=cursor.event_time,
+            after=last,
             before=told_at,
             reason=reason,
             deadline=now.monotonic + PATIENCE,
@@ -249,7 +258,7 @@ class Series:
 
     def _publish(self, record: VolatilityIndex, now: Moment, turn: Turn) -> None:
         state, told_at = self.state, record.timestamp
-        last = state.cursor.event_time
+        last = continuity.believed(state.cursor, now)
         assert told_at is not None
         if last is not None and told_at <= last:
             self.behind += told_at < last
@@ -259,6 +268,9 @@ class Series:
                 state.duplicates += 1
                 return
             state.cursor.lose("sequence")
+        if (told_at, None) in state.cursor.ahead:
+            state.duplicates += 1
+            return
         self.behind = 0
         gap = continuity.accept_uncounted(state, told_at, now, self.connection)
         turn.records += [record] if gap is None else [gap, record]

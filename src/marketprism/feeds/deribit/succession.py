@@ -29,7 +29,9 @@ class Succession(handover.Succession[Value]):
         """Whether a value is held back: it is of an index that is the elder's still."""
         if stream not in self._handover:
             return False
-        self._handover.hold(stream, told_at, (told_at, value), now)
+        # What bears a time to come tells nothing of where the index stands.
+        ahead = self._states[stream].cursor.clock.is_ahead(told_at, now)
+        self._handover.hold(stream, None if ahead else told_at, (told_at, value), now)
         return True
 
     def _reached(self, stream: Stream) -> int | None:
@@ -38,17 +40,18 @@ class Succession(handover.Succession[Value]):
     def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
         before, series = self._elder.streams[stream], self._new[stream[1]]
         joined = self._handover.joined(stream, self._reached)
+        first = self._handover.first(stream)
         held, elder = self._handover.take(stream)
         assert isinstance(elder, Series)
         series.state.last_record = before.last_record
         if joined:
             if before.phase is Phase.LIVE:
                 series.state.phase = Phase.LIVE
-            series.succeed(elder, overlaps=bool(held))
+            series.succeed(elder, overlaps=first is not None)
         else:
             series.state.cursor.lose(reason)
-            if held:
-                _wait_on(series, elder, held[0][0][0], now, turn)
+            if first is not None:
+                _wait_on(series, elder, first[0], now, turn)
         for (told_at, value), heard in held:
             # What is waited for from here on is waited for from now on.
             series.hear(told_at, value, Moment(heard.wall, now.monotonic), turn)

@@ -91,6 +91,8 @@ class BookStream:
     """The book is older than what was published, and catches up before it is shown."""
     joining: bool = False
     """The book was fetched, and no update has joined it yet."""
+    doubted: int | None = None
+    """The number of an update of a time to come, which did not follow."""
     backlog: Backlog = attrs.field(factory=Backlog)
     attempt: int = 0
     """Which answer is awaited; earlier ones are not wanted any more."""
@@ -142,6 +144,8 @@ class BookStream:
             self._later(now, "waiting for a snapshot")
         if self.book is None:
             self.state.duplicates += not self.backlog.add(heard)
+        elif heard.ahead and self._strays(heard, self.book):
+            self.state.cursor.ahead.count += 1
         elif heard.idle:
             self._kept_alive(heard, self.book, now, turn)
         elif self._follows(heard, self.book):
@@ -258,7 +262,7 @@ class BookStream:
                 self.fetch_at = now.monotonic + FORGONE
         self.backlog = Backlog()
 
-    def _replace(self, snapshot: Book, event_time: int, now: Moment, turn: Turn) -> None:
+    def _replace(self, snapshot: Book, event_time: int | None, now: Moment, turn: Turn) -> None:
         """A snapshot on the wire, asked for or not: it is the book."""
         self.auditor.interrupt()
         heard = self.backlog.updates
@@ -282,7 +286,9 @@ class BookStream:
         if not self.backlog.reaches(snapshot.seqId, event_time):
             self._later(now, "its snapshot is older than the stream")
             return
-        book = OrderBook(snapshot.bids, snapshot.asks, snapshot.seqId, event_time)
+        ahead = self.state.cursor.clock.is_ahead(event_time, now)
+        time = None if ahead else event_time
+        book = OrderBook(snapshot.bids, snapshot.asks, snapshot.seqId, time)
         beyond = self.backlog.beyond(snapshot.seqId)
         for update in beyond:
             update.applied(book)
@@ -372,19 +378,26 @@ class BookStream:
             return heard.sequence != heard.previous
         return self.joining and heard.previous <= book.last_id < heard.sequence
 
+    def _strays(self, heard: Heard, book: OrderBook) -> bool:
+        """Whether an update of a time to come is left aside, as it does not follow. Another that
+        follows it shows that it was one.
+        """
+        if self._follows(heard, book) or heard.sequence <= book.last_id:
+            return False
+        doubted, self.doubted = self.doubted, heard.sequence
+        return heard.previous != doubted
+
     def _passed(self, heard: Heard, book: OrderBook) -> bool:
         """In the book already. An older number at a later time is a doubt, not a repetition."""
-        latest = book.event_time or 0
-        return heard.sequence <= book.last_id and heard.event_time <= latest + (
-            CLOCKS_APART if self.joining else 0
-        )
+        latest = (book.event_time or 0) + (CLOCKS_APART if self.joining else 0)
+        return heard.sequence <= book.last_id and (heard.ahead or heard.event_time <= latest)
 
     def _kept_alive(self, heard: Heard, book: OrderBook, now: Moment, turn: Turn) -> None:
         """Nothing changed for a minute: it proves that the stream lives, and where it stands."""
         if heard.sequence == book.last_id or (self.joining and heard.sequence < book.last_id):
             self.state.last_record = now.monotonic
             if self.behind:
-                book.event_time = heard.event_time
+                book.event_time = heard.time_after(book.event_time)
                 self.settle([], now, turn)
         elif self._passed(heard, book):
             self.state.duplicates += 1
@@ -394,7 +407,7 @@ class BookStream:
     def _apply(self, heard: Heard, book: OrderBook, now: Moment, turn: Turn) -> None:
         followed = book.last_id
         native = heard.native
-        heard = heard.applied(book)
+        self.doubted, heard = None, heard.applied(book)
         self.joining = False
         if not self._agrees(native, book, now):
             return
@@ -444,10 +457,11 @@ class BookStream:
                     prev_update_id=followed,
                 )
             )
-        self._accepted(heard.sequence, heard.event_time, heard.wall, now)
+        self.state.cursor.ahead.count += heard.ahead
+        self._accepted(heard.sequence, heard.time_after(None), heard.wall, now)
 
     def _forget(self, why: str) -> None:
-        self.book = None
+        self.book = self.doubted = None
         self.auditor.interrupt()
         self.backlog = Backlog()
         self.attempt += 1

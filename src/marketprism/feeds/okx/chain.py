@@ -7,6 +7,7 @@ import attrs
 
 from marketprism.feeds import decimals
 from marketprism.feeds.contracts import base_quantity
+from marketprism.feeds.exchange_clock import ExchangeClock
 from marketprism.feeds.okx.messages import Book, nanoseconds
 from marketprism.feeds.venue import Moment
 from marketprism.instruments import Instrument
@@ -30,16 +31,22 @@ class Heard(NamedTuple):
     """As the exchange said it, contracts and all."""
     bids: Sequence[Level]
     asks: Sequence[Level]
+    ahead: bool = False
+    """Its time is one to come."""
 
     @property
     def idle(self) -> bool:
         """Whether it only says that nothing changed."""
         return self.sequence == self.previous and not self.bids and not self.asks
 
+    def time_after(self, before: int | None) -> int | None:
+        """The time of a book with this in it, that was at another before."""
+        return before if self.ahead else self.event_time
+
     def applied(self, book: OrderBook) -> "Heard":
         """The same as it is to be published: written as in the book, which takes it."""
-        native = self.native
-        bids, asks = book.apply(native.bids, native.asks, self.sequence, self.event_time)
+        native, time = self.native, self.time_after(book.event_time)
+        bids, asks = book.apply(native.bids, native.asks, self.sequence, time)
         if bids is native.bids and asks is native.asks:
             return self
         return self._replace(bids=_written(self.bids, bids), asks=_written(self.asks, asks))
@@ -48,8 +55,8 @@ class Heard(NamedTuple):
 class Snapshot(NamedTuple):
     """A whole book, as the channel tells it."""
 
-    event_time: int
-    """Nanoseconds."""
+    event_time: int | None
+    """Nanoseconds; None where it says a time to come."""
     native: Book
 
 
@@ -57,16 +64,19 @@ def _written(levels: Sequence[Level], as_these: Sequence[Level]) -> list[Level]:
     return [(price[0], level[1]) for level, price in zip(levels, as_these, strict=True)]
 
 
-def read(instrument: Instrument, action: str | None, said: Book, now: Moment) -> Heard | Snapshot:
+def read(
+    instrument: Instrument, action: str | None, said: Book, clock: ExchangeClock, now: Moment
+) -> Heard | Snapshot:
     """An element of the channel. Raises NotANumber."""
     said.bids, said.asks = decimals.levels(said.bids, said.asks)
     bids, asks = published(instrument, said.bids), published(instrument, said.asks)
     event_time = nanoseconds(said.ts)
+    ahead = clock.is_ahead(event_time, now)
     if action == "snapshot":
-        return Snapshot(event_time, said)
+        return Snapshot(None if ahead else event_time, said)
     if said.prevSeqId is None or action != "update":
         raise decimals.NotANumber(f"nothing tells what this follows: {action!r}")
-    return Heard(said.seqId, said.prevSeqId, event_time, now.wall, said, bids, asks)
+    return Heard(said.seqId, said.prevSeqId, event_time, now.wall, said, bids, asks, ahead)
 
 
 def published(instrument: Instrument, levels: Sequence[Level]) -> list[Level]:
@@ -81,20 +91,34 @@ class Backlog:
     """What waits for a snapshot; always one chain without a hole."""
 
     updates: list[Heard] = attrs.field(factory=list)
+    doubted: Heard | None = None
+    """One of a time to come that follows nothing. It is an update if another follows it."""
 
     def add(self, heard: Heard) -> bool:
         """Whether it is news; a keep-alive counts for some, and is not kept."""
-        updates = self.updates
+        updates, doubted = self.updates, self.doubted
         if heard.sequence == heard.previous:
             return True
-        if updates and heard.previous != updates[-1].sequence:
-            if heard.sequence <= updates[-1].sequence:
-                return False
+        last = updates[-1] if updates else None
+        before = [doubted] if doubted is not None and doubted.sequence == heard.previous else []
+        follows = last is not None and heard.previous == last.sequence
+        joins = follows or bool(before)
+        passed = not joins and last is not None and heard.sequence <= last.sequence
+        # One that is of a time to come may have a wrong number as well.
+        if passed and (heard.ahead or not (last is not None and last.ahead)):
+            return False
+        if heard.ahead and not joins:
+            self.doubted = heard
+            return True
+        self.doubted = None
+        if not follows:
             # What went before can only join a snapshot that is newer than all of it.
             updates.clear()
-        elif heard.sequence < heard.previous or len(updates) >= MAX_BUFFERED:
+        if heard.sequence < heard.previous or len(updates) >= MAX_BUFFERED:
             # Numbers that start over cannot be compared with those before.
             updates.clear()
+        elif not updates:
+            updates += before
         updates.append(heard)
         return True
 
@@ -111,7 +135,7 @@ class Backlog:
             or first.previous < sequence < first.sequence
         ):
             return True
-        return sequence >= first.sequence and event_time >= first.event_time
+        return sequence >= first.sequence and (first.ahead or event_time >= first.event_time)
 
     def beyond(self, sequence: int) -> Sequence[Heard]:
         """Those that a snapshot at `sequence` does not hold."""

@@ -5,6 +5,7 @@ from collections import Counter
 import msgspec
 
 from marketprism.feeds import continuity
+from marketprism.feeds.continuity import Place
 from marketprism.feeds.contracts import base_quantity
 from marketprism.feeds.decimals import NotANumber, known, signed, unsigned
 from marketprism.feeds.market_trades import NO_MARKET_TRADE, left_out
@@ -18,8 +19,9 @@ from marketprism.feeds.okx.messages import (
     number,
     read_liquidation,
 )
+from marketprism.feeds.recent_ids import RecentIds
 from marketprism.feeds.thinning import FundingThinning
-from marketprism.feeds.venue import Moment, Phase, Reject, StreamState, Turn
+from marketprism.feeds.venue import Cursor, Moment, Phase, Reject, StreamState, Turn
 from marketprism.instruments import Instrument
 from marketprism.records import FundingRate as FundingRecord
 from marketprism.records import Liquidation as LiquidationRecord
@@ -35,20 +37,21 @@ SAMPLE_BYTES = 200
 def trade(state: StreamState, said: Trade, now: Moment, connection: str, turn: Turn) -> None:
     """Channel `trades`. `tradeId` is the last of the aggregate's, `count` how many it is of.
 
-    Ids need not be without holes, so one that jumps proves no loss; but an aggregate that reaches
-    back to the last known id leaves no room for one.
+    Ids come in no order, so the latest of them tell what is new. Nor need they be without holes:
+    one that jumps proves no loss; but an aggregate that reaches back to a known id leaves no room
+    for one.
     """
     price, size = unsigned(said.px), unsigned(said.sz)
     last, traded_at = number(said.tradeId), nanoseconds(said.ts)
     count = known(said.count, number)
     instrument, cursor = state.instrument, state.cursor
-    if cursor.last_id is not None:
-        later = cursor.event_time is not None and traded_at > cursor.event_time
-        if last <= cursor.last_id and not later:
-            state.duplicates += 1
-            return
-        if count and last - count <= cursor.last_id < last:
-            cursor.gap = None
+    recent, at = recent_trades(cursor), min(traded_at, cursor.clock.time(now))
+    if recent.knows(last, at):
+        state.duplicates += 1
+        return
+    if count and cursor.gap is not None and any(last - count <= known < last for known in recent):
+        cursor.gap = None
+    recent.add(last, at)
     gap = continuity.accept_uncounted(state, traded_at, now, connection)
     cursor.last_id = last
     if gap is not None:
@@ -75,6 +78,14 @@ def trade(state: StreamState, said: Trade, now: Moment, connection: str, turn: T
     )
 
 
+def recent_trades(cursor: Cursor) -> RecentIds:
+    """The latest trades of a stream, as far as they are known."""
+    if cursor.recent is None:
+        stored = [] if cursor.last_id is None else [(cursor.last_id, cursor.event_time or 0)]
+        cursor.recent = RecentIds.last(stored)
+    return cursor.recent
+
+
 def funding_rate(
     state: StreamState,
     thinning: FundingThinning,
@@ -89,17 +100,18 @@ def funding_rate(
     following = known(said.nextFundingTime, nanoseconds)
     happened = funding_told_at(said, now)
     cursor = state.cursor
-    if cursor.event_time is not None and happened < cursor.event_time:
+    place = continuity.placed(cursor, happened, now)
+    if place is Place.PAST:
         state.duplicates += 1
         return
-    if happened == cursor.event_time:
+    if place is Place.LATEST:
         # Told already, and still the latest: nothing was missed since.
         cursor.gap = None
         cursor.received, state.last_record = now.wall, now.monotonic
         state.phase, state.detail = Phase.LIVE, None
         state.duplicates += 1
         return
-    due = thinning.due(rate, funding_time, happened)
+    due = place is Place.AHEAD or thinning.due(rate, funding_time, happened)
     if not due and cursor.gap is None and state.phase is Phase.LIVE:
         cursor.received, state.last_record = now.wall, now.monotonic
         return
@@ -138,7 +150,7 @@ def open_interest(
     if base is None and contracts is not None and not instrument.inverse:
         # Of an inverse contract it would take a price.
         base = base_quantity(instrument, contracts, "1")
-    if cursor.event_time is not None and happened <= cursor.event_time:
+    if continuity.placed(cursor, happened, now) in (Place.LATEST, Place.PAST):
         state.duplicates += 1
         state.last_record = now.monotonic
         return

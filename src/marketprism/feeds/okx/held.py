@@ -31,16 +31,24 @@ class HeldBook:
     _places: dict[int, int] = attrs.field(factory=dict)
     """By the number that an update follows, its place."""
     _latest: int = 0
+    _doubted: int | None = None
 
     def add(self, heard: Heard) -> bool:
-        """Whether it is news. One that does not follow begins the chain anew."""
+        """Whether it is news. One that does not follow begins the chain anew; of a time to come,
+        only where another follows it.
+        """
+        doubted, self._doubted = self._doubted, None
         if self.last is not None and heard.previous != self.last:
+            if heard.ahead and heard.previous != doubted:
+                self._doubted = heard.sequence
+                return False
             if heard.sequence <= self.last and heard.event_time <= self._latest:
                 return False
             self._clear()
         elif len(self.updates) >= MAX_BUFFERED:
             self._clear()
-        self.last, self._latest = heard.sequence, max(heard.event_time, self._latest)
+        self.last = heard.sequence
+        self._latest = max(heard.time_after(None) or 0, self._latest)
         if not heard.idle:
             self._places[heard.previous] = len(self.updates)
             self.updates.append(heard)
@@ -51,7 +59,8 @@ class HeldBook:
         if snapshot.native.seqId != self.last:
             self._clear()
         self.snapshot, self._behind = snapshot, len(self.updates)
-        self.last, self._latest = snapshot.native.seqId, max(snapshot.event_time, self._latest)
+        self.last = snapshot.native.seqId
+        self._latest = max(snapshot.event_time or 0, self._latest)
 
     def beyond(self, known: int | None, event_time: int | None) -> Sequence[Heard] | None:
         """The updates that go on from what is known; None when it is not in the chain."""

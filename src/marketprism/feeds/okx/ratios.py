@@ -12,6 +12,8 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
+from marketprism.feeds import continuity
+from marketprism.feeds.continuity import apart
 from marketprism.feeds.decimals import unsigned
 from marketprism.feeds.okx.messages import (
     UNREADABLE,
@@ -90,16 +92,20 @@ class RatioPoll:
             turn.steps.append(Reject("unreadable answer", str(error), sample))
             return turn
         cursor = cursors[self.want.stream]
-        rows = self._rows(data, cursor.event_time, turn)
-        if cursor.event_time is None:
+        last = continuity.believed(cursor, now)
+        rows, early = apart(self._rows(data, last, turn), cursor, now)
+        if last is None:
             rows = rows[-1:]
-        if rows and rows[-1][0] == cursor.event_time:
+        if rows and rows[-1][0] == last:
             cursor.gap = None  # the newest row is the last one published: nothing was missed
         before = None
         for happened, ratio in rows:
-            if cursor.event_time is None or happened > cursor.event_time:
+            if last is not None and happened <= last:
+                continue
+            if (happened, None) not in cursor.ahead:
                 self._publish(happened, ratio, before, cursor, now, turn)
-                before = happened
+            cursor.event_time = before = happened
+        turn.records += [self._record(happened, ratio, now) for happened, ratio in early]
         return turn
 
     def _rows(
@@ -136,9 +142,13 @@ class RatioPoll:
         gap = cursor.close(instrument, data_type, now.wall, self.connection, until=happened)
         if gap is not None:
             turn.records.append(gap)
-        kind = TopPositionRatio if data_type is DataType.LSR_TOP_POSITION else AllAccountRatio
-        turn.records.append(kind(instrument, happened, now.wall, ratio, *shares(ratio), PERIOD))
+        turn.records.append(self._record(happened, ratio, now))
         cursor.event_time, cursor.received = happened, now.wall
+
+    def _record(self, happened: int, ratio: str, now: Moment) -> TopPositionRatio | AllAccountRatio:
+        instrument, data_type = self.want.instrument, self.want.data_type
+        kind = TopPositionRatio if data_type is DataType.LSR_TOP_POSITION else AllAccountRatio
+        return kind(instrument, happened, now.wall, ratio, *shares(ratio), PERIOD)
 
 
 def ratio_polls(base_url: str, venue: str, wants: Sequence[Want]) -> list[RatioPoll]:

@@ -133,7 +133,8 @@ class Streams:
     def read(self, stream: Stream, action: str | None, element: msgspec.Raw, now: Moment) -> Event:
         """An element of a stream's own channel. Raises NotANumber, and what decoding raises."""
         if stream[0] is DataType.ORDERBOOK:
-            return read(self.states[stream].instrument, action, read_book(element), now)
+            state = self.states[stream]
+            return read(state.instrument, action, read_book(element), state.cursor.clock, now)
         return _READERS[stream[0]](element)
 
     def liquidations(
@@ -190,6 +191,5 @@ class Streams:
             state.duplicates += 1
             return
         told.append(record.liquidation_id)
-        latest = max(record.timestamp or 0, state.cursor.event_time or 0)
-        gap = continuity.accept_uncounted(state, latest, now, self._name)
+        gap = continuity.accept_uncounted(state, record.timestamp, now, self._name)
         turn.records += [record] if gap is None else [gap, record]

@@ -57,7 +57,11 @@ class Succession(handover.Succession[Held]):
         if isinstance(event, Heard | Snapshot):
             self._hold_book(stream, event, now)
         else:
-            self._handover.hold(stream, _position(event, now), event, now)
+            place, told_at = _position(event, now)
+            # What bears a time to come tells nothing of where the stream stands.
+            clock = self._new.states[stream].cursor.clock
+            counts = isinstance(event, Liquidation) or not clock.is_ahead(told_at, now)
+            self._handover.hold(stream, place if counts else None, event, now)
         return True
 
     def _hold_book(self, stream: Stream, event: Heard | Snapshot, now: Moment) -> None:
@@ -79,9 +83,11 @@ class Succession(handover.Succession[Held]):
                 book = self._old.books[native_id]
                 return None if _beyond(first, book, cursor) is None else 0
             case Trade():
-                # A number past it at an earlier time is of a count that was given up since.
-                since = cursor.event_time is not None and cursor.event_time >= nanoseconds(first.ts)
-                return cursor.last_id if since else None
+                # Their ids come in no order: the elder has told this one, or what came later.
+                place, told_at = number(first.tradeId), nanoseconds(first.ts)
+                later = cursor.event_time is not None and cursor.event_time > told_at
+                told = later or channels.recent_trades(cursor).knows(place, told_at)
+                return place if told else None
             case Funding():
                 return self._old.funding[native_id].heard
             case Liquidation():
@@ -163,23 +169,24 @@ class Succession(handover.Succession[Held]):
             turn.steps.append(Reject("bad number", str(error), sample))
 
 
-def _position(event: Trade | Funding | Interest | Liquidation, now: Moment) -> int:
-    """Where an event stands, in the terms of `_reached`. Raises NotANumber."""
+def _position(event: Trade | Funding | Interest | Liquidation, now: Moment) -> tuple[int, int]:
+    """Where an event stands, in the terms of `_reached`, and its time. Raises NotANumber."""
     match event:
         case Trade():
-            nanoseconds(event.ts)
-            return number(event.tradeId)
+            return number(event.tradeId), nanoseconds(event.ts)
         case Funding():
-            return channels.funding_told_at(event, now)
+            told_at = channels.funding_told_at(event, now)
         case Interest():
-            return nanoseconds(event.ts)
-    return event.timestamp or 0
+            told_at = nanoseconds(event.ts)
+        case _:
+            told_at = event.timestamp or 0
+    return told_at, told_at
 
 
 def _past(
     held: Sequence[tuple[Held, Moment]], cursor: Cursor, handed: object
 ) -> tuple[Sequence[tuple[Held, Moment]], bool]:
-    """What of it the elder has not told; and whether the last that it told is among the rest."""
+    """What of it the elder may not have told; and whether the last that it told is among it."""
     if isinstance(handed, FundingThinning):
         heard = handed.heard or 0
         return [
@@ -187,11 +194,9 @@ def _past(
             for event, at in held
             if isinstance(event, Funding) and channels.funding_told_at(event, at) > heard
         ], False
-    for place in reversed(range(len(held))):
-        event = held[place][0]
-        if isinstance(event, Trade) and number(event.tradeId) == cursor.last_id:
-            return held[place + 1 :], True
-    return held, False
+    return held, any(
+        isinstance(event, Trade) and number(event.tradeId) == cursor.last_id for event, _ in held
+    )
 
 
 def _in_step(book: BookStream) -> bool:
@@ -217,6 +222,7 @@ def _overlaps(chain: HeldBook, whole: OrderBook, cursor: Cursor) -> bool:
     """
     return (
         chain.snapshot is not None
+        and chain.snapshot.event_time is not None
         and cursor.gap is None
         and cursor.last_id is not None
         and whole.last_id >= cursor.last_id

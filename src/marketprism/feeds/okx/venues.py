@@ -117,7 +117,7 @@ class OkxSpot(_OkxVenue):
     instrument_type = "SPOT"
     offers: ClassVar[Mapping[DataType, Offer]] = {
         DataType.ORDERBOOK: Offer("stream", 90.0),  # kept alive each 60 s
-        DataType.TRADE: Offer("stream", None),
+        DataType.TRADE: Offer("stream", None, unordered=True),
     }
 
 
@@ -129,7 +129,7 @@ class OkxDerivatives(_OkxVenue):
     instrument_type = "SWAP"
     offers: ClassVar[Mapping[DataType, Offer]] = {
         DataType.ORDERBOOK: Offer("stream", 90.0),  # kept alive each 60 s
-        DataType.TRADE: Offer("stream", None),
+        DataType.TRADE: Offer("stream", None, unordered=True),
         DataType.FUNDING_RATE: Offer("stream", 180.0),  # pushed each 30 to 90 s
         DataType.OPEN_INTEREST: Offer("stream", 60.0),  # pushed each 3 s
         DataType.LIQUIDATION: Offer("stream", None),
