@@ -15,9 +15,9 @@ import structlog
 from marketprism.records import Gap
 from marketprism.wire import time_text
 
-TOGETHER: Final = frozenset({"disconnect", "restart", "overflow"})
-"""Reasons that streams share; the others are of one stream, and logged at once."""
-_LASTING: Final = ("disconnect", "restart")
+TOGETHER: Final = frozenset({"disconnect", "restart", "stale", "overflow"})
+"""Reasons that streams share; what ids show is of one stream, and logged at once."""
+_LASTING: Final = ("disconnect", "restart", "stale")
 """Of those, the reasons whose gaps stay open until each stream goes on by itself."""
 PATIENCE: Final = 30
 """Looks after which the gaps of a connection are told, though some of its streams are still

@@ -48,8 +48,6 @@ def instead_of(record: Record, board: Board, starts: GapStarts | None) -> Messag
     began = record.collected_at
     if isinstance(record, Gap):
         began = min(max(record.started_at, 0), began)
-    else:
-        board.gaps[*market, str(stream[1]), "overflow"] += 1
     if starts is not None:
         began = starts.later(stream, began)
     unnamed = Record(instrument, None, record.collected_at)
@@ -57,7 +55,11 @@ def instead_of(record: Record, board: Board, starts: GapStarts | None) -> Messag
         loss = Loss(*stream, began, "outbox", countable=lost is record or not is_gap)
         try:
             loss.add(lost)
-            return encode(loss.gap(record.collected_at))
+            gap = loss.gap(record.collected_at)
+            message = encode(gap)
         except Exception:  # said above, of what it stands for
             continue
+        if not is_gap:  # which was counted when it was told
+            board.tell_gap(gap)
+        return message
     return None

@@ -18,6 +18,7 @@ from marketprism.feeds.freshness import SECOND, Freshness
 from marketprism.feeds.freshness import Step as Answer
 from marketprism.feeds.hosts import host_of
 from marketprism.feeds.http_answers import Guess, HttpAnswer, Meaning
+from marketprism.feeds.silence_log import tell_silences
 from marketprism.feeds.venue import (
     Close,
     Cursor,
@@ -364,12 +365,11 @@ class Connection:
         if self._freshness is None:
             return
         streams, board, venue = self._own(), self._world.board, self._row.venue
-        for stream, answer, limit in list(self._freshness.judge(streams, now.monotonic)):
+        silent = list(self._freshness.judge(streams, now.monotonic))
+        tell_silences(self._log, silent)
+        for stream, answer, limit in silent:
             data_type, native_id = stream
-            word = answer.name.lower()
-            board.silences[venue, str(data_type), word] += 1
-            told = {"data_type": str(data_type), "instrument": native_id, "answer": word}
-            self._log.warning("stream.silent", seconds=round(limit), **told)
+            board.silences[venue, str(data_type), answer.name.lower()] += 1
             if answer is Answer.RECONNECT:
                 words = f"{data_type} of {native_id} was silent for {limit:.0f} s, renewed too"
                 if not self._others_speak(stream, limit, now):

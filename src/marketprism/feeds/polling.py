@@ -82,6 +82,8 @@ class _Polling:
         """Refusals in a row."""
         self._failing_since: int | None = None
         """Monotonic nanoseconds."""
+        self._parked_since: int | None = None
+        """The same."""
         self._quiet = False
         """Its failure was said of its host already."""
         begun = world.now().monotonic
@@ -144,6 +146,7 @@ class _Polling:
         """The host will not tell it: not now, for all we know. Seconds until it is asked again."""
         state = self._state
         if state.phase is not Phase.PARKED or state.detail != why:
+            self._parked_since = self._parked_since or self._world.now().monotonic
             log.warning("stream.parked", **self._names, reason=why)
         state.phase, state.detail = Phase.PARKED, why
         self._refusals += 1
@@ -160,7 +163,9 @@ class _Polling:
         elif not good:
             return
         if state.phase is Phase.PARKED:
-            log.info("stream.unparked", **self._names)
+            down = lasted(self._parked_since, now.monotonic)
+            log.info("stream.unparked", **self._names, after=down)
+            self._parked_since = None
         heard = news or state.cursor.received is not None
         state.phase, state.detail = Phase.LIVE if heard else Phase.ACKNOWLEDGED, None
 

@@ -32,8 +32,9 @@ class Oversize:
         instrument, data_type = message.instrument, DataType(record.data_type)
         origin = (instrument.exchange, instrument.market_type, str(data_type))
         board.lost[origin] += 1
-        board.gaps[*origin, "overflow"] += 1
         began = starts.later((instrument, data_type), record.collected_at)
         loss = Loss(instrument, data_type, began, "outbox")
         loss.add(record)
-        return encode(loss.gap(record.collected_at))
+        gap = loss.gap(record.collected_at)
+        board.tell_gap(gap)
+        return encode(gap)
