@@ -6,11 +6,12 @@ from pathlib import Path
 import yaml
 
 from marketprism.errors import ConfigError
+from marketprism.yaml_limits import BoundedLoader, text_of
 
 Tree = Mapping[str, object]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     def construct_mapping(
         self, node: yaml.MappingNode, deep: bool = False
     ) -> dict[Hashable, object]:
@@ -35,14 +36,14 @@ def read(path: Path) -> Tree:
     """The mapping in a file (an empty one, of an empty file), or a ConfigError of one line."""
     try:
         # The loader derives from the safe one.
-        found = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        found = yaml.load(text_of(path), _Loader)
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
         raise ConfigError([f"{path}: {line}{error.problem or error.context}"]) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as error:
         # Among them: bytes that are no UTF-8, control characters, dates that do not exist.
         reason = " ".join(str(error).split()) or "too deeply nested"
         raise ConfigError([f"{path}: cannot be read: {reason}"]) from None
