@@ -124,6 +124,7 @@ def faults(session: nox.Session) -> None:
         "tests/test_killed.py",
         "tests/test_memory_shed.py",
         "tests/test_sabotage.py",
+        "tests/test_signals.py",
         "tests/test_sink_troubles.py",
         "tests/test_spooled.py",
     )

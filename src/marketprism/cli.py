@@ -14,6 +14,7 @@ from marketprism.errors import ConfigError, MarketPrismError, StartFailed, leave
 from marketprism.feeds import OFFERS
 from marketprism.redaction import redact
 from marketprism.settings import Config, LogLevel
+from marketprism.standard_streams import printing_in_background
 
 STOPPED, FAILED, MISUSED = 0, 1, 2
 
@@ -116,7 +117,10 @@ def _load(options: argparse.Namespace, environ: Mapping[str, str]) -> Config:
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     loaded = _load(options, environ)
+    if loaded.sink == "stdout" and sys.stdout is None:
+        raise StartFailed("sink is stdout, and standard output is closed")
     log.configure(loaded.log.level, file=loaded.log_file)
+    log.stand_in()
     # Imported here: `check` and --help need not wait for it.
     from marketprism.app import Collector, run_until_signalled
 
@@ -153,7 +157,8 @@ def _demo(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     if options.config is not None:
         raise ConfigError(["--config: the demo has a configuration of its own"])
-    run(_level(environ.get("LOG_LEVEL", "WARNING")), environ, options.exchange or ())
+    with printing_in_background():
+        run(_level(environ.get("LOG_LEVEL", "WARNING")), environ, options.exchange or ())
     return STOPPED
 
 

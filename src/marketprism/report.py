@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 import psutil
 
+from marketprism import log
 from marketprism.feeds.venue import Moment
 from marketprism.redaction import HIDDEN, redact
 from marketprism.status import (
@@ -144,6 +145,7 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
             for (venue, reason), count in board.rejected.items()
         ],
         "faults": dict(board.faults),
+        "log_lines_lost": log.lost_lines(),
     }
 
 

@@ -58,9 +58,9 @@ class BoundedLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """The next value. The library's own, and the place where all of them pass."""
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
         if isinstance(event, yaml.AliasEvent):
-            self._values += self._sizes.get(event.anchor, 0)
+            self._values += self._sizes.get(str(event.anchor), 0)
         before = self._values
         self._values += 1
         self._depth += 1
