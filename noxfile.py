@@ -121,6 +121,7 @@ def faults(session: nox.Session) -> None:
         "tests/sinks/test_spooling.py",
         "tests/test_endings.py",
         "tests/test_exchange_faults.py",
+        "tests/test_http_attacks.py",
         "tests/test_killed.py",
         "tests/test_memory_shed.py",
         "tests/test_sabotage.py",

@@ -16,10 +16,10 @@ from marketprism.errors import SinkState
 from marketprism.feeds.hosts import TRY
 from marketprism.feeds.venue import Moment, Phase
 from marketprism.holdings import high_words, size_text
+from marketprism.pages import Answer, Pages
 from marketprism.records import DataType
 from marketprism.redaction import redact
 from marketprism.report import Rates, age, connections, resident_memory, status
-from marketprism.serving import Answer, Pages
 from marketprism.status import Board, QueueRow, SpoolRow, StreamRow
 from marketprism.supervise import BreakerState
 

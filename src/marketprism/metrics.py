@@ -17,8 +17,8 @@ from prometheus_client.utils import floatToGoString
 from marketprism import log
 from marketprism.errors import SinkState
 from marketprism.feeds.venue import Moment
+from marketprism.pages import Answer, Pages
 from marketprism.report import age, resident_memory
-from marketprism.serving import Answer, Pages
 from marketprism.status import Board, Tally
 from marketprism.supervise import BreakerState
 
