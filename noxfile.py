@@ -121,10 +121,12 @@ def faults(session: nox.Session) -> None:
         "tests/sinks/test_spooling.py",
         "tests/test_endings.py",
         "tests/test_exchange_faults.py",
+        "tests/test_http_attacks.py",
         "tests/test_killed.py",
         "tests/test_memory_shed.py",
         "tests/test_refusals.py",
         "tests/test_sabotage.py",
+        "tests/test_signals.py",
         "tests/test_sink_troubles.py",
         "tests/test_spooled.py",
     )

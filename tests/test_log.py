@@ -22,6 +22,7 @@ def restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
+    log.close()
     for handler in root.handlers[:]:
         if handler not in handlers:
             root.removeHandler(handler)
@@ -33,7 +34,8 @@ def restored() -> Iterator[None]:
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
-    """Give the events on standard error since the last call."""
+    """Give the events on standard error since the last call, once they are written."""
+    log.flush()
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
@@ -72,6 +74,7 @@ def test_events_are_readable_on_a_terminal(capsys: pytest.CaptureFixture[str]) -
     """A person sees the level in upper case, the event and its values; grep finds them."""
     log.configure("INFO", terminal=True)
     structlog.get_logger().error("feed.lost", venue="okx_spot")
+    log.flush()
     shown = capsys.readouterr().err
     assert re.search(r"Z \[ERROR *\] feed\.lost +venue=okx_spot\n$", shown)
 
@@ -136,6 +139,7 @@ def test_secrets_are_never_logged(
     except ExceptionGroup:
         logger.exception("b")
         logging.getLogger("httpx").exception("c")
+    log.flush()
     shown = capsys.readouterr().err + path.read_text(encoding="utf-8")
     assert CANARY not in shown
     assert shown.count("***@host:4222") >= 12
@@ -149,6 +153,7 @@ def test_file_is_json_even_on_a_terminal_and_is_rotated(
     log.configure("INFO", terminal=True, file=LogFile(path=path, max_bytes=2000, backups=2))
     for number in range(100):
         structlog.get_logger().info("feed.connected", number=number)
+    log.flush()
     files = sorted(path.parent.iterdir())
     assert [file.name for file in files] == [
         "collector.log",

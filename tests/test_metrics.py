@@ -5,11 +5,13 @@ import re
 from collections.abc import Iterable
 
 import loopback
+import pytest
 import trio
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from marketprism import log
 from marketprism.errors import SinkState
 from marketprism.feeds.exchange_clock import ExchangeClock
 from marketprism.feeds.venue import Cursor, Moment, Phase, StreamState
@@ -252,3 +254,13 @@ async def test_metrics_are_served() -> None:
             assert (await client.get("/")).json() == {"error": "Not Found"}
             assert (await client.post("/metrics")).json() == {"error": "Method Not Allowed"}
         nursery.cancel_scope.cancel()
+
+
+def test_lines_of_the_log_that_were_lost_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By where they should have gone."""
+    monkeypatch.setattr(log, "lost_lines", lambda: {"stderr": 7, "file": 0})
+    registry = CollectorRegistry()
+    Metrics(board(), lambda: NOW, registry)
+    text = generate_latest(registry).decode()
+    assert 'marketprism_log_lines_lost_total{to="stderr"} 7.0\n' in text
+    assert 'marketprism_log_lines_lost_total{to="file"} 0.0\n' in text

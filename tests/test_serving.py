@@ -17,17 +17,20 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 
 from marketprism import serving
-from marketprism.errors import Lost, StartFailed
-from marketprism.serving import Answer, App, Guard, Pages, Receive, Scope, Send, serve
+from marketprism.admission import Admission
+from marketprism.errors import StartFailed
+from marketprism.host_header import OwnNames
+from marketprism.pages import Answer, App, Pages, Receive, Scope, Send
+from marketprism.serving import Guard, serve
 from marketprism.status import Board
 
 BIG = b"x" * (16 * 2**20)
 WEBSOCKET = (
-    b"GET /page HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET /page HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
-POST = b"POST /page HTTP/1.1\r\nHost: h\r\n"
-PLAIN = b"GET /page HTTP/1.1\r\nHost: h\r\nAccept: */*\r\n\r\n"
+POST = b"POST /page HTTP/1.1\r\nHost: localhost\r\n"
+PLAIN = b"GET /page HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
 
 
 def _broken() -> Answer:
@@ -127,7 +130,7 @@ async def test_an_error_in_a_page_is_a_500_and_counted() -> None:
     with structlog.testing.capture_logs() as logs:
         async with running() as server:
             for _ in range(3):
-                assert (await server.say(b"GET /broken HTTP/1.1\r\nHost: h\r\n\r\n"))[
+                assert (await server.say(b"GET /broken HTTP/1.1\r\nHost: localhost\r\n\r\n"))[
                     9:12
                 ] == b"500"
             assert server.board.faults == {"http: ZeroDivisionError": 3}
@@ -175,14 +178,19 @@ async def test_http2_is_not_spoken() -> None:
     async with running() as server:
         for settings in (b"!!!", b"AAMAAABkAARAAAAAAAIAAAAA"):
             upgrade = (
-                b"GET /page HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+                b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n"
                 b"Upgrade: h2c\r\nHTTP2-Settings: " + settings + b"\r\n\r\n"
             )
             assert (await server.say(upgrade)).startswith(b"HTTP/1.1 200")
         connection = h2.connection.H2Connection(h2.config.H2Configuration())
         connection.initiate_connection()
         for stream in range(1, 400, 2):
-            head = {":method": "GET", ":path": "/page", ":scheme": "http", ":authority": "h"}
+            head = {
+                ":method": "GET",
+                ":path": "/page",
+                ":scheme": "http",
+                ":authority": "localhost",
+            }
             connection.send_headers(stream, list(head.items()), end_stream=True)
             connection.reset_stream(stream)
         answer = await server.say(connection.data_to_send())
@@ -266,7 +274,7 @@ async def test_a_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyP
     """An answer that is not taken ends with its connection; others are served meanwhile."""
     monkeypatch.setattr(serving, "REQUEST_WITHIN", 0.5)
     async with running() as server, await server.dial() as stream:
-        await stream.send_all(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n")
+        await stream.send_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await trio.sleep(0.1)
         assert await server.works()
         with trio.fail_after(3):
@@ -290,22 +298,6 @@ async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
         assert await server.works()
 
 
-async def test_no_more_connections_than_there_is_room_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """One too many is closed at sight; when another leaves, there is room again."""
-    monkeypatch.setattr(serving, "MAX_CONNECTIONS", 2)
-    async with running() as server:
-        first, second = await server.dial(), await server.dial()
-        await trio.sleep(0.05)
-        assert await server.say(PLAIN) == b""
-        assert server.board.faults == {"http: too many connections": 1}
-        await first.aclose()
-        await trio.sleep(0.05)
-        assert await server.works()
-        await second.aclose()
-
-
 async def _idle(server: Server) -> trio.SocketStream:
     return await server.dial()
 
@@ -318,7 +310,7 @@ async def _half_asked(server: Server) -> trio.SocketStream:
 
 async def _not_reading(server: Server) -> trio.SocketStream:
     stream = await server.dial()
-    await stream.send_all(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n")
+    await stream.send_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")
     return stream
 
 
@@ -389,19 +381,6 @@ async def _serve_on(
     await serve(PAGES, host, port, board=Board(), variables=variables, task_status=task_status)
 
 
-async def test_to_be_no_longer_able_to_accept_is_to_be_lost(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It never just returns: whoever supervises it starts it again."""
-
-    async def failing(*_: object, **__: object) -> None:
-        raise OSError("the listener is gone")
-
-    monkeypatch.setattr(trio, "serve_listeners", failing)
-    with pytest.RaisesGroup(pytest.RaisesExc(Lost), flatten_subgroups=True):
-        await serve(PAGES, "127.0.0.1", 0, board=Board())
-
-
 @pytest.mark.parametrize(
     ("error", "counted"),
     [
@@ -420,17 +399,21 @@ async def test_only_exceptions_are_survived(
         raise error
 
     monkeypatch.setattr(TCPServer, "run", failing)
-    board, places = Board(), trio.CapacityLimiter(1)
+    board = Board()
+    names = OwnNames("localhost", "127.0.0.1")
+    room: Admission[Guard] = Admission(1024)
+    shared = serving.Server(PAGES, Config(), WorkerContext(None), board, names, room)
     ours, theirs = _socket_pair()
     async with ours, theirs:
-        guard = Guard(PAGES, Config(), WorkerContext(None), board, places, ours)
+        guard = Guard(shared, ours)
+        await theirs.send_all(b"G")
         if isinstance(error, Exception):
             await guard.run()
         else:
             with pytest.RaisesGroup(KeyboardInterrupt, allow_unwrapped=True):
                 await guard.run()
     assert board.faults == counted
-    assert places.borrowed_tokens == 0
+    assert shared.admission.there == 0
 
 
 def _socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:

@@ -1,5 +1,6 @@
 """Policies under no clock at all, the supervisor under virtual time."""
 
+import errno
 import itertools
 import math
 
@@ -54,6 +55,9 @@ def test_bugs_are_counted_within_their_window() -> None:
         (ExceptionGroup("", [Refused("x"), ValueError("y")]), Conclusion.BUG, None),
         (ExceptionGroup("", [ExceptionGroup("", [StartFailed("x")])]), Conclusion.FATAL, None),
         (KeyError("x"), Conclusion.BUG, None),
+        (OSError(errno.EMFILE, "too many"), Conclusion.TRANSIENT, None),
+        (ExceptionGroup("", [OSError(errno.ENFILE, "x"), Refused("y")]), Conclusion.REFUSED, None),
+        (OSError(errno.EBADF, "x"), Conclusion.BUG, None),
     ],
 )
 def test_the_worst_of_a_group_decides(

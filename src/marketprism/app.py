@@ -26,6 +26,7 @@ import structlog
 import trio
 from prometheus_client import CollectorRegistry
 
+from marketprism import signals
 from marketprism.cgroup import Limit, memory_limit
 from marketprism.delivery import pump, rescue
 from marketprism.errors import leaves
@@ -404,21 +405,26 @@ class Collector:
 
 
 async def run_until_signalled(collector: Collector) -> None:
-    """Run the collector; SIGTERM or SIGINT stops it in order, a second one at once."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    """Run the collector; SIGTERM or SIGINT stops it in order, a second one at once. So does a
+    hang-up, where there is a terminal, but it never cuts a stop short: a terminal that is closed
+    often sends more than one.
+    """
+    with trio.open_signal_receiver(*signals.asking()) as received:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_heed, signals, collector.stopping, nursery.cancel_scope)
+            nursery.start_soon(_heed, received, collector.stopping, nursery.cancel_scope)
             await collector.run()
             nursery.cancel_scope.cancel()
 
 
 async def _heed(
-    signals: AsyncIterator[int], stopping: trio.Event, everything: trio.CancelScope
+    received: AsyncIterator[int], stopping: trio.Event, everything: trio.CancelScope
 ) -> None:
-    async for number in signals:
+    urged = False
+    async for number in received:
         name = signal.Signals(number).name
-        if stopping.is_set():
+        if urged and number != signal.SIGHUP:
             log.warning("collector.interrupted", signal=name)
             everything.cancel()
+        urged = urged or number != signal.SIGHUP
         log.info("collector.signalled", signal=name)
         stopping.set()

@@ -16,6 +16,7 @@ from marketprism.feeds import OFFERS, TRADE_KINDS
 from marketprism.nearest_names import suggestion
 from marketprism.redaction import redact
 from marketprism.settings import Config, LogLevel
+from marketprism.standard_streams import printing_in_background
 from marketprism.structuring import one_of
 
 STOPPED, FAILED, MISUSED = 0, 1, 2
@@ -126,7 +127,10 @@ def _load(options: argparse.Namespace, environ: Mapping[str, str]) -> Config:
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     loaded = _load(options, environ)
+    if loaded.sink == "stdout" and sys.stdout is None:
+        raise StartFailed("sink is stdout, and standard output is closed")
     log.configure(loaded.log.level, file=loaded.log_file)
+    log.stand_in()
     if config.is_empty(file := config.find(options.config, environ, Path.cwd())):
         structlog.get_logger().warning("config.empty", path=str(file), collects="the default")
     # Imported here: `check` and --help need not wait for it.
@@ -168,7 +172,9 @@ def _demo(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     if options.config is not None:
         raise ConfigError(["--config: the demo has a configuration of its own"])
-    run(_level(environ.get("LOG_LEVEL") or "WARNING", "LOG_LEVEL"), environ, _only(options))
+    level = _level(environ.get("LOG_LEVEL") or "WARNING", "LOG_LEVEL")
+    with printing_in_background():
+        run(level, environ, _only(options))
     return STOPPED
 
 

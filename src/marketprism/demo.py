@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from textwrap import wrap
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
-from marketprism import config, log, simulator
+from marketprism import config, log, signals, simulator
 from marketprism.app import Collector, run_until_signalled
 from marketprism.feeds import OFFERS
 from marketprism.records import DataType
@@ -32,7 +33,9 @@ def run(level: LogLevel, environ: Mapping[str, str], only: Sequence[str] = ()) -
     environment names.
     """
     log.configure(level)
+    log.stand_in()
     with tempfile.TemporaryDirectory(prefix="marketprism-demo-") as place:
+        signals.end_at_once(0, partial(shutil.rmtree, place, ignore_errors=True))
         loaded = config.load(
             path=config.DEFAULTS / "collector/unified_data_collection.yaml",
             environ={name: environ[name] for name in VARIABLES if name in environ},

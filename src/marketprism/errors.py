@@ -4,8 +4,18 @@ Foreign errors (sockets, TLS, HTTP, NATS) are translated into these at the borde
 arise; nothing further in needs to know which library was speaking.
 """
 
+import errno
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether the process or the machine has no room for another file or socket: whoever asks for
+    one meets that, so it says nothing of him.
+    """
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

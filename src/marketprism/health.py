@@ -20,9 +20,9 @@ from marketprism.feeds.hosts import TRY
 from marketprism.feeds.venue import Moment
 from marketprism.holdings import high_words, size_text
 from marketprism.nearest_names import unknown_words
+from marketprism.pages import Answer, Pages
 from marketprism.redaction import redact
 from marketprism.report import Rates, age, connections, resident_memory, status
-from marketprism.serving import Answer, Pages
 from marketprism.status import Board, QueueRow, SinkRow, SpoolRow
 from marketprism.supervise import BreakerState
 from marketprism.wire import MAX_PAYLOAD_BYTES

@@ -2,23 +2,42 @@
 
 What the libraries log through the standard library goes the same way, from WARNING up (or
 everything, at DEBUG). Levels are in upper case, times are RFC 3339, UTC.
+
+Whoever logs never waits: the lines are made at once, and written by threads (`background_writer`).
 """
 
 import logging
-import logging.handlers
 import sys
-from collections.abc import MutableMapping
-from pathlib import Path
+import time
+import traceback
+from collections.abc import Callable, MutableMapping
+from functools import partial
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor
 
-from marketprism.redaction import redacted
+from marketprism.background_writer import (
+    BackgroundText,
+    BackgroundWriter,
+    Descriptor,
+    Destination,
+)
+from marketprism.log_file import RotatingFile
+from marketprism.redaction import redact, redacted
 from marketprism.settings import LogFile, LogLevel
 
 OWN = "marketprism"
 """The logger under which the standard library knows our own events."""
+
+
+FLUSH_WITHIN = 2.0
+"""Seconds for what waits to be written, at the end."""
+_OPEN_WITHIN = 1.0
+"""Seconds that the start waits to know whether there is a log file."""
+
+_writers: dict[str, BackgroundWriter] = {}
+"""By where they write: `stderr`, `file`."""
 
 
 def configure(
@@ -29,24 +48,19 @@ def configure(
     `terminal` says whether standard error is one, where that should not be looked up; `file` is
     the log file to keep, if any. A file that cannot be written is one warning, and nothing worse.
     """
+    close()
     lowest = logging.getLevelNamesMapping()[level]
-    readable = sys.stderr.isatty() if terminal is None else terminal
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    handlers[0].setFormatter(_formatter(readable=readable))
-    trouble: OSError | None = None
-    if file is not None and file.path is not None:
-        try:
-            handlers.append(_log_file(file.path, file))
-        except OSError as error:
-            trouble = error
-
     root = logging.getLogger()
     for old in root.handlers[:]:
-        if isinstance(old.formatter, structlog.stdlib.ProcessorFormatter):
+        if isinstance(old, _Background):
             root.removeHandler(old)
-            old.close()
-    for handler in handlers:
-        root.addHandler(handler)
+    if sys.stderr is not None:
+        readable = sys.stderr.isatty() if terminal is None else terminal
+        writer = _writer("stderr", partial(Descriptor, sys.stderr))
+        root.addHandler(_Background(writer, _formatter(readable=readable)))
+    if file is not None and file.path is not None:
+        writer = _writer("file", partial(RotatingFile, file.path, file), path=str(file.path))
+        root.addHandler(_Background(writer, _formatter(readable=False)))
     root.setLevel(lowest if lowest <= logging.DEBUG else max(lowest, logging.WARNING))
     logging.getLogger(OWN).setLevel(lowest)
     structlog.configure(
@@ -58,10 +72,44 @@ def configure(
         logger_factory=_own_logger,
         cache_logger_on_first_use=False,
     )
-    if trouble is not None and file is not None:
-        structlog.get_logger().warning(
-            "log.file_unwritable", path=str(file.path), reason=trouble.strerror
-        )
+    for writer in _writers.values():
+        writer.start()
+    for writer in _writers.values():
+        writer.opened(_OPEN_WITHIN)
+
+
+def stand_in() -> None:
+    """Have what is printed on standard error go the same way, by whomever: warnings, tracebacks."""
+    if "stderr" in _writers and not isinstance(sys.stderr, BackgroundText):
+        sys.stderr = BackgroundText(_writers["stderr"], sys.stderr, breaks=False)
+
+
+def last_words(error: BaseException) -> None:
+    """Why the process fails, which nobody expected."""
+    if _writers:
+        structlog.get_logger().critical("process.failed", exc_info=error)
+    else:
+        print(redact("".join(traceback.format_exception(error))), file=sys.stderr)
+
+
+def flush(within: float = FLUSH_WITHIN) -> None:
+    """Return when all is written, or after so many seconds."""
+    until = time.monotonic() + within
+    for writer in _writers.values():
+        writer.flush(max(0.0, until - time.monotonic()))
+
+
+def close(within: float = FLUSH_WITHIN) -> None:
+    """Have written what waits, as far as that is possible in so many seconds; then no more."""
+    until = time.monotonic() + within
+    for writer in _writers.values():
+        writer.close(max(0.0, until - time.monotonic()))
+    _writers.clear()
+
+
+def lost_lines() -> dict[str, int]:
+    """How many could not be written, or did not fit, by where they should have gone."""
+    return {where: writer.lost for where, writer in _writers.items()}
 
 
 def _own_logger(*_names: object) -> logging.Logger:
@@ -81,7 +129,7 @@ def _shared() -> list[Processor]:
 def _renderer(*, readable: bool) -> Processor:
     if not readable:
         return structlog.processors.JSONRenderer(ensure_ascii=False)
-    colors = sys.stderr.isatty()
+    colors = sys.stderr is not None and sys.stderr.isatty()
     styles = structlog.dev.ConsoleRenderer.get_default_level_styles(colors)
     return structlog.dev.ConsoleRenderer(
         colors=colors,
@@ -127,24 +175,29 @@ def _ordered(_logger: object, _method: str, event: EventDict) -> EventDict:
     return first | {key: value for key, value in event.items() if key not in first}
 
 
-class _LogFile(logging.handlers.RotatingFileHandler):
-    """A rotating file whose failures (a full disk) are told once, not with each event."""
+class _Background(logging.Handler):
+    """Makes the lines, and leaves it to a writer to write them."""
 
-    failed = False
+    def __init__(self, writer: BackgroundWriter, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._writer = writer
+        self.setFormatter(formatter)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the library's name)
-        if not self.failed:
-            self.failed = True
-            reason = getattr(sys.exception(), "strerror", None) or repr(sys.exception())
-            structlog.get_logger().warning(
-                "log.file_unwritable", path=self.baseFilename, reason=reason
-            )
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # whatever is logged must not fail who logs it
+            line = redact(traceback.format_exc())
+        self._writer.put(f"{line}\n".encode(errors="replace"))
 
 
-def _log_file(path: Path, settings: LogFile) -> logging.Handler:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = _LogFile(
-        path, maxBytes=settings.max_bytes, backupCount=settings.backups, encoding="utf-8"
-    )
-    handler.setFormatter(_formatter(readable=False))
-    return handler
+def _writer(where: str, make: Callable[[], Destination], **known: object) -> BackgroundWriter:
+    def failed(error: OSError) -> None:
+        reason = error.strerror or repr(error)
+        structlog.get_logger().warning(f"log.{where}_unwritable", **known, reason=reason)
+
+    def recovered(lost: int) -> None:
+        structlog.get_logger().warning("log.lines_lost", where=where, lines=lost)
+
+    _writers[where] = BackgroundWriter(make, failed, recovered)
+    return _writers[where]

@@ -14,10 +14,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.utils import floatToGoString
 
+from marketprism import log
 from marketprism.errors import SinkState
 from marketprism.feeds.venue import Moment
+from marketprism.pages import Answer, Pages
 from marketprism.report import age, resident_memory, wall_age
-from marketprism.serving import Answer, Pages
 from marketprism.status import Board, Tally
 from marketprism.supervise import BreakerState
 
@@ -70,6 +71,12 @@ class Metrics(Pages):
             "Errors that were survived in servers and libraries.",
             ["kind"],
             {(kind,): count for kind, count in self._board.faults.items()},
+        )
+        yield _counter(
+            "log_lines_lost",
+            "Lines of the log that could not be written, or did not fit while nobody took them.",
+            ["to"],
+            {(where,): lines for where, lines in log.lost_lines().items()},
         )
 
     def _bounds(self) -> Iterator[Metric]:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import psutil
 
+from marketprism import log
 from marketprism.feeds.hosts import host_of
 from marketprism.feeds.venue import Moment
 from marketprism.redaction import HIDDEN, redact
@@ -162,6 +163,7 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
             for (venue, reason), count in board.rejected.items()
         ],
         "faults": dict(board.faults),
+        "log_lines_lost": log.lost_lines(),
     }
 
 

@@ -14,7 +14,7 @@ import attrs
 import structlog
 import trio
 
-from marketprism.errors import MarketPrismError, Refused, StartFailed, Transient, leaves
+from marketprism.errors import MarketPrismError, Refused, StartFailed, Transient, leaves, no_room
 from marketprism.settings import SupervisionConfig
 
 uniform = random.random
@@ -151,6 +151,8 @@ def conclude(error: BaseException) -> Ended:
     found = list(leaves(error))
     if fatal := [leaf for leaf in found if isinstance(leaf, StartFailed)]:
         return Ended(Conclusion.FATAL, str(fatal[0]))
+    # Whoever takes all file descriptors must not have us give up what asks for one.
+    found = [Transient(f"no room: {leaf}") if no_room(leaf) else leaf for leaf in found]
     bugs = [leaf for leaf in found if not isinstance(leaf, MarketPrismError)]
     if bugs:
         return Ended(Conclusion.BUG, f"{type(bugs[0]).__name__}: {bugs[0]}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from marketprism.errors import ConfigError
+from marketprism.yaml_limits import BoundedLoader, text_of
 
 Tree = Mapping[str, object]
 
@@ -16,7 +17,7 @@ _TAB = re.compile(r"[ ]*\t|[^#]*:[ ]*\t")
 """A line with a tab where YAML wants a space."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     def construct_mapping(
         self, node: yaml.MappingNode, deep: bool = False
     ) -> dict[Hashable, object]:
@@ -41,7 +42,7 @@ def read(path: Path) -> Tree:
     """The mapping in a file (an empty one, of an empty file), or a ConfigError of one line."""
     text = ""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_of(path)
         # The loader derives from the safe one.
         found = yaml.load(text, _Loader)
     except OSError as error:
@@ -51,7 +52,7 @@ def read(path: Path) -> Tree:
         line = f"line {mark.line + 1}: " if mark else ""
         reason = _hint(error, text) or error.problem or error.context
         raise ConfigError([f"{path}: {line}{reason}"]) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as error:
         # Among them: bytes that are no UTF-8, control characters, dates that do not exist.
         reason = " ".join(str(error).split()) or "too deeply nested"
         raise ConfigError([f"{path}: cannot be read: {reason}"]) from None
