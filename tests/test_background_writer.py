@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+from patience import PATIENCE
 
 from marketprism import background_writer
 from marketprism.background_writer import BackgroundText, BackgroundWriter, Descriptor, Destination
-
-PATIENCE = 30.0
-"""Seconds after which a test has failed that waits for a thread."""
 
 
 class Stuck:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 import yaml
+from patience import PATIENCE
 
 from marketprism import __version__
 from marketprism.cli import main
@@ -336,9 +337,9 @@ async def test_the_collector_runs_until_it_is_told_to_stop(command: tuple[str, .
     """Even where nothing can be reached; then it exits 0."""
     process = await started("--config", collecting_nothing(), *command)
     try:
-        await lines_until(process, "collector.started", 15)
+        await lines_until(process, "collector.started", PATIENCE)
         process.send_signal(signal.SIGTERM)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             assert await process.wait() == 0
     finally:
         process.kill()
@@ -348,7 +349,7 @@ async def test_simulate_serves_and_says_how_to_collect_from_it() -> None:
     """Its words are a configuration; it exits 0 when it is told to stop."""
     process = await started("simulate")
     try:
-        said = await lines_until(process, r"state: \S+\n", 15)
+        said = await lines_until(process, r"state: \S+\n", PATIENCE)
         api = yaml.safe_load(said)["exchanges"]["binance_spot"]["api"]
         host, _, port = api["base_url"].removeprefix("http://").partition(":")
         async with await trio.open_tcp_stream(host, int(port)) as stream:
@@ -356,7 +357,7 @@ async def test_simulate_serves_and_says_how_to_collect_from_it() -> None:
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
         assert re.fullmatch(r"ws://127\.0\.0\.1:\d+", api["ws_url"])
         process.send_signal(signal.SIGINT)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             assert await process.wait() == 0
     finally:
         process.kill()

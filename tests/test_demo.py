@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from patience import PATIENCE
 
 from marketprism.demo import _moved, _port, _rate, _received, _totals, _wrapped
 from marketprism.records import DataType
@@ -32,7 +33,7 @@ async def demo(place: Path) -> tuple[str, dict[str, float], int]:
     assert process.stdout is not None
     said = ""
     try:
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE):
             while "stored" not in seconds:
                 more = await process.stdout.receive_some()
                 assert more, said

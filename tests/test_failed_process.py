@@ -10,6 +10,7 @@ import pytest
 import trio
 from consumer import Consumer
 from nats_server import Server
+from patience import PATIENCE
 from service import Service, configuration
 
 from marketprism import simulator
@@ -73,7 +74,7 @@ async def test_a_failure_that_ends_the_process_leaves_what_it_read_on_disk(
     content["nats"]["restart_lookup"] = 0.2
     doomed = Doomed(tmp_path, content, fails)
     await doomed.start()
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE):
         assert await doomed.process.wait() == 1
     (failed,) = doomed.log("collector.failed")
     assert failed["reason"] == "RuntimeError: a bug"

@@ -16,6 +16,7 @@ import trio
 from consumer import Consumer
 from forms import LONG
 from nats_server import Server
+from patience import PATIENCE
 from ports import free_port
 
 from marketprism import simulator
@@ -40,7 +41,7 @@ class Process:
 
     async def get(self, path: str) -> dict[str, Any]:
         """A page of it."""
-        async with loopback.client(timeout=5) as client:
+        async with loopback.client(timeout=PATIENCE) as client:
             answer = await client.get(f"http://127.0.0.1:{self.port}{path}")
         fields: dict[str, Any] = answer.json()
         return fields
@@ -177,7 +178,7 @@ async def test_memory_is_shed_before_the_limit_and_all_is_well_when_it_is_back(
     ill = {name: row for name, row in health["checks"].items() if row["status"] != "healthy"}
     assert ill == {}
     collector.process.send_signal(signal.SIGTERM)
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         assert await collector.process.wait() == 0
 
     steps = [

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 from nats_server import Server
+from patience import PATIENCE
 from service import Service, configuration
 
 from marketprism import simulator
@@ -74,7 +75,7 @@ async def published(service: Service, more: int) -> dict[str, Any]:
     """Its /status, once it has published so many messages more than now."""
     _, page = await service.page("/status")
     enough = page["totals"]["published"] + more
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE):
         while True:
             _, page = await service.page("/status")
             if page["totals"]["published"] >= enough:

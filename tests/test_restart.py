@@ -8,6 +8,7 @@ import attrs
 import pytest
 import trio
 from market_log import at_once
+from patience import PATIENCE
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -29,7 +30,6 @@ from marketprism.wire import Message, decode, encode
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
 WANT = Want(DataType.TRADE, BTC)
 SECOND = 1_000_000_000
-PATIENCE = 5.0
 
 
 def trade(number: int, at: int = 0) -> Trade:
@@ -586,7 +586,7 @@ async def test_venues_are_answered_while_a_full_stream_holds_up_what_goes_ahead(
         await nursery.start(held_up, case, lambda: True)
         await trio.sleep(2)
         assert case.board.sink.state == "stream_full"
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             await case.positions.read([Want(DataType.FUNDING_RATE, BTC)])
         assert len(case.positions.ahead) == 1
         nursery.cancel_scope.cancel()

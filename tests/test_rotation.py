@@ -8,6 +8,7 @@ import pytest
 import trio
 from consumer import Consumer
 from nats_server import Server
+from patience import PATIENCE
 from rig import Rig, running
 
 from marketprism import simulator
@@ -24,7 +25,6 @@ SYMBOLS = {
     "deribit_derivatives": ("BTC", "ETH"),
 }
 ANNOUNCING = [venue for venue in SYMBOLS if not venue.startswith("deribit")]
-PATIENCE = 60.0
 RATIOS = (DataType.LSR_TOP_POSITION, DataType.LSR_ALL_ACCOUNT)
 POLLED = {"bin": (*RATIOS, DataType.OPEN_INTEREST), "okx": RATIOS, "der": ()}
 QUIET = (DataType.LIQUIDATION,)

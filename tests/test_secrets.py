@@ -18,6 +18,7 @@ import trustme
 import yaml
 from nats_accounts import Identity, Organisation, creds_text, secret_file
 from nats_server import Server
+from patience import PATIENCE
 from peers import LOCAL, serving, until_blank
 from ports import free_port
 
@@ -116,7 +117,7 @@ async def test_no_secret_is_in_what_is_logged_served_or_printed(
             )
             shown += await pages(health, metrics)
             process.send_signal(signal.SIGTERM)
-            with trio.fail_after(15):
+            with trio.fail_after(PATIENCE):
                 await process.wait()
     shown.append((tmp_path / "said").read_text())
     shown.append((tmp_path / "logs/collector.log").read_text())
@@ -136,7 +137,7 @@ async def pages(health: int, metrics: int) -> list[str]:
     addresses = [f"http://{LOCAL}:{health}/{path}" for path in ("health", "status", "connections")]
     addresses.append(f"http://{LOCAL}:{metrics}/metrics")
     async with loopback.client() as client:
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while True:
                 await trio.sleep(0.2)
                 try:

@@ -15,6 +15,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
+from patience import PATIENCE
 
 from marketprism import serving
 from marketprism.admission import Admission
@@ -68,7 +69,7 @@ class Server:
 
     async def works(self) -> bool:
         """Whether an honest client is served."""
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE):
             return (await self.say(PLAIN)).startswith(b"HTTP/1.1 200")
 
 
@@ -277,7 +278,7 @@ async def test_a_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyP
         await stream.send_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await trio.sleep(0.1)
         assert await server.works()
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE):
             while not server.board.faults:  # noqa: ASYNC110 (the board has no events)
                 await trio.sleep(0.05)
         assert server.board.faults == {"http: request took too long": 1}
@@ -293,7 +294,7 @@ async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
             while True:
                 await stream.send_all(b"z" * 65536)
 
-        with trio.fail_after(3), pytest.raises(trio.BrokenResourceError):
+        with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError):
             await blast()
         assert await server.works()
 
@@ -327,7 +328,7 @@ async def test_it_ends_promptly_whatever_is_connected(how: str) -> None:
         began = trio.current_time()
         if how == "told":
             server.shutdown.set()
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await server.ended.wait()
             with pytest.raises(OSError, match="all attempts to connect"):
                 await server.dial()
@@ -426,7 +427,7 @@ async def test_a_stop_is_no_fault() -> None:
     async with running() as server, await server.dial():
         await trio.sleep(0.05)
         server.shutdown.set()
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE):
             await server.ended.wait()
     async with running() as cancelled:
         stream = await cancelled.dial()

@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
+from patience import PATIENCE
 
 from marketprism import admission, serving
 from marketprism.pages import Answer, App, Pages, Receive, Scope, Send
 from marketprism.serving import serve
 from marketprism.status import Board
 
-PATIENCE = 30.0
-"""Seconds after which a test hangs."""
 ANSWERED = re.compile(rb"HTTP/1\.1 (\d+) ")
 
 

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import trio
 import yaml
+from patience import PATIENCE
 
 from marketprism import simulate
 from marketprism.cli import main
@@ -61,7 +62,7 @@ class Simulation:
     async def until(self, words: str) -> None:
         """Wait until it has printed that."""
         assert self.process.stdout is not None
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE):
             while words not in self.said:
                 more = await self.process.stdout.receive_some()
                 assert more, self.said
@@ -77,7 +78,7 @@ async def test_what_it_prints_is_a_configuration_that_passes_check(
         await simulation.start("--venue", venue)
         await simulation.until("/simulator\n")
         simulation.process.send_signal(signal.SIGTERM)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             assert await simulation.process.wait() == 0
     path = tmp_path / "simulated.yaml"
     path.write_text(simulation.said)
@@ -117,7 +118,7 @@ async def test_a_recording_is_configured_by_what_is_in_it_and_its_end_is_told(
                 await simulation.until("its trades are aggregated: trade.kind: aggregated")
                 await simulation.until("# the recording is at its end, ")
                 collector.send_signal(signal.SIGTERM)
-                with trio.fail_after(10):
+                with trio.fail_after(PATIENCE):
                     assert await collector.wait() == 0
             finally:
                 collector.kill()

@@ -13,6 +13,7 @@ import attrs
 import pytest
 import trio
 from nats_server import Server
+from patience import PATIENCE
 from reader import Reader
 from service import Service, configuration
 
@@ -167,7 +168,7 @@ async def test_a_long_run_with_faults_leaks_nothing_and_loses_nothing(
         soak.samples.append(soak.sample({}))
         code = await service.ends(signal.SIGTERM)
         reader.stop = True
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE):
             await reading.wait()
         nursery.cancel_scope.cancel()
     _tell(soak, reader, capsys)

@@ -14,6 +14,7 @@ import loopback
 import pytest
 import trio
 from nats_server import Server
+from patience import PATIENCE
 from ports import free_port
 
 from marketprism import simulator
@@ -179,7 +180,7 @@ async def test_two_processes_do_not_share_a_spool(
     await second.begin(address)
     assert second.process is not None
     assert second.process.stderr is not None
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         words = b"".join([part async for part in second.process.stderr]).decode()
         assert await second.process.wait() == 1
     assert f"the spool {tmp_path}/data/spool/spool.sqlite3 is another process's now" in words

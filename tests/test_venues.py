@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import attrs
 import pytest
 import trio
+from patience import PATIENCE
 from peers import LOCAL, Line, a_world, answer, frame, put, serving, until_blank, websocket
 from structlog.testing import capture_logs
 
@@ -49,7 +50,6 @@ MANNERS = Manners(connect_timeout=3, silence_timeout=3, message_interval=0)
 POLICY = SupervisionConfig(
     BackoffConfig(first=0.02, cap=0.05), IntensityConfig(restarts=2), refused_retry=0.2
 )
-PATIENCE = 20.0
 
 Talk = Callable[[Line], Awaitable[None]]
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import attrs
 import pytest
 import trio
+from patience import PATIENCE
 from peers import (
     LOCAL,
     Handler,
@@ -59,7 +60,6 @@ from marketprism.settings import FreshnessConfig, Manners, ProxyConfig
 from marketprism.status import ConnectionRow
 
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
-PATIENCE = 20.0
 QUICK = Manners(connect_timeout=0.3, silence_timeout=0.3, message_interval=0.0)
 CALM = Manners(connect_timeout=PATIENCE, silence_timeout=PATIENCE, message_interval=0.0)
 

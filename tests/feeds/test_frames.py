@@ -8,6 +8,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 
 from marketprism.feeds.frames import BatchingConnection, FrameCutter
 
@@ -149,7 +150,7 @@ async def ended(wire: bytes, limit: int = LIMIT) -> tuple[list[bytes], int]:
             await server.receive_some()
         await server.aclose()
 
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)
             await connection.run()

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import attrs
 import pytest
 import trio
+from patience import PATIENCE
 from peers import (
     LOCAL,
     Handler,
@@ -31,7 +32,6 @@ from marketprism.feeds.world import World
 from marketprism.settings import ProxyConfig
 from marketprism.supervise import BreakerState
 
-PATIENCE = 20.0
 PERIOD = 0.25
 """Seconds of a budget in these tests."""
 

@@ -16,11 +16,20 @@ Fault = Callable[["Chaos"], str | None]
 """Does it, and says in words what was done; None where there was no occasion."""
 
 FAULTS: dict[str, Fault] = {}
+"""What any universe may have."""
+SAID: dict[str, Fault] = {}
+"""What an exchange says and does not mean for ever, in universes of its own."""
 
 
 def fault(function: Fault) -> Fault:
     """Have it known by its name."""
     FAULTS[function.__name__] = function
+    return function
+
+
+def said(function: Fault) -> Fault:
+    """The same for what an exchange says."""
+    SAID[function.__name__] = function
     return function
 
 
@@ -59,10 +68,10 @@ class Chaos:
             if trio.current_time() >= until:
                 break
             kind = self.chance.choice(kinds)
-            said = FAULTS[kind](self)
-            if said is not None:
+            words = (FAULTS | SAID)[kind](self)
+            if words is not None:
                 self.counts[kind] += 1
-                self.done.append((round(trio.current_time(), 6), kind, said))
+                self.done.append((round(trio.current_time(), 6), kind, words))
         self.calm()
 
     def calm(self) -> None:

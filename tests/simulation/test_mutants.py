@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import islice
 
 import mutants_delivery
+import mutants_refusals
 import mutants_restart
 import mutants_rotation
 import mutants_streams
@@ -13,7 +14,7 @@ from tally import Tally
 from universe import Plan, lived
 
 MOST_SEEDS = 20
-ROOMS = (mutants_delivery, mutants_restart, mutants_rotation, mutants_streams)
+ROOMS = (mutants_delivery, mutants_refusals, mutants_restart, mutants_rotation, mutants_streams)
 """Where they stand; imported, they are known."""
 
 

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import attrs
 import mishaps  # noqa: F401 (they register themselves)
+import refusals  # noqa: F401 (they too)
 import structlog
 import trio
 import trio._core._run as trio_run

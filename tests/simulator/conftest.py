@@ -12,6 +12,7 @@ import loopback
 import msgspec
 import pytest
 import trio
+from patience import PATIENCE
 from trio_websocket import WebSocketConnection, wrap_client_stream
 from wsproto.utilities import LocalProtocolError
 
@@ -44,7 +45,7 @@ def final_books(captures: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 async def get(base: str, path: str) -> httpx.Response:
     """One request of a client of its own, which is spared reading certificates."""
-    async with loopback.client(base_url=base, timeout=5) as client:
+    async with loopback.client(base_url=base, timeout=PATIENCE) as client:
         return await client.get(path)
 
 
@@ -70,7 +71,7 @@ def receive() -> Receive:
     """Receive one JSON message, in at most five seconds."""
 
     async def one(websocket: WebSocketConnection) -> Any:
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             return msgspec.json.decode(await websocket.get_message())
 
     return one
@@ -90,7 +91,7 @@ def connect() -> Connect:
         stream = await trio.open_tcp_stream(str(parts.hostname), int(parts.port or 80))
         try:
             async with stream, trio.open_nursery() as nursery:
-                with trio.fail_after(5):
+                with trio.fail_after(PATIENCE):
                     websocket = await wrap_client_stream(
                         nursery, stream, parts.netloc, target, max_message_size=1 << 24
                     )
@@ -116,7 +117,7 @@ def handshake() -> Handshake:
     }
 
     async def status(url: str) -> int:
-        async with loopback.client(timeout=5) as client:
+        async with loopback.client(timeout=PATIENCE) as client:
             answer = await client.get(url.replace("ws://", "http://"), headers=headers)
             return answer.status_code
 

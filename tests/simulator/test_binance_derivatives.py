@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+from patience import PATIENCE
 
 from marketprism.simulator import Exchange, market
 
@@ -122,7 +123,7 @@ async def test_every_market_stream_speaks_within_seconds(
     root = (await serving(busy())).ws_url
     streams = [TRADES, MARK, "ethusdt@markPrice@1s", FORCED, "ethusdt@forceOrder", EVERYBODY]
     found: dict[str, Any] = {}
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         while not set(streams) <= set(found):
             found |= await heard(connect, f"{root}/market/stream", streams, 1)
     trade, mark = found[TRADES][0], found[MARK][0]

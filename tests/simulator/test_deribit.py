@@ -6,6 +6,7 @@ import loopback
 import msgspec
 import pytest
 import trio
+from patience import PATIENCE
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from marketprism.simulator import Exchange, market
@@ -148,7 +149,7 @@ async def test_a_heartbeat_must_be_answered(
             assert await receive(polite) == beat
             assert "version" in (await ask(polite, receive, "public/test"))["result"]
         assert await receive(rude) == beat
-        with trio.fail_after(1), pytest.raises(ConnectionClosed):
+        with trio.fail_after(PATIENCE), pytest.raises(ConnectionClosed):
             await rude.get_message()
         assert (await ask(polite, receive, "public/disable_heartbeat"))["result"] == "ok"
         with trio.move_on_after(0.5) as waiting:
@@ -224,5 +225,5 @@ async def test_faults_reach_the_indices(
             )
             assert answer.status_code == 400
         exchange.faults.cut()
-        with trio.fail_after(2), pytest.raises(ConnectionClosed):
+        with trio.fail_after(PATIENCE), pytest.raises(ConnectionClosed):
             await websocket.get_message()

@@ -10,6 +10,7 @@ import loopback
 import msgspec
 import pytest
 import trio
+from patience import PATIENCE
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from marketprism.simulator import Exchange, market, player, record
@@ -36,7 +37,7 @@ def recorded(stream: str) -> list[Any]:
 
 async def closing(websocket: WebSocketConnection) -> int:
     """Read to the end of a connection; its close code, 1006 where there was no close frame."""
-    with trio.fail_after(3):
+    with trio.fail_after(PATIENCE):
         while websocket.closed is None:
             with suppress(ConnectionClosed):
                 await websocket.get_message()
@@ -87,7 +88,7 @@ async def test_a_cut_with_a_code_is_a_websocket_close(serving: Serving, connect:
     async with connect(url) as websocket:
         exchange.faults.cut(code=1012)
         assert await closing(websocket) == 1012
-    with trio.fail_after(3):
+    with trio.fail_after(PATIENCE):
         await exchange.until(lambda: not exchange.connections)
 
 
@@ -122,7 +123,7 @@ async def test_a_muted_connection_loses_messages_but_answers_pings(
         with trio.move_on_after(0.2):
             while True:
                 known = (await receive(websocket))["t"]
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE):
             await websocket.ping()
         async with connect(url) as new:
             assert await silence(websocket, 0.1)
@@ -141,7 +142,7 @@ async def test_a_deaf_connection_answers_no_pings_either(
         with trio.move_on_after(0.2) as waiting:
             await websocket.ping()
         assert waiting.cancelled_caught
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE):
             await websocket.ping()
         exchange.faults.mute(30, deaf=True)
         exchange.faults.cut()
@@ -154,7 +155,7 @@ async def test_one_stream_can_fall_silent(serving: Serving, connect: Connect) ->
     address = await serving(exchange)
     exchange.faults.mute(30, stream="btcusdt@trade")
     async with connect(f"{address.ws_url}/ws/btcusdt@trade/ethusdt@trade") as websocket:
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             heard = [msgspec.json.decode(await websocket.get_message())["s"] for _ in range(50)]
         assert set(heard) == {"ETHUSDT"}
 
@@ -336,7 +337,7 @@ async def test_garbage_is_sent_at_once(
     exchange = market("binance_spot", trades_per_second=0, quotes_per_second=0)
     address = await serving(exchange)
     async with connect(address.ws_url + TRADES) as websocket:
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE):
             assert exchange.faults.garbage(flaw) == 1
             assert check(await websocket.get_message())
             exchange.faults.garbage(text="as given")
@@ -369,7 +370,7 @@ async def test_a_message_of_any_size_can_be_sent(
     exchange = market("binance_spot", trades_per_second=0, quotes_per_second=0)
     address = await serving(exchange)
     async with connect(address.ws_url + TRADES) as websocket:
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             exchange.faults.oversize(size)
             message = await websocket.get_message()
     assert len(message) == size

@@ -5,6 +5,7 @@ import math
 import loopback
 import pytest
 import trio
+from patience import PATIENCE
 from trio_websocket import ConnectionClosed
 
 from marketprism.simulator import Exchange, market, player, record
@@ -83,7 +84,7 @@ async def test_faults_can_be_asked_for_over_http(serving: Serving, connect: Conn
         url = "/simulator/faults"
         answer = await client.post(url, json={"fault": "cut", "connection": 1, "code": 4001})
         assert (answer.status_code, answer.json()) == (200, {"result": 1})
-        with trio.fail_after(2), pytest.raises(ConnectionClosed) as caught:
+        with trio.fail_after(PATIENCE), pytest.raises(ConnectionClosed) as caught:
             await websocket.get_message()
         assert caught.value.reason is not None
         assert caught.value.reason.code == 4001

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+from patience import PATIENCE
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from marketprism.simulator import Exchange, market
@@ -39,7 +40,7 @@ async def pushes(
 ) -> dict[str, list[Any]]:
     """By channel, the messages up to the moment when there are enough."""
     found: defaultdict[str, list[Any]] = defaultdict(list)
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         while not enough(found):
             message = await receive(websocket)
             found[message.get("event") or message["arg"]["channel"]].append(message)
@@ -120,7 +121,7 @@ async def test_silence_ends_a_connection_and_ping_prevents_it(
     exchange.skin.silence_seconds = 0.4
     url = (await serving(exchange)).ws_url + PATH
     async with connect(url) as quiet, connect(url) as polite:
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE):
             for _ in range(6):
                 await trio.sleep(0.15)
                 await polite.send_message("ping")

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
+from patience import PATIENCE
 
 from marketprism.simulator import player, record
 from marketprism.simulator.binance import BinanceSpot
@@ -181,7 +182,7 @@ async def test_a_book_asked_for_too_early_waits_for_its_recorded_moment() -> Non
     async with trio.open_nursery() as nursery:
         nursery.start_soon(source.play, Audience())
         began = trio.current_time()
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             found = await source.snapshot("BTCUSDT", 2)
     assert found is not None
     assert found.last_id == 1
@@ -192,7 +193,7 @@ async def test_a_book_never_recorded_is_given_up_at_the_end() -> None:
     """When the playback is over, nobody waits any longer for a book that was not in it."""
     source = Player([depth(1, 1, [], 0)], BinanceSpot(), speed=math.inf, start_delay=0)
     await source.play(Audience())
-    with trio.fail_after(1):
+    with trio.fail_after(PATIENCE):
         assert await source.snapshot("BTCUSDT", 2) is None
 
 

@@ -10,6 +10,7 @@ import loopback
 import msgspec
 import pytest
 import trio
+from patience import PATIENCE
 
 from marketprism.simulator import market, player, record
 from marketprism.simulator.capture import read, read_file
@@ -59,7 +60,7 @@ async def test_futures_end_on_their_final_books(
 
     async def fetch(symbol: str) -> None:
         path = f"{address.base_url}/fapi/v1/depth?symbol={symbol}&limit=1000"
-        async with loopback.client(timeout=20) as client:
+        async with loopback.client(timeout=PATIENCE) as client:
             snapshots[symbol] = (await client.get(path)).json()
 
     async with trio.open_nursery() as nursery:
@@ -166,7 +167,7 @@ async def test_recorded_text_is_kept_but_for_the_ids(
     heard: list[str] = []
     async with connect(address.ws_url + PATH) as websocket:
         await say(websocket, "subscribe", *args)
-        with trio.fail_after(15):
+        with trio.fail_after(PATIENCE):
             while len(heard) < len(lines):
                 text = str(await websocket.get_message())
                 if '"data":[' in text:
@@ -191,7 +192,7 @@ async def test_deribit_s_channels_are_played(
         }  # fmt: skip
         await websocket.send_message(msgspec.json.encode(command).decode())
         assert (await receive(websocket))["result"] == list(channels)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             assert [await websocket.get_message() for _ in lines] == lines
 
 
@@ -206,7 +207,7 @@ async def test_a_recorded_market_can_be_played(venue: str, serving: Serving) -> 
     played = player(lines, venue=venue, speed=math.inf, start_delay=0)
     played.last_subscription = 0.0
     base = (await serving(played)).base_url
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         await played.finished.wait()
     twin = Market(5, [symbol], rules=rules)
     twin.step(1_700_000_000_000)

@@ -8,6 +8,7 @@ import httpx
 import loopback
 import pytest
 import trio
+from patience import PATIENCE
 
 from marketprism.simulator import market, player, record
 from marketprism.simulator.market import Market
@@ -139,7 +140,7 @@ async def test_a_played_book_is_that_of_the_playback(serving: Serving, connect: 
     exchange = player(lines, speed=math.inf, start_delay=0)
     address = await serving(exchange)
     async with connect(f"{address.ws_url}/stream?streams=btcusdt@depth@100ms"):
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             await exchange.finished.wait()
         book = (await get(address.base_url, "/api/v3/depth?symbol=BTCUSDT&limit=1000")).json()
     twin = Market(1, ["BTCUSDT"])

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+from patience import PATIENCE
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from marketprism.simulator import market, player, record, serve
@@ -41,7 +42,7 @@ async def test_a_capture_arrives_as_it_was_recorded(
     exchange = player(spot_capture, speed=math.inf, start_delay=0)
     address = await serving(exchange)
     async with connect(f"{address.ws_url}/stream?streams={'/'.join(streams)}") as websocket:
-        with trio.fail_after(15):
+        with trio.fail_after(PATIENCE):
             assert [await websocket.get_message() for _ in lines] == lines
             await exchange.finished.wait()
         assert websocket.closed is None
@@ -76,7 +77,7 @@ async def test_commands_change_what_a_connection_gets(
         with trio.move_on_after(0.2) as waiting:
             await websocket.get_message()
         assert waiting.cancelled_caught
-    with trio.fail_after(2):
+    with trio.fail_after(PATIENCE):
         await exchange.until(lambda: not exchange.connections)
 
 
@@ -146,7 +147,7 @@ async def test_the_exchange_pings(serving: Serving, connect: Connect) -> None:
     ):
         await rude.send_all(HANDSHAKE)
         heard = b""
-        with trio.fail_after(2), suppress(trio.BrokenResourceError):
+        with trio.fail_after(PATIENCE), suppress(trio.BrokenResourceError):
             while data := await rude.receive_some():
                 heard += data
         ping = heard.partition(b"\r\n\r\n")[2]
@@ -180,7 +181,7 @@ async def test_a_slow_reader_does_not_lose_what_is_played_at_full_speed(
     address = await serving(player(lines, speed=math.inf, start_delay=0))
     async with connect(f"{address.ws_url}/stream?streams={stream}") as websocket:
         await trio.sleep(0.3)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             assert [await websocket.get_message() for _ in expected] == expected
 
 
@@ -231,5 +232,5 @@ async def test_bad_clients_do_not_bring_the_server_down(
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     await trio.sleep(0.02)
     async with connect(f"{address.ws_url}/ws") as websocket:
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE):
             await websocket.ping()

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import attrs
 import pytest
 import trio
+from patience import PATIENCE
 from ports import free_port
 
 from marketprism.errors import Refused, SinkLost
@@ -73,7 +74,7 @@ def unused_port() -> Callable[[], int]:
 def until() -> Callable[..., Awaitable[None]]:
     """Waits for something that nobody announces."""
 
-    async def waiting(condition: Callable[[], object], limit: float = 5.0) -> None:
+    async def waiting(condition: Callable[[], object], limit: float = PATIENCE) -> None:
         with trio.fail_after(limit):
             while not condition():  # noqa: ASYNC110 (there is no event)
                 await trio.sleep(0.01)

@@ -16,6 +16,7 @@ import pytest
 import structlog
 import trio
 from nats_server import Server
+from patience import PATIENCE
 from small_disk import small_disk
 
 from marketprism.errors import Lost, SinkLost, SinkState, StartFailed
@@ -77,7 +78,7 @@ async def test_it_takes_messages_when_started_and_is_gone_when_cancelled(
     """`started` means ready; a cancel ends it in order, its log lines to the last in ours."""
     delivery.outbox.append([make_message(0)])
     delivery.outbox.close()
-    with structlog.testing.capture_logs() as lines, trio.fail_after(10):
+    with structlog.testing.capture_logs() as lines, trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             url = await nursery.start(EmbeddedServer(config).run)
             assert url == f"nats://127.0.0.1:{config.port}"
@@ -98,7 +99,10 @@ async def test_its_settings_come_from_the_file(config: EmbeddedConfig, tmp_path:
     """One that cannot be read fails the start, with the server's own words."""
     settings = tmp_path / "nats-server.conf"
     settings.write_text("max_payload: [")
-    with trio.fail_after(10), pytest.raises(StartFailed, match=r"exit code 1.*it said: .*error"):
+    with (
+        trio.fail_after(PATIENCE),
+        pytest.raises(StartFailed, match=r"exit code 1.*it said: .*error"),
+    ):
         await EmbeddedServer(attrs.evolve(config, config_file=settings)).run()
 
 
@@ -111,7 +115,7 @@ async def test_taken_ports_are_replaced_by_free_ones_and_that_is_said(
         client.listen()
         monitor.bind(("127.0.0.1", config.monitor_port))
         monitor.listen()
-        with structlog.testing.capture_logs() as lines, trio.fail_after(10):
+        with structlog.testing.capture_logs() as lines, trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 url = await nursery.start(EmbeddedServer(config).run)
                 nursery.cancel_scope.cancel()
@@ -125,7 +129,7 @@ async def test_a_port_that_another_nats_server_has_is_told_so(
 ) -> None:
     """By its greeting; with what to do about it, and where ours is meanwhile."""
     moved = EmbeddedServer(attrs.evolve(config, port=server.port))
-    with structlog.testing.capture_logs() as lines, trio.fail_after(10):
+    with structlog.testing.capture_logs() as lines, trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             url = await nursery.start(moved.run)
             nursery.cancel_scope.cancel()
@@ -151,7 +155,7 @@ async def test_a_port_that_something_else_has_is_told_so(
             await stream.send_all(greeting)
 
     moved = EmbeddedServer(config)
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, greet, [listener])
             await nursery.start(moved.run)
@@ -171,7 +175,7 @@ async def test_a_server_that_is_where_it_was_asked_to_be_says_nothing_of_it(
         monitor.listen()
         for port in (config.port, 0):
             server = EmbeddedServer(attrs.evolve(config, port=port))
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE):
                 async with trio.open_nursery() as nursery:
                     await nursery.start(server.run)
                     nursery.cancel_scope.cancel()
@@ -196,7 +200,7 @@ async def test_its_death_is_a_loss_and_the_next_life_has_the_same_ports(
                 except Lost as loss:
                     losses.append(loss)
 
-            with trio.fail_after(10), structlog.testing.capture_logs() as lines:
+            with trio.fail_after(PATIENCE), structlog.testing.capture_logs() as lines:
                 async with trio.open_nursery() as nursery:
                     urls.append(
                         await nursery.start(lambda *, task_status, live=live: live(task_status))
@@ -217,7 +221,7 @@ async def test_after_a_full_disk_it_is_started_again_when_there_is_room(
     config: EmbeddedConfig, tmp_path: Path, delivery: Any, make_message: Any, until: Any
 ) -> None:
     """By itself it would store nothing any more; what waited is stored, once and in order."""
-    with small_disk(tmp_path / "disk") as disk, trio.fail_after(30):
+    with small_disk(tmp_path / "disk") as disk, trio.fail_after(PATIENCE):
         server = EmbeddedServer(attrs.evolve(config, store_dir=disk.folder / "nats"))
         reasons: list[str] = []
 
@@ -260,7 +264,7 @@ async def test_two_servers_never_share_a_store(
     """nats-server itself would let them."""
     monkeypatch.setattr(embedded, "_PREDECESSOR", 0.2)
     other = attrs.evolve(config, port=unused_port(), monitor_port=unused_port())
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             await nursery.start(EmbeddedServer(config).run)
             with pytest.raises(StartFailed, match="in use by another collector"):

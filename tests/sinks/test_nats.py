@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from patience import PATIENCE
 from structlog.testing import capture_logs
 
 from marketprism.errors import Refused, SinkLost, SinkRefused, SinkState
@@ -31,7 +32,7 @@ def numbers(payloads: list[bytes]) -> list[int]:
 
 async def run_once(delivery: Any, *servers: str) -> None:
     """One attempt that has to end by itself."""
-    with trio.fail_after(12):
+    with trio.fail_after(PATIENCE):
         await NatsSink(delivery.config, servers, delivery.board).run(delivery.outbox)
 
 
@@ -63,7 +64,7 @@ async def test_an_attempt_goes_on_until_the_outbox_is_closed(
         for n in range(20):
             delivery.outbox.append([make_message(n)])
             await trio.sleep(0.01)
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE):
             while delivery.board.sink.acknowledged < 20:
                 assert delivery.board.sink.in_flight <= 3
                 await trio.sleep(0.01)
@@ -78,7 +79,7 @@ async def test_a_server_that_comes_later_gets_everything(
     """Absence is a state with words, not a failure to start."""
     sink = NatsSink(delivery.config, [absent_server.url], delivery.board)
     delivery.outbox.append([make_message(n) for n in range(100)])
-    with trio.fail_after(10), capture_logs() as logs:
+    with trio.fail_after(PATIENCE), capture_logs() as logs:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(delivery.keep_running, sink)
             await until(lambda: len(delivery.failures) >= 2)
@@ -312,7 +313,7 @@ async def test_a_stream_that_is_full_now_and_then_gets_everything_once(
     delivery.outbox.append([make_message(n) for n in range(3000)])
     delivery.outbox.close()
     read: list[int] = []
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sink.run, delivery.outbox)
             while len(read) < 3000:
@@ -356,7 +357,7 @@ async def test_a_deleted_stream_is_made_again(
 ) -> None:
     """Nobody answers for it: the attempt ends, and the next one creates it, loudly."""
     sink = NatsSink(delivery.config, [server.url], delivery.board)
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(delivery.keep_running, sink)
             await until(lambda: delivery.board.sink.connected)

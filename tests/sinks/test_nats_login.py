@@ -11,6 +11,7 @@ import pytest
 import trio
 import trustme
 from nats_accounts import Identity, Organisation, secret_file
+from patience import PATIENCE
 
 from marketprism.errors import SinkRefused, SinkState
 from marketprism.settings import NatsConfig, TlsConfig
@@ -44,7 +45,7 @@ class Door:
         delivery = attrs.evolve(self.delivery)
         delivery.outbox.append([self.message])
         delivery.outbox.close()
-        with trio.fail_after(12):
+        with trio.fail_after(PATIENCE):
             sink = NatsSink(NatsConfig(**nats), [url or self.server.url], delivery.board)
             await sink.run(delivery.outbox)
         assert delivery.board.sink.acknowledged >= 1
@@ -56,7 +57,7 @@ class Door:
         delivery = attrs.evolve(self.delivery)
         delivery.outbox.append([self.message])
         sink = NatsSink(NatsConfig(**nats), [url or self.server.url], delivery.board)
-        with trio.fail_after(12), pytest.raises(SinkRefused, match=words) as refusal:
+        with trio.fail_after(PATIENCE), pytest.raises(SinkRefused, match=words) as refusal:
             await sink.run(delivery.outbox)
         row = delivery.board.sink
         assert (row.state, row.connected, row.reason) == (state, False, str(refusal.value))

@@ -4,6 +4,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE
 from trio.testing import wait_all_tasks_blocked
 
 from marketprism.instruments import Instrument
@@ -110,7 +111,7 @@ async def test_the_pump_waits_for_room() -> None:
         assert not went_on.is_set()
         outbox.take(1)
         outbox.acknowledge(number(0))
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE):
             await went_on.wait()
 
 
@@ -130,7 +131,7 @@ async def test_the_sink_waits_for_something_to_take_or_the_end() -> None:
                 outbox.rewind()
             else:
                 outbox.close()
-            with trio.fail_after(1):
+            with trio.fail_after(PATIENCE):
                 await wait_all_tasks_blocked()
 
 

@@ -7,6 +7,7 @@ import pytest
 import trio
 from forms import form
 from nats.aio.msg import Msg
+from patience import PATIENCE
 from relay import Relay, relaying
 from trio.testing import MockClock
 
@@ -109,7 +110,7 @@ async def test_without_asking_the_stream_they_would_be_stored_twice(
 async def asked(config: NatsConfig, server: Any, outbox: Outbox) -> Board:
     """One attempt that ends by itself."""
     board = Board()
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         await NatsSink(config, [server.url], board).run(outbox)
     return board
 

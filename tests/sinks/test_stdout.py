@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import trio
+from patience import PATIENCE
 
 from marketprism.sinks.stdout import StdoutSink
 
@@ -29,7 +30,7 @@ async def test_a_slow_reader_holds_up_nothing_but_the_outbox(
     """A full pipe blocks a thread; the loop goes on, and a cancel ends it."""
     reading, writing = os.pipe()
     delivery.outbox.append([make_message(n, size=10_000) for n in range(100)])
-    with trio.fail_after(3):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(StdoutSink(delivery.board, writing).run, delivery.outbox)
             await trio.sleep(0.1)
@@ -47,7 +48,7 @@ async def test_a_reader_that_has_gone_ends_the_run_as_asked(
     os.close(reading)
     told: list[bool] = []
     sink = StdoutSink(delivery.board, writing, lambda: told.append(True))
-    with trio.fail_after(3):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sink.run, delivery.outbox)
             for n in range(3):

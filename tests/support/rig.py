@@ -9,6 +9,7 @@ import loopback
 import trio
 from consumer import Consumer
 from nats_server import Server
+from patience import PATIENCE
 
 from marketprism.app import Collector
 from marketprism.feeds import OFFERS
@@ -29,9 +30,6 @@ from marketprism.settings import (
     VenueConfig,
 )
 from marketprism.simulator import Address, Exchange, serve
-
-PATIENCE = 30.0
-"""Seconds within which whatever a test waits for must have come."""
 
 
 @attrs.define(eq=False)
@@ -86,7 +84,7 @@ class Rig:
             answer = await client.get(f"http://127.0.0.1:{port}{path}")
         return answer.status_code, answer.json()
 
-    async def stop(self, seconds: float = 5.0) -> None:
+    async def stop(self, seconds: float = PATIENCE) -> None:
         """Stop in order, and wait for it."""
         self.collector.stopping.set()
         with trio.fail_after(seconds):

@@ -13,6 +13,7 @@ import loopback
 import psutil
 import trio
 from nats_server import Server
+from patience import PATIENCE
 from ports import free_port
 
 from marketprism.simulator import Address
@@ -63,7 +64,7 @@ class Service:
                 stderr=errors,
             )
 
-    async def ends(self, number: signal.Signals, within: float = 5.0) -> int:
+    async def ends(self, number: signal.Signals, within: float = PATIENCE) -> int:
         """Send a signal; the exit code."""
         self.process.send_signal(number)
         with trio.fail_after(within):
@@ -73,13 +74,13 @@ class Service:
         """A page of the health server; status 0 while nobody answers."""
         url = f"http://127.0.0.1:{self._content['http']['port']}{path}"
         try:
-            async with loopback.client(timeout=5) as client:
+            async with loopback.client(timeout=PATIENCE) as client:
                 answer = await client.get(url)
         except httpx.HTTPError:
             return 0, {}
         return answer.status_code, answer.json()
 
-    async def healthy(self, within: float = 30.0) -> None:
+    async def healthy(self, within: float = PATIENCE) -> None:
         """Wait until it says so itself."""
         with trio.fail_after(within):
             while True:
