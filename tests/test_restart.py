@@ -201,7 +201,7 @@ async def test_an_aggregate_that_the_version_before_stored_is_not_stored_again(
     def aggregate(last: int, at: int) -> Trade:
         return attrs.evolve(
             trade(7, at), trade_kind="aggregated", first_trade_id=str(last),
-            last_trade_id=str(last), is_maker=True,
+            last_trade_id=str(last), numbered_apart=True,
         )  # fmt: skip
 
     message = encode(aggregate(669, at=100))

@@ -76,7 +76,9 @@ CASES: list[tuple[Record, str, str, str]] = [
         " best_bid_price best_ask_price contract_size",
     ),
     (
-        Trade(SPOT, AT, READ, "5", "1.50", "0.1", "buy", "aggregated", "5", "5", is_maker=True),
+        Trade(
+            SPOT, AT, READ, "5", "1.50", "0.1", "buy", "aggregated", "5", "5", numbered_apart=True
+        ),
         "trade-data.binance.spot.BTC-USDT",
         "trade:binance:spot:BTC-USDT:aggregated:5:5-5",
         "trade_id price quantity side trade_kind first_trade_id last_trade_id is_maker contracts",

@@ -64,6 +64,9 @@ class Trade(Record):
     """The buyer was the maker (Binance's `m`)."""
     contracts: str | None = None
     """The native count, where the exchange counts contracts."""
+    numbered_apart: bool = attrs.field(default=False, eq=False)
+    """Of an aggregate: its number is none of its trades'. Two of them have been seen to share one,
+    so the message id names their trades, too; this is a part of that only."""
 
 
 @attrs.define

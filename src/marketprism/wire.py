@@ -226,9 +226,7 @@ def _trade(record: Trade) -> _Shape:
     fields["is_maker"] = record.is_maker
     fields["contracts"] = record.contracts
     identity = f"{record.trade_kind}:{record.trade_id}"
-    if record.trade_kind == "aggregated" and record.is_maker is not None:
-        # One number has been seen to be of two aggregates, where they are counted apart from
-        # trades. Who says no maker (OKX) gives an aggregate the id of its last trade.
+    if record.numbered_apart:
         identity += f":{record.first_trade_id}-{record.last_trade_id}"
     return identity, fields
 

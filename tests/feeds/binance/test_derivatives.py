@@ -185,6 +185,11 @@ def test_two_aggregates_of_one_number_are_told_apart_by_their_trades() -> None:
     assert not line.consumer.faults
 
 
+def test_the_message_id_of_an_aggregate_names_its_trades_whatever_else_it_says() -> None:
+    """Also where its number is its only trade's, and nothing tells who the maker was."""
+    assert aggregates(Line().hear(trade(1, f=1, l=1, m=None))) == ["1:1-1"]
+
+
 def test_trades_that_are_in_no_aggregate_are_not_missing() -> None:
     """An insurance fund's are left out: aggregates that follow by one follow."""
     turn = Line().hear(trade(7, f=10, l=11), trade(8, f=90, l=95))

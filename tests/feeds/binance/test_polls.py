@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 import pytest
-from usdm import BTC, CONFIG, moment
+from usdm import BTC, CONFIG, SECOND, START, moment
 
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.venue import Cursor, Fetched, FetchFailed, Poll, Reject, Stream, Turn
@@ -194,10 +194,10 @@ def test_each_stretch_without_rows_is_a_gap_with_its_bounds() -> None:
     """From when the poll was last answered, or from the row before it, to the row that ends it;
     not to when it was learnt.
     """
-    polled = Polled(DataType.LSR_ALL_ACCOUNT)
+    polled = Polled(DataType.LSR_ALL_ACCOUNT, seconds=FIRST / 1000 - START / SECOND + 310)
     polled.answered(rows(0, 1))
     seen = polled.cursor.received
-    polled.seconds = 4_000
+    polled.seconds += 4_000
     polled.answered(FetchFailed(503))
     turn = polled.answered(rows(3, 5) + rows(8, 9) + rows(11, 11))
     assert numbers(turn) == ["gap", 3, 4, 5, "gap", 8, 9, "gap", 11]

@@ -120,17 +120,18 @@ def test_each_stretch_without_rows_is_a_gap_with_its_bounds() -> None:
     """
     cursor = Cursor()
     cursors, one = {TOP: cursor}, poll()
-    one.read(rows(0), cursors, moment(20))
-    turn = one.read(rows(0, 3, 4, 7, 8, 10), cursors, moment(3_020))
+    first = (FIRST - START) / SECOND
+    one.read(rows(0), cursors, moment(first + 20))
+    turn = one.read(rows(0, 3, 4, 7, 8, 10), cursors, moment(first + 3_020))
     gaps = [record for record in turn.records if isinstance(record, Gap)]
-    minutes = [(gap.started_at - START, gap.ended_at - START) for gap in gaps]
+    minutes = [(gap.started_at - FIRST, gap.ended_at - FIRST) for gap in gaps]
     assert minutes == [
         (20 * SECOND, 3 * FIVE_MINUTES),
         (4 * FIVE_MINUTES, 7 * FIVE_MINUTES),
         (8 * FIVE_MINUTES, 10 * FIVE_MINUTES),
     ]
     times = [record.timestamp for record in turn.records if not isinstance(record, Gap)]
-    assert times == [START + number * FIVE_MINUTES for number in (3, 4, 7, 8, 10)]
+    assert times == [FIRST + number * FIVE_MINUTES for number in (3, 4, 7, 8, 10)]
     assert [isinstance(record, Gap) for record in turn.records] == [
         *(True, False, False) * 2,
         *(True, False),

@@ -231,6 +231,7 @@ class Streams:
                     first,
                     last,
                     maker,
+                    numbered_apart=kind == "aggregated",
                 )
             )
 
