@@ -211,7 +211,7 @@ async def test_a_thousand_that_cannot_be_encoded_do_not_fill_the_log() -> None:
         told = await delivered([UNWRITABLE[0]] * 900, board)
     assert len({message.msg_id for message in told}) == 900
     assert board.faults == {"record_unencodable": 900}
-    assert len(logs) == 10
+    assert len([line for line in logs if line["log_level"] != "debug"]) == 10
 
 
 async def test_the_sum_of_what_was_lost_is_bounded() -> None:

@@ -157,7 +157,12 @@ def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
             "degraded",
             "okx_spot is refused: 451",
         ),
-        (drop, "connections", "degraded", "0 of 1 connected; binance_spot/0 is waiting: closed"),
+        (
+            drop,
+            "connections",
+            "degraded",
+            "0 of 1 connected; binance_spot/0 is waiting for 20 s: closed",
+        ),
         (drop, "venues", "degraded", "binance_spot is down since 2025-11-24T16:00:30.000Z: closed"),
         (drop, "streams", "degraded", "binance_spot trade BTC-USDT is disconnected"),
         (unreachable, "data", "unhealthy", "nothing yet"),

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from marketprism.feeds.venue import Moment
+from marketprism.health import judge
 from marketprism.status import Board, ConnectionRow, VenueRow
 from marketprism.summary import Summary
 
@@ -58,7 +59,7 @@ def test_it_tells_what_came_since_the_one_before() -> None:
             "lost": 3,
             "held": 120,
             "memory_bytes": 7,
-            "health": "healthy",
+            "health": judge(board, after(60)).body["status"],
             "down": [],
         },
     )
@@ -82,9 +83,15 @@ def test_it_says_again_what_stays_down() -> None:
         well, words = summary.take(after(seconds))
         assert not well
         assert words["health"] == "degraded"
-        assert words["down"] == [
+        assert (
             "connections: 0 of 1 connected;"
             f" okx_spot/0 is waiting for {seconds - 70} s: closed: 1006"
+        ) in words["down"]
+        checks = judge(board, after(seconds)).body["checks"]
+        assert words["down"] == [
+            f"{name}: {check['detail']}"
+            for name, check in checks.items()
+            if check["status"] in ("degraded", "unhealthy")
         ]
 
 
