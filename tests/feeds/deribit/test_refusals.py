@@ -10,6 +10,8 @@ from deribit_line import BTC, CONFIG, STREAM, Line, candles, moment, said, secon
 
 from marketprism.errors import RateLimited
 from marketprism.feeds.deribit import DeribitDerivatives
+from marketprism.feeds.deribit.answers import interpret
+from marketprism.feeds.http_answers import HttpAnswer
 from marketprism.feeds.venue import (
     Close,
     FetchFailed,
@@ -372,7 +374,9 @@ def test_a_refusal_of_candles_that_passes_is_no_word_on_their_width() -> None:
     line = Line()
     line.hear(told(1))
     line.reconnected(20.5)
-    line.answer(FetchFailed(400, None, b'{"error":{"code":11051,"message":"system_maintenance"}}'))
+    body = b'{"error":{"code":11051,"message":"system_maintenance"}}'
+    meaning = interpret(HttpAnswer(400, {}, body), line.now.wall)
+    line.answer(FetchFailed(400, None, body, meaning))
     line.wait(2.25)
     assert line.fetches[-1].url.endswith("resolution=1")
     assert seconds(line.answer(candles(0, 20)).records) == [*range(2, 21), 20.5]
