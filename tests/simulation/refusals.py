@@ -1,5 +1,5 @@
 """What an exchange says for a while and does not mean for ever, a function a kind: refusals,
-answers that are lost or odd, stamps of a time to come, halts.
+answers that are lost or odd, halts.
 """
 
 import trio
@@ -10,7 +10,6 @@ PASSES = {"binance": "4", "okx": "50026", "deribit": "11051"}
 """Codes that say that the exchange cannot now."""
 REFUSES = {"binance": "2", "okx": "60018", "deribit": "-32602"}
 """Codes that say that it will not."""
-DAY = 86_400.0
 FORMS = ("text_id", "more_keys", "empty_result")
 NOTICED_WITHIN = 60.0
 """Seconds: a market that rests is looked for again, and found to trade, in its own time."""
@@ -66,14 +65,6 @@ def pongs_lost(chaos: Chaos) -> str | None:
     (exchange, _), seconds = _exchange(chaos), chaos.seconds(5, 60)
     exchange.faults.lose_answers(seconds, "heartbeat")
     return f"{exchange.venue} {seconds}"
-
-
-@said
-def stamps_ahead(chaos: Chaos) -> str | None:
-    """Some messages are of tomorrow."""
-    (exchange, _), count = _exchange(chaos), chaos.chance.randint(1, 6)
-    exchange.faults.ahead(DAY, count)
-    return f"{exchange.venue} {count}"
 
 
 @said

@@ -1,4 +1,4 @@
-"""Universes in which exchanges refuse, answer oddly or not at all, stamp ahead and halt markets."""
+"""Universes in which exchanges refuse, answer oddly or not at all, and halt markets."""
 
 import attrs
 import pytest

@@ -665,8 +665,8 @@ def _overdue(step: object) -> bool:
 
 
 def test_a_candle_that_cannot_be_read_costs_itself() -> None:
-    """A null close, a time that is none, a row too short: its neighbours fill what they can; a row
-    may grow.
+    """A time that is none, a row too short: its neighbours fill what they can, and the stretch without
+    is a gap. A null close is no row, and no reject; a row may grow.
     """
     line = Line()
     line.hear(told(0))
@@ -679,8 +679,8 @@ def test_a_candle_that_cannot_be_read_costs_itself() -> None:
     rows[5] += [1, {"a": None}]
     rows[6][1:4] = None, {}, "x"
     turn = line.answer(json.dumps(page).encode())
-    assert [type(step) for step in turn.steps] == [Reject] * 3
-    assert seconds(turn.records) == [1, 2, 6, 7, 8, 9, 10]
+    assert [type(step) for step in turn.steps] == [Reject] * 2
+    assert seconds(turn.records) == [1, 2, "gap", 6, 7, 8, 9, 10]
 
 
 # The documentation's own examples.
