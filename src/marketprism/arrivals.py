@@ -64,7 +64,7 @@ def arrival(voices: Sequence[Voice], board: Board, now: Moment) -> Arrival:
     """Whether these streams say what they must.
 
     Where some may not be silent, none of them has spoken for as long as it may be; where all that
-    comes is rare, for `SLOW`. Where all may be silent, none is confirmed on a live connection.
+    comes is rare, for `SLOW`. Where none is confirmed on a live connection, for `NOTHING_FOR`.
     """
     if not voices:
         return Arrival(False, None, None)
@@ -78,15 +78,14 @@ def arrival(voices: Sequence[Voice], board: Board, now: Moment) -> Arrival:
             rare.append(seconds)
         elif each.limit is not None:
             often.append((seconds, max(NOTHING_FOR, each.limit)))
-    if often:
+    if not any(each.state in (Phase.ACKNOWLEDGED, Phase.LIVE) for each in asked):
+        # Whatever may be silent: nobody listens to any of them.
+        silent = min(_seconds(_lost(each, board), now) for each in voices) > NOTHING_FOR
+    elif often:
         longest = SLOW if any(limit < SLOW for _, limit in often) else math.inf
         silent = all(seconds > min(limit, longest) for seconds, limit in often)
-    elif rare:
-        silent = min(rare) > SLOW
-    elif any(each.state in (Phase.ACKNOWLEDGED, Phase.LIVE) for each in asked):
-        silent = False
     else:
-        silent = min(_seconds(_lost(each, board), now) for each in voices) > NOTHING_FOR
+        silent = bool(rare) and min(rare) > SLOW
     return Arrival(silent, max(each.heard for each in voices), last)
 
 

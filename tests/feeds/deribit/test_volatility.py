@@ -665,7 +665,7 @@ def _overdue(step: object) -> bool:
 
 
 def test_a_candle_that_cannot_be_read_costs_itself() -> None:
-    """A time that is none, a row too short: its neighbours fill what they can, and the stretch without
+    """A time that is none, a row too short: its neighbours fill what they can; the stretch without
     is a gap. A null close is no row, and no reject; a row may grow.
     """
     line = Line()
