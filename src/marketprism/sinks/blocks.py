@@ -13,6 +13,7 @@ import msgspec
 
 from marketprism.errors import SpoolDamaged
 from marketprism.instruments import Instrument
+from marketprism.sinks.contents import contents, pack
 from marketprism.wire import Message
 
 Numbered = tuple[int, Message]
@@ -51,6 +52,8 @@ class Block:
     last: int
     checksum: int
     body: bytes
+    contents: bytes | None = None
+    """What is in it, as `contents.pack` has it, where it was just made."""
 
     @classmethod
     def of(cls, batch: Sequence[Numbered]) -> "Block":
@@ -76,19 +79,31 @@ class Block:
             rows.append((number, place, message.msg_id, message.payload))
         unplaced = [at for at, (_, message) in enumerate(batch) if message.unplaced]
         body = _encode(_Body(told, rows, unplaced))
-        return cls(batch[0][0], batch[-1][0], zlib.crc32(body), body)
+        told_apart = pack(contents(message for _, message in batch))
+        return cls(batch[0][0], batch[-1][0], zlib.crc32(body), body, told_apart)
 
     def check(self) -> None:
         """Raises SpoolDamaged when it is not what was written."""
         self._read()
 
+    def numbered(self) -> "Block":
+        """The same under the numbers that its body says, which are right where the body is. Raises
+        SpoolDamaged where that is not.
+        """
+        body = self._body()
+        return attrs.evolve(self, first=body.rows[0][0], last=body.rows[-1][0])
+
     def _read(self) -> _Body:
-        # The numbers beside it, and what type each of them has, may be garbled as well.
+        body = self._body()
+        if (body.rows[0][0], body.rows[-1][0]) == (self.first, self.last):
+            return body
+        raise SpoolDamaged(f"block {self.first} is not what was written")
+
+    def _body(self) -> _Body:
+        # What type each of them has may be garbled as well.
         with contextlib.suppress(msgspec.MsgspecError, TypeError):
             if zlib.crc32(self.body) == self.checksum:
-                body = _decode(self.body)
-                if (body.rows[0][0], body.rows[-1][0]) == (self.first, self.last):
-                    return body
+                return _decode(self.body)
         raise SpoolDamaged(f"block {self.first} is not what was written")
 
     def messages(self) -> list[Numbered]:

@@ -1,4 +1,4 @@
-"""What is not as it was written in a spool's file, and what can be read of that all the same.
+"""What is not as it was written in a spool's file: how that shows.
 
 Each row has a checksum of its own, for SQLite has none. Blocking, as the spool is.
 """
@@ -9,11 +9,15 @@ import zlib
 from collections.abc import Iterator
 
 from marketprism.errors import SpoolDamaged, SpoolLost
-from marketprism.sinks.blocks import Block
+from marketprism.sinks.contents import Content, unpack
+from marketprism.sinks.contents import checksum as checksum_apart
 
 BLOCKS = "SELECT first, last, checksum, body FROM blocks"
+CONTENTS = "SELECT first, last, checksum, body FROM contents"
+LOST = "SELECT first, last, checksum, body FROM lost"
 LOSSES = "SELECT CAST(stream AS BLOB), body, checksum FROM losses"
 
+_WORDS = 200
 _DAMAGE = {
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
@@ -33,7 +37,7 @@ def concluded() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        words = f"the spool's file: {error}"
+        words = f"the spool's file: {str(error)[:_WORDS]}"  # it may quote what it could not read
         if code in _DAMAGE or not isinstance(error, sqlite3.DatabaseError):
             raise SpoolDamaged(words) from error
         raise SpoolLost(words) from error
@@ -62,17 +66,14 @@ def readable_losses(damaged: sqlite3.Connection) -> Iterator[tuple[str, bytes]]:
                 yield checked(*row)
 
 
-def readable_blocks(damaged: sqlite3.Connection) -> Iterator[Block]:
-    """The blocks up to one that is not what was written, or not in order."""
-    with contextlib.suppress(SpoolDamaged), concluded():
-        after = 0
-        for row in damaged.execute(f"{BLOCKS} ORDER BY first"):
-            block = Block(*row)
-            block.check()
-            if block.first <= after:
-                return
-            after = block.last
-            yield block
+def told_apart(
+    first: int, last: int, expected: int, packed: bytes
+) -> tuple[int, int, tuple[Content, ...]]:
+    """What a block holds. Raises SpoolDamaged when it is not what was written."""
+    with contextlib.suppress(TypeError):  # of what a garbled database says that it is
+        if checksum_apart(first, last, packed) == expected:
+            return first, last, unpack(packed)
+    raise SpoolDamaged(f"what block {first} holds is not what was written")
 
 
 def _checksum(stream: bytes, body: bytes) -> int:

@@ -1,7 +1,7 @@
 """The spool as the event loop sees it: what blocks runs elsewhere, and the board says what is."""
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import structlog
@@ -10,6 +10,7 @@ import trio
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
 from marketprism.feeds.venue import Moment
 from marketprism.sinks.blocks import Numbered
+from marketprism.sinks.contents import Content, Kind, LostBlock
 from marketprism.sinks.spool import Saved, Spool
 from marketprism.status import Board, lasted
 
@@ -63,7 +64,8 @@ class Disk:
         await self._do(take_over)
         if self.spool.set_aside is not None:
             self._row.set_aside = self.spool.set_aside
-            log.error("spool.damaged", aside=self.spool.set_aside)
+            lost = len(await self._do(self.spool.lost))
+            log.error("spool.damaged", aside=self.spool.set_aside, blocks_lost=lost)
 
     async def reopen(self) -> None:
         """Another attempt, where it is not open. What is found in it now is too old to be
@@ -88,6 +90,20 @@ class Disk:
         self.spool.open(self._stamp())
         self.spool.begin_anew()
         return False
+
+    async def salvage(self, why: str, after: int) -> tuple[list[LostBlock], Mapping[Kind, Content]]:
+        """Set the file, which is damaged, aside, and go on with what can be read of it: what
+        cannot, and what lies there beyond a number.
+        """
+        found = await self._do(self._salvage, why, after)
+        self._row.set_aside = self.spool.set_aside
+        self._row.file_bytes = self.spool.used
+        log.error("spool.damaged", aside=self.spool.set_aside, blocks_lost=len(found[0]))
+        return found
+
+    def _salvage(self, why: str, after: int) -> tuple[list[LostBlock], Mapping[Kind, Content]]:
+        self.spool.salvage(self._stamp(), why)
+        return self.spool.lost(), self.spool.contents(after)
 
     async def put_aside(self, kind: str, why: str) -> None:
         """Give the file up under another name."""

@@ -5,6 +5,7 @@ message of its stream. The updates of a book do not chain after it, so they are 
 snapshot comes.
 """
 
+import bisect
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
@@ -17,6 +18,7 @@ from marketprism.instruments import Instrument
 from marketprism.loss import Loss
 from marketprism.records import DataType, Gap, OrderBookRecord, Record
 from marketprism.sinks.blocks import Numbered
+from marketprism.sinks.contents import Content, LostBlock
 from marketprism.sinks.gap_starts import MILLISECOND, GapStarts
 from marketprism.sinks.identity import Stream, affected, identifying, identity
 from marketprism.status import Board
@@ -98,24 +100,27 @@ class Losses:
             losses.append(self._begun(stream, number, began))
         self._add(losses[-1], number, message, record)
 
-    def drop_unread(self, stream: Stream, count: int, since: int, upto: int, began: int) -> None:
-        """So many messages of a stream cannot be read any more; the first was no older than
-        `began`.
+    def drop_block(self, lost: LostBlock, *, after: int = 0, handed: int = 0) -> None:
+        """Messages that lay together cannot be read any more; all up to `after` are held all the
+        same. Of what may have been delivered, up to `handed`, nobody knows how much is lost; nor
+        where gaps are among it.
         """
-        loss = self._begun(stream, since, began)
-        loss.count, loss.upto = count, upto
-        self._open.setdefault(stream, []).append(loss)
-        self._board.lost[_origin(*stream)] += count
-        self._board.spool.dropped += count
-
-    def drop_gaps(self, instrument: Instrument, count: int) -> None:
-        """So many gaps of an instrument's streams are lost unread: what is missing of those cannot
-        be counted.
-        """
-        for (other, _), losses in self._open.items():
-            losses[-1].countable = losses[-1].countable and other != instrument
-        self._board.lost[_origin(instrument, Gap.data_type)] += count
-        self._board.spool.dropped += count
+        since = max(lost.first, after + 1)
+        by_stream: dict[Stream, list[Content]] = {}
+        for content in lost.contents:
+            by_stream.setdefault(content.stream, []).append(content)
+        for stream, parts in by_stream.items():
+            counts = [None if part.is_gap else part.count for part in parts]
+            loss = self._begun(stream, since, min(part.began for part in parts))
+            loss.upto = lost.last
+            loss.count = sum(count or 0 for count in counts)
+            loss.countable = since > handed and None not in counts
+            if loss.countable:
+                loss.first_id, loss.last_id = parts[0].first_id, parts[0].last_id
+            bisect.insort(self._open.setdefault(stream, []), loss, key=lambda each: each.since)
+        for content in lost.contents:
+            self._board.lost[_origin(content.stream[0], content.data_type)] += content.count or 0
+            self._board.spool.dropped += content.count or 0
 
     def _begun(self, stream: Stream, number: int, began: int) -> Dropped:
         self.changed = True

@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,7 +13,7 @@ import trio
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost
 from marketprism.records import Gap
 from marketprism.sinks.absent import Absent
-from marketprism.sinks.backlog import payload_bytes
+from marketprism.sinks.backlog import STEP, payload_bytes
 from marketprism.sinks.blocks import Numbered
 from marketprism.sinks.disk import Disk
 from marketprism.sinks.identity import gap_start
@@ -62,7 +63,12 @@ class Moving:
         loaded = spool.reach(mark.handed)
         spool.mark(loaded)
         outbox.handed = mark.handed
-        dropped = outbox.losses.restore(spool.losses(), spool.lowest() or math.inf)
+        lost = spool.lost()
+        lowest = min([spool.lowest() or math.inf, *(each.first for each in lost)])
+        dropped = outbox.losses.restore(spool.losses(), lowest)
+        for each in lost:
+            outbox.losses.drop_block(each, handed=mark.handed)
+            dropped = max(dropped, each.last)
         for message in outbox.losses.unplaced(mark.placed):
             self.unplaced.setdefault(message.subject, message)
         outbox.continue_after(max(dropped, *attrs.astuple(mark)))
@@ -146,6 +152,24 @@ class Moving:
         for number, message in batch:
             losses.drop(number, message, handed)
         self._returned(batch)
+
+    async def _salvage(self, why: str) -> None:
+        """The file is damaged: go on with what can be read of it. What memory still has of a block
+        that is lost is written again; the rest lies in a gap.
+        """
+        outbox = self._outbox
+        lost, left = await self._disk.salvage(why, self._loaded)
+        for block in lost:
+            held = chain(outbox.taken.items(), outbox.waiting)
+            again = [each for each in held if block.first <= each[0] <= block.last]
+            if again := [each for each in again if not each[0] % STEP]:
+                await self._disk.write(again, 0)
+            if block.last > self._loaded:
+                outbox.losses.drop_block(block, after=self._loaded)
+        self._absent.replace(left)
+        self._row.held = outbox.away = sum(content.count or 0 for content in left.values())
+        self._row.held_bytes = sum(content.size for content in left.values())
+        self._trimmed = 0
 
     async def _next(self) -> list[Numbered]:
         part = self._outbox.row.capacity_bytes // PARTS

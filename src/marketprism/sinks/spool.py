@@ -11,22 +11,27 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import attrs
 
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
 from marketprism.sinks.blocks import MOST_BYTES, MOST_MESSAGES, Block, Numbered, cut
+from marketprism.sinks.contents import Content, Kind, LostBlock, contents, joined, pack
+from marketprism.sinks.contents import checksum as checksum_apart
 from marketprism.sinks.damage import (
     BLOCKS,
+    CONTENTS,
     LOSSES,
+    LOST,
     checked,
     checksum,
     concluded,
-    readable_blocks,
-    readable_losses,
+    told_apart,
 )
 from marketprism.sinks.marks import Mark, Marks
+from marketprism.sinks.salvage import look, readable_blocks
 
 NAME = "spool.sqlite3"
 MARKS = "spool.marks"
@@ -42,6 +47,14 @@ CREATE TABLE blocks (
     first INTEGER PRIMARY KEY, last INTEGER NOT NULL, checksum INTEGER NOT NULL, body BLOB NOT NULL
 );
 CREATE TABLE losses (stream TEXT PRIMARY KEY, body BLOB NOT NULL, checksum INTEGER NOT NULL);
+"""
+_BESIDE = [
+    f"CREATE TABLE IF NOT EXISTS {name} (first INTEGER PRIMARY KEY, last INTEGER NOT NULL,"
+    " checksum INTEGER NOT NULL, body BLOB NOT NULL)"
+    for name in ("contents", "lost")
+]
+"""What is in each block, and the blocks that cannot be read, until the outbox has told it. A file
+that was written before there were these gets them.
 """
 _DOUBTFUL_BLOCKS = 16
 """Where the mark cannot be read: what is acknowledged is deleted twice a second, so what was handed
@@ -89,7 +102,7 @@ class Spool:
 
     def open(self, now: str) -> None:
         """Open the file or make one. One that is damaged is set aside under a name with `now` in
-        it; what can be read of it, from its beginning on, is kept.
+        it; the blocks that can be read are kept, and `lost` says what was in the others.
 
         Raises:
             StartFailed: another process has it.
@@ -99,18 +112,17 @@ class Spool:
         try:
             self._open()
             self.losses()
+            self.lost()
             with contextlib.closing(self.blocks()) as blocks:
                 for block in blocks:
                     block.check()
         except SpoolDamaged as damage:
-            aside = self.put_aside("damaged", now, str(damage))
-            self._open()
-            self._salvage(aside)
+            self.salvage(now, str(damage))
         if self._open_marks().known is None:
             self._mark_doubtful()
         with contextlib.suppress(SpoolLost), self._changing() as connection:
             # Where a full disk let nobody delete it.
-            connection.execute("DELETE FROM blocks WHERE last < ?", (self.marked.floor,))
+            self._delete(connection, "last < ?", self.marked.floor)
 
     def _open(self) -> None:
         try:
@@ -163,6 +175,8 @@ class Spool:
             self.mark(0)
         elif version != _FORMAT:
             raise SpoolDamaged(f"{self.path} is not a spool of this version")
+        for statement in _BESIDE:
+            connection.execute(statement)
         connection.execute("COMMIT")
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
@@ -174,15 +188,22 @@ class Spool:
         """Nothing but what stands in the file says that it may only be read."""
         return os.access(self.path, os.W_OK) and os.access(self.directory, os.W_OK)
 
-    def _salvage(self, aside: Path) -> None:
-        """Take over what can be read of a damaged file: the blocks up to one that cannot, and what
-        was dropped as far as it is what was written.
+    def salvage(self, now: str, why: str) -> None:
+        """Set a damaged file aside, and go on in a new one with the blocks that can be read, and
+        with what was dropped as far as it is what was written.
+
+        Raises SpoolLost, SpoolFull or SpoolDamaged where that cannot be.
         """
+        aside = self.put_aside("damaged", now, why)
+        self._open()
         with contextlib.closing(sqlite3.connect(aside)) as old:
-            losses = list(readable_losses(old))
+            old.execute("PRAGMA writable_schema = ON")  # else it reads nothing of a truncated file
+            found = look(old, self.marked.floor)
             with self._changing() as connection:
-                self._save(connection, losses)
-            for block in readable_blocks(old):
+                self._save(connection, found.losses)
+                for each in found.lost:
+                    self._add_apart(connection, "lost", each.first, each.last, pack(each.contents))
+            for block in readable_blocks(old, found.keys):
                 with self._changing() as connection:
                     self._add(connection, [block])
 
@@ -211,6 +232,10 @@ class Spool:
         """
         self.close()
         aside = self.path.with_name(f"{NAME}.{kind}-{now}")
+        for number in count(2):
+            if not aside.exists():
+                break
+            aside = self.path.with_name(f"{NAME}.{kind}-{now}.{number}")
         try:
             for suffix in _LOGS:
                 old = self.path.with_name(f"{NAME}{suffix}")
@@ -229,6 +254,20 @@ class Spool:
                 if self.abandoned:
                     raise SpoolLost(f"{self.path} is not needed any more")
                 yield Block(*row)
+
+    def lost(self) -> list[LostBlock]:
+        """The blocks that cannot be read, since what was dropped was saved last. Raises
+        SpoolDamaged.
+        """
+        # One that memory still had is there again.
+        beside = "NOT EXISTS (SELECT 1 FROM blocks WHERE first BETWEEN lost.first AND lost.last)"
+        with self._found(f"{LOST} WHERE {beside} ORDER BY first") as rows:
+            return [LostBlock(*told_apart(*row)) for row in rows]
+
+    def contents(self, after: int) -> dict[Kind, Content]:
+        """Of all blocks beyond a number. Raises SpoolDamaged."""
+        with self._found(f"{CONTENTS} WHERE first > ? ORDER BY first", after) as rows:
+            return joined(content for row in rows for content in told_apart(*row)[-1])
 
     def lowest(self) -> int | None:
         """The first number in it; None when there is no message."""
@@ -273,7 +312,7 @@ class Spool:
             SpoolLost, SpoolDamaged: as they say.
         """
         blocks = list(cut(batch, self.block, min(self.block_bytes, self.max_bytes // 16)))
-        size = sum(len(block.body) + 128 for block in blocks)
+        size = sum(len(block.body) + len(block.contents or b"") + 256 for block in blocks)
         if self.used + size > self.max_bytes:
             raise SpoolFull(f"{self.path} may not hold more than {self.max_bytes:,} bytes")
         try:
@@ -322,23 +361,37 @@ class Spool:
         that is left.
         """
         with self._changing() as connection:
-            connection.execute(
-                "DELETE FROM blocks WHERE last < ? OR (first > ? AND last < ?)",
-                (floor, handed, beyond),
-            )
+            self._delete(connection, "last < ? OR (first > ? AND last < ?)", floor, handed, beyond)
             self._save(connection, losses)
         lowest = self.lowest()
         return floor if lowest is None else lowest
 
+    def _add(self, connection: sqlite3.Connection, blocks: Iterable[Block]) -> None:
+        for each in blocks:
+            connection.execute(
+                "INSERT INTO blocks VALUES (?, ?, ?, ?)",
+                (each.first, each.last, each.checksum, each.body),
+            )
+            packed = each.contents
+            if packed is None:
+                packed = pack(contents(message for _, message in each.messages()))
+            self._add_apart(connection, "contents", each.first, each.last, packed)
+
     @staticmethod
-    def _add(connection: sqlite3.Connection, blocks: Iterable[Block]) -> None:
-        connection.executemany(
-            "INSERT INTO blocks VALUES (?, ?, ?, ?)",
-            [(each.first, each.last, each.checksum, each.body) for each in blocks],
-        )
+    def _add_apart(
+        connection: sqlite3.Connection, table: str, first: int, last: int, packed: bytes
+    ) -> None:
+        row = (first, last, checksum_apart(first, last, packed), packed)
+        connection.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?)", row)
+
+    @staticmethod
+    def _delete(connection: sqlite3.Connection, condition: str, *numbers: int) -> None:
+        for table in ("blocks", "contents"):
+            connection.execute(f"DELETE FROM {table} WHERE {condition}", numbers)
 
     @staticmethod
     def _save(connection: sqlite3.Connection, losses: Saved) -> None:
+        connection.execute("DELETE FROM lost")  # what was in it is among these by now
         connection.execute("DELETE FROM losses")
         connection.executemany(
             "INSERT INTO losses VALUES (?, ?, ?)",
@@ -348,8 +401,8 @@ class Spool:
     def clear(self) -> None:
         """Nothing in it is held any more: give its place on the disk back."""
         with self._changing() as connection:
-            connection.execute("DELETE FROM blocks")
-            connection.execute("DELETE FROM losses")
+            for table in ("blocks", "contents", "losses", "lost"):
+                connection.execute(f"DELETE FROM {table}")
         with concluded():
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

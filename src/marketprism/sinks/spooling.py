@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost
+from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
 from marketprism.sinks.backlog import STEP, payload_bytes
 from marketprism.sinks.disk import Disk
 from marketprism.sinks.moving import PARTS, Moving
@@ -90,7 +90,7 @@ class Spooling(Moving):
             elif outbox.pressed and trio.current_time() >= self._retry_at:
                 await self._begin()
         except SpoolDamaged as damage:
-            await self._give_up(str(damage))
+            await self._mend(str(damage))
         except SpoolLost as failure:
             self._failed(failure)
         if outbox.full and self._row.state == "failed":
@@ -182,8 +182,21 @@ class Spooling(Moving):
         self._forgo_at = trio.current_time() + RETRY
         try:
             await self._forgo()
-        except (SpoolLost, SpoolDamaged) as failure:
+        except SpoolDamaged as damage:
+            await self._mend(str(damage))
+        except SpoolLost as failure:
             await self._give_up(str(failure))
+
+    async def _mend(self, why: str) -> None:
+        """What is on disk is damaged: go on with the rest of it, or without it."""
+        if self._outbox.tail is None:
+            await self._give_up(why)
+            return
+        try:
+            await self._salvage(why)
+            self._read_at = 0.0
+        except (SpoolLost, SpoolFull, SpoolDamaged, StartFailed) as failure:
+            await self._give_up(f"{why}; {failure}")
 
     async def _give_up(self, why: str) -> None:
         """What is on disk cannot be had, or not be deleted: go on without it, and begin anew when
@@ -208,7 +221,10 @@ class Spooling(Moving):
         try:
             if outbox.row.held or outbox.tail is not None or outbox.losses:
                 await self._store()
-        except (SpoolLost, SpoolDamaged) as failure:
+        except SpoolDamaged as damage:
+            await self._mend(str(damage))
+            await self._store_rest()
+        except SpoolLost as failure:
             self._failed(failure)
         finally:
             left = list(outbox.unwritten(self._written))
@@ -217,6 +233,12 @@ class Spooling(Moving):
             outbox.row.held, outbox.row.held_bytes = len(left), payload_bytes(left)
         await self._disk.close()
         return self._row.held
+
+    async def _store_rest(self) -> None:
+        try:
+            await self._store()
+        except (SpoolLost, SpoolDamaged) as failure:
+            self._failed(failure)
 
     async def _store(self) -> None:
         outbox = self._outbox
