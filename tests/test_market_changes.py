@@ -142,6 +142,7 @@ async def test_a_halt_is_told_once_and_cuts_nobody(venue: str, autojump_clock: M
             learnt = trio.current_time()
             await trio.sleep(1.0)
             assert {row.detail for row in streams(box, native_id)} == {"HALT"}
+            assert not any(row.cursor and row.cursor.gap for row in streams(box, native_id))
             told = gaps(box, symbol)
             await trio.sleep(halted + HALT - 5 - trio.current_time())
             assert gaps(box, symbol) == told  # nothing is missed of what does not happen
@@ -159,8 +160,7 @@ async def test_a_halt_is_told_once_and_cuts_nobody(venue: str, autojump_clock: M
     assert {fields["symbol"] for fields in map(json.loads, payloads(box, "gap"))} == {symbol}
     for gap in told:
         assert gap["reason"] in ("stale", "disconnect")
-        assert at(gap["ended_at"]) <= learnt
-    assert any(at(gap["ended_at"]) == pytest.approx(learnt, abs=0.5) for gap in told)
+        assert halted <= at(gap["ended_at"]) <= learnt
     resumed = [gap for gap in gaps(box, symbol) if gap not in told]
     assert {gap["reason"] for gap in resumed} <= {"metadata", "sequence"}
     assert "orderbook" in {gap["affected"] for gap in resumed}
@@ -316,6 +316,7 @@ async def test_a_halt_that_another_process_meets_is_told_at_once(
             assert gap["reason"] == "restart"
             assert at(gap["ended_at"]) == pytest.approx(learnt, abs=1.0)
         await box.until(lambda: alive(streams(box, "ETH-USDT")), 300)
+        await trio.sleep(10.0)
         later = [gap for gap in gaps(box, "ETH-USDT") if gap not in found.values()]
         assert {gap["reason"] for gap in later} == {"metadata"}
 

@@ -14,7 +14,7 @@ from marketprism.records import DataType
 from marketprism.settings import SupervisionConfig
 
 SECOND = 1_000_000_000
-SPEAKING = 30 * SECOND
+SPEAKING = 15 * SECOND
 """What said something in so long a time is alive, whatever the list says of its market."""
 
 
@@ -37,6 +37,8 @@ class Collection:
         self._cursors: dict[Stream, Cursor] = {}
         """Of all streams that there ever were: a market that comes back goes on from there."""
         self._collected: dict[Stream, Want] = {}
+        self._lingering: list[Want] = []
+        """Those of them that speak, though their markets do not trade."""
         self._feeds: dict[str, Feed] = {}
         """By the ids of their shards, in their order."""
         self._polls: dict[Stream, tuple[trio.CancelScope, trio.Event]] = {}
@@ -54,6 +56,11 @@ class Collection:
         """The native ids of the markets of which something was heard lately."""
         return {want.stream[1] for want in self._collected.values() if self._speaks(want)}
 
+    @property
+    def stale(self) -> bool:
+        """Something is collected of a market that does not trade, and speaks no more."""
+        return any(not self._speaks(want) for want in self._lingering)
+
     async def arrange(self, markets: Iterable[Market]) -> None:
         """Collect what trades and leave what does not, each on the connections that there are;
         returns when it is so.
@@ -69,6 +76,11 @@ class Collection:
             if want.stream in alive and want.stream not in self._collected:
                 self._resume(self._cursors[want.stream], market)
         self._collected = alive
+        self._lingering = [
+            want
+            for want, market in every
+            if want.stream in alive and market.standing is not Standing.TRADING
+        ]
         await self._change_polls()
         await self._change_feeds()
         self._forget({want.stream for want, _ in every})

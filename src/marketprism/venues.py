@@ -95,8 +95,10 @@ class VenueTask:
                 self._unread(error)
                 passing, chance = isinstance(error, Transient), self._world.chance()
                 self._rereads.failed(trio.current_time(), chance, passing=passing)
-            while not self._is_due():  # noqa: ASYNC110 (the board tells no event)
+            while not self._is_due():
                 await trio.sleep(LOOK_SECONDS)
+                if self._collection.stale:
+                    await self._collection.arrange(self._markets)
 
     def _is_due(self) -> bool:
         doubts = self._collection.doubts() if self._venue.metadata else ()
