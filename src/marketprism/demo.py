@@ -32,8 +32,6 @@ def run(level: LogLevel, environ: Mapping[str, str], only: Sequence[str] = ()) -
     """Show the whole system until Ctrl-C: all venues, or `only` some, on the ports that the
     environment names.
     """
-    log.configure(level)
-    log.stand_in()
     with tempfile.TemporaryDirectory(prefix="marketprism-demo-") as place:
         signals.end_at_once(0, partial(shutil.rmtree, place, ignore_errors=True))
         loaded = config.load(
@@ -43,6 +41,9 @@ def run(level: LogLevel, environ: Mapping[str, str], only: Sequence[str] = ()) -
             venues=OFFERS,
             only=only,
         )
+        # What is wrong with that has been said: from here on, nobody waits for who reads.
+        log.configure(level)
+        log.stand_in()
         trio.run(_demo, loaded)
 
 
