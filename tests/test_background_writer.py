@@ -203,4 +203,9 @@ def test_a_stream_without_a_descriptor_is_written_to() -> None:
     stream = io.StringIO()
     with running(partial(Descriptor, stream)) as writer:
         writer.put("ä\n".encode())
-    assert stream.getvalue() == "ä\n"
+        writer.flush(PATIENCE)
+        assert stream.getvalue() == "ä\n"
+        stream.close()
+        writer.put(b"late\n")
+        writer.flush(PATIENCE)
+        assert writer.lost == 1

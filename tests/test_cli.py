@@ -15,7 +15,7 @@ import trio
 import yaml
 from patience import PATIENCE
 
-from marketprism import __version__
+from marketprism import __version__, log
 from marketprism.cli import main
 
 OURS = ("LOG_", "NATS_", "COLLECTOR_", "HEALTH_", "METRICS_", "MARKETPRISM_")
@@ -47,12 +47,16 @@ def file(content: object, name: str = "x.yaml") -> str:
 
 
 def exits(*arguments: str) -> int:
-    """The exit code, argparse's own exits too."""
+    """The exit code, argparse's own exits too; all is said by then, as at a process's end."""
+    before = sys.stderr
     try:
         return main(arguments)
     except SystemExit as end:
         assert isinstance(end.code, int)
         return end.code
+    finally:
+        log.close()
+        sys.stderr = before
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

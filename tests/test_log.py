@@ -63,6 +63,7 @@ def test_what_every_line_has_comes_first(
     log.configure("INFO", terminal=False, file=LogFile(path=path))
     structlog.get_logger().bind(connection="okx_spot/0").warning("feed.disconnected", streams=2)
     logging.getLogger("httpx").warning("library warning", extra={"a": 1})
+    log.flush()
     shown = capsys.readouterr().err.splitlines()
     assert len(shown) == 2
     for line in [*shown, *path.read_text(encoding="utf-8").splitlines()]:

@@ -5,6 +5,7 @@ A queue of bounded size lies between. What does not fit, or cannot be written, i
 """
 
 import contextlib
+import errno
 import io
 import os
 import select
@@ -46,7 +47,10 @@ class Descriptor:
 
     def write(self, lines: list[bytes]) -> bool:
         if self._descriptor is None:
-            self._stream.write(b"".join(lines).decode(errors="replace"))
+            try:
+                self._stream.write(b"".join(lines).decode(errors="replace"))
+            except ValueError as error:
+                raise OSError(errno.EBADF, str(error)) from error
             return True
         rest = memoryview(b"".join(lines))
         while rest:
