@@ -166,3 +166,11 @@ def test_a_venue_is_down_when_none_of_its_connections_stands() -> None:
     vars_of = the.connections["x/0"]
     vars_of.state, vars_of.reason = "dialling", None
     assert down("x", the) is None
+
+
+@pytest.mark.parametrize("phase", [None, Phase.WANTED])
+def test_where_no_stream_is_confirmed_nothing_arrives(phase: Phase | None) -> None:
+    """However long each of them may be silent, nobody listens: after a minute that is said."""
+    wanted = [Given(TRADE, 0, learned=600, phase=phase), Given(BOOK, 0, 60, 480, phase=phase)]
+    assert not silent(*(attrs.evolve(each, silent=50) for each in wanted))
+    assert silent(*(attrs.evolve(each, silent=70) for each in wanted))
