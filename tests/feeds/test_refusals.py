@@ -11,6 +11,8 @@ from trio.testing import MockClock
 
 from marketprism.status import StreamRow
 
+pytestmark = pytest.mark.once
+
 WATCHED = 20.0
 OLD = 70.0
 """Seconds after which a connection's announced end is no news of its birth."""
