@@ -22,6 +22,7 @@ from rig import Rig, configured
 from marketprism import simulator
 from marketprism.app import Collector
 from marketprism.feeds import OFFERS
+from marketprism.records import DataType
 
 pytestmark = pytest.mark.once
 
@@ -74,8 +75,9 @@ async def test_a_collector_that_is_killed_again_and_again_stores_nothing_twice(
         exchanges[venue] = {
             "api": {"base_url": address.base_url, "ws_url": address.ws_url},
             "symbols": SYMBOLS.get(venue, ["BTC-USDT"]),
-            "orderbook": {"snapshot_interval": "1s"},
         }
+        if DataType.ORDERBOOK in OFFERS[venue]:
+            exchanges[venue]["orderbook"] = {"snapshot_interval": "1s"}
     config = {
         "exchanges": exchanges,
         "nats": {"servers": [server.url], "stream": {"duplicate_window": WINDOW}},

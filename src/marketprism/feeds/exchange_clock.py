@@ -48,6 +48,11 @@ class _Median:
         ascending = self._ascending
         return ascending[(len(ascending) - 1) // 2] if len(ascending) >= LEAST else None
 
+    @property
+    def least(self) -> int:
+        """The smallest; there must be one."""
+        return self._ascending[0]
+
 
 @attrs.define(eq=False)
 class ExchangeClock:
@@ -74,6 +79,10 @@ class ExchangeClock:
         if wall is not None and monotonic is not None:
             self.offset = self._beyond_wall = wall
             self._beyond_monotonic = monotonic
+        else:
+            # Our wall clock may have been set meanwhile. Of few distances the least is the one that
+            # no stamp of a time to come has made.
+            self._beyond_monotonic = self._to_monotonic.least
 
     def time(self, now: "Moment") -> int:
         """What the exchange's clock may show; ours, while too little is known."""
