@@ -5,7 +5,6 @@ from typing import Any
 
 import attrs
 import pytest
-from patience import PATIENCE
 
 from marketprism.feeds.freshness import Step
 from marketprism.feeds.venue import Cursor, Phase, StreamState
@@ -14,6 +13,7 @@ from marketprism.metadata import APART, FIRST, Doubt, Rereads, doubt
 from marketprism.records import DataType
 from marketprism.status import StreamRow
 
+PATIENCE = 300.0
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
 
 
