@@ -133,7 +133,7 @@ def a_disconnect_is_no_gap(patch: pytest.MonkeyPatch) -> None:
 def a_new_connection_knows_nothing_of_the_old(patch: pytest.MonkeyPatch) -> None:
     """Cursors are not carried over."""
     open_ = planning.BinanceShard.open
-    patch.setattr(planning.BinanceShard, "open", lambda shard, _cursors: open_(shard, {}))
+    patch.setattr(planning.BinanceShard, "open", lambda shard, _, *more: open_(shard, {}, *more))
 
 
 @mutant()

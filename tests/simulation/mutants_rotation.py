@@ -9,13 +9,6 @@ from marketprism.feed import Feed
 from marketprism.feeds.handover import Handover
 
 
-@mutant("okx_spot", "shutdown")
-def any_stream_joins_at_once(patch: pytest.MonkeyPatch) -> None:
-    """Whatever the two have heard."""
-    patch.setattr(Handover, "due", lambda handover, *_: list(handover._held))
-    patch.setattr(Handover, "joined", lambda *_: True)
-
-
 @mutant("okx_derivatives", "shutdown")
 def what_was_held_back_is_dropped(patch: pytest.MonkeyPatch) -> None:
     """The younger begins with what it hears next."""
