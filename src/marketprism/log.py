@@ -95,7 +95,8 @@ def last_words(error: BaseException) -> None:
 def flush(within: float = FLUSH_WITHIN) -> None:
     """Return when all is written, or after so many seconds."""
     until = time.monotonic() + within
-    for writer in _writers.values():
+    # Twice, for what one of them says of its failure goes by the other.
+    for writer in (*_writers.values(), *_writers.values()):
         writer.flush(max(0.0, until - time.monotonic()))
 
 

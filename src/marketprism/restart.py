@@ -157,7 +157,8 @@ class Positions:
 
     async def ahead_stored(self, outbox: Outbox) -> None:
         """All that was to go `ahead` is stored: what it is ahead of is in its place now."""
-        if not self._unplaced or any(each.first is not None for each in self._late.values()):
+        open_ones = any(each.first is not None for each in self._late.values())
+        if not self._unplaced or open_ones or outbox.skips:
             return
         for message in self._unplaced:
             message.unplaced = False

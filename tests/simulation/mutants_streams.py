@@ -142,7 +142,7 @@ def what_an_index_missed_is_not_filled_in(patch: pytest.MonkeyPatch) -> None:
         if filler.filling is not None:
             filler._finish(now, turn)
 
-    patch.setattr(series.Filling, "filled", lambda _: True)
+    patch.setattr(series.Filling, "lacks", lambda *_: False)
     patch.setattr(series.Series, "answered", answered)
 
 
@@ -163,4 +163,4 @@ def polls_do_not_confess(patch: pytest.MonkeyPatch) -> None:
     async def silent(*_: Any) -> None:
         await trio.lowlevel.checkpoint()
 
-    patch.setattr(polling, "_confess", silent)
+    patch.setattr(polling._Polling, "_confess", silent)

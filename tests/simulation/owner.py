@@ -22,8 +22,8 @@ class Owner:
     """Of its own, so that all else is the same with and without restarts."""
     mean: float
     """Seconds between two restarts, on average; 0: there are none."""
-    buried: Callable[[], None]
-    """Called when one was killed: takes from it what an operating system takes from the dead."""
+    kill: Callable[[], None]
+    """Called when one is killed: takes from it what an operating system takes from the dead."""
     collector: Collector = attrs.field(init=False)
     stops: list[tuple[float, float]] = attrs.field(factory=list)
     """From when to when it was being stopped in order."""
@@ -45,9 +45,9 @@ class Owner:
                     self.collector.stopping.set()
                     await self.collector.ended.wait()
                     self.stops.append((began, trio.current_time()))
+                else:
+                    self.kill()
                 life.cancel_scope.cancel()
-            if killed:
-                self.buried()
             away = round(self.chance.uniform(0.0, LONGEST_AWAY), 3)
             kind = "killed" if killed else "restarted"
             chaos.counts[kind] += 1

@@ -29,6 +29,7 @@ from web import Net
 
 from marketprism import app
 from marketprism.config import DEFAULTS, load
+from marketprism.errors import StartFailed
 from marketprism.feeds import OFFERS
 from marketprism.settings import (
     Api,
@@ -217,29 +218,44 @@ def lived(of: int | Plan) -> Outcome:
         if plan.spool:
             spool = SpoolConfig(path=Path(place), max_bytes=plan.spool, min_free=1)
             config = attrs.evolve(config, outbox=attrs.evolve(config.outbox, spool=spool))
-        with spools() as buried:
-            return trio.run(_live, plan, config, errors, buried, clock=clock)
+        with spools() as kill:
+            return trio.run(_live, plan, config, errors, kill, clock=clock)
+
+
+@attrs.define(eq=False)
+class MortalSpool(Spool):
+    """One that is closed for good when its process is killed."""
+
+    killed: bool = False
+
+    def open(self, now: str) -> None:
+        if self.killed:
+            raise StartFailed("the process was killed")
+        super().open(now)
 
 
 @contextmanager
 def spools() -> Iterator[Callable[[], None]]:
-    """What to call when a collector was killed: its spool's lock ends with its process."""
-    made: list[Spool] = []
+    """What to call when a collector is killed, before its tasks end: the dead write nothing, and
+    their spool's lock ends with them.
+    """
+    made: list[MortalSpool] = []
 
     def make(*arguments: Any) -> Spool:
-        made.append(Spool(*arguments))
+        made.append(MortalSpool(*arguments))
         return made[-1]
 
-    def bury() -> None:
+    def kill() -> None:
         for spool in made[-1:]:
+            spool.killed = True
             spool.close()
 
     with patch.object(app, "Spool", make):
-        yield bury
+        yield kill
 
 
 async def _live(
-    plan: Plan, config: Config, errors: list[str], buried: Callable[[], None]
+    plan: Plan, config: Config, errors: list[str], kill: Callable[[], None]
 ) -> Outcome:
     chance = random.Random(plan.seed)
     clock = Clock((EPOCH + chance.randrange(300)) * 1_000_000_000)
@@ -269,7 +285,7 @@ async def _live(
             partial(staged, config, clock, chance, net, broker),
             chance_of_owner,
             plan.restarts,
-            buried,
+            kill,
         )
         chaos = Chaos(chance, exchanges, net, broker, clock)
         nursery.start_soon(owner.run, chaos)

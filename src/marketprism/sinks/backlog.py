@@ -104,6 +104,11 @@ class Backlog:
         """
         self._skipped[subject] = msg_id
 
+    @property
+    def skips(self) -> bool:
+        """Something that is stored already is still to be left out, which no disk remembers."""
+        return bool(self._skipped)
+
     def _unskipped(self, batch: list[Numbered]) -> list[Numbered]:
         passed: list[Numbered] = []
         for number, message in batch:
