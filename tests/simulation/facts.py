@@ -24,6 +24,9 @@ MARKETS = {
 }
 """The exchange and the market type of each venue."""
 
+AHEAD = 60_000
+"""Milliseconds by which a stamp is one of a time to come."""
+
 
 @attrs.frozen
 class Fact:
@@ -174,10 +177,16 @@ def _okx_liquidation(told: Told, said: Any, native: str, listing: Listing | None
 
 
 def _thinned(facts: list[Fact]) -> list[Fact]:
-    """Required is what changed, and the first of each 30 s."""
+    """Required is what changed, and the first of each 30 s; and what says a time to come, which
+    says nothing of what follows it.
+    """
     thinned, said = [], None
+    late = min(((fact.number or 0) - fact.at * 1000 for fact in facts), default=0.0) + AHEAD
     for fact in facts:
         assert fact.number is not None
+        if fact.number - fact.at * 1000 > late:
+            thinned.append(fact)
+            continue
         now = (*fact.shown.values(), fact.number // 30_000)
         now = (fact.shown["current_funding_rate"], fact.shown["funding_time"], now[-1])
         thinned.append(attrs.evolve(fact, required=now != said))

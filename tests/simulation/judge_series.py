@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import facts
 import trio
-from truth import Truthful
+from truth import STAMPED_AHEAD, Truthful
 
 from marketprism.simulator import binance_derivatives_rest
 from marketprism.simulator.figures import long_share, volatility
@@ -26,20 +26,25 @@ LONGEST_POLL = 25.0
 
 
 def _steps(entries: "list[Entry]", usual: int, longest: int, breaches: list[str]) -> None:
-    """Times only grow; a step over the longest has a gap, and a gap is more than a usual step."""
-    last, gaps = None, []
+    """Times only grow, of what says no time to come; a step over the longest has a gap, and a gap
+    is more than a usual step. What was told with a time to come lies between its neighbours.
+    """
+    last, gaps, longest_now = None, [], longest
     for entry in entries:
         if entry.is_gap:
             gaps.append(entry)
             continue
+        if entry.is_ahead:
+            longest_now += usual
+            continue
         at = facts.milliseconds(entry.fields["timestamp"])
         if last is not None and at <= last:
             breaches.append(f"{at} comes after {last}")
-        elif last is not None and at - last > longest and not gaps:
+        elif last is not None and at - last > longest_now and not gaps:
             breaches.append(f"nothing between {last} and {at}, and no gap")
         elif last is not None and at - last <= usual and gaps and not gaps[-1].unsure:
             breaches.append(f"a gap where nothing is missing, before {at}")
-        last, gaps = at, []
+        last, gaps, longest_now = at, [], longest
 
 
 def index(exchange: Truthful, native: str, entries: "list[Entry]", terms: "Terms") -> list[str]:
@@ -49,8 +54,10 @@ def index(exchange: Truthful, native: str, entries: "list[Entry]", terms: "Terms
     records = [entry for entry in entries if not entry.is_gap]
     for entry in records:
         second, rest = divmod(facts.milliseconds(entry.fields["timestamp"]), 1000)
-        true = volatility(exchange.seed, native, second if rest else second - 1)
-        if float(entry.fields["volatility_index"]) != true:
+        said = second if rest else second - 1
+        shifts = STAMPED_AHEAD if entry.is_ahead else (0,)
+        true = [volatility(exchange.seed, native, said - shift) for shift in shifts]
+        if float(entry.fields["volatility_index"]) not in true:
             breaches.append(f"{second}.{rest}: {entry.fields['volatility_index']} is not {true}")
     if not records or records[-1].at < terms.until - 3:
         breaches.append("it ended early")

@@ -1,16 +1,24 @@
 """What an exchange says for a while and does not mean for ever, a function a kind: refusals,
-answers that are lost or odd, halts.
+answers that are lost or odd, halts, stamps of a time to come.
 """
 
 import trio
 from chaos import Chaos, said
-from truth import Truthful
+from truth import STAMPED_AHEAD, Truthful
 
 PASSES = {"binance": "4", "okx": "50026", "deribit": "11051"}
 """Codes that say that the exchange cannot now."""
 REFUSES = {"binance": "2", "okx": "60018", "deribit": "-32602"}
 """Codes that say that it will not."""
 FORMS = ("text_id", "more_keys", "empty_result")
+DATED = {
+    "binance_spot": ("trade", "orderbook"),
+    "binance_derivatives": ("trade", "orderbook", "funding_rate"),
+    "okx_spot": ("trade", "orderbook"),
+    "okx_derivatives": ("trade", "orderbook", "funding_rate", "open_interest"),
+    "deribit_derivatives": ("volatility_index",),
+}
+"""What has stamps, by venue."""
 NOTICED_WITHIN = 60.0
 """Seconds: a market that rests is looked for again, and found to trade, in its own time."""
 
@@ -78,3 +86,14 @@ def halt(chaos: Chaos) -> str | None:
     symbol, seconds = chaos.chance.choice(sorted(exchange.symbols)), chaos.seconds(1, 20)
     exchange.faults.halt(symbol, seconds)
     return f"{exchange.venue} {symbol} {seconds}"
+
+
+@said
+def stamped_ahead(chaos: Chaos) -> str | None:
+    """Messages have stamps of a time to come, an hour or a day."""
+    exchange, _ = _exchange(chaos)
+    kind, count = chaos.chance.choice(DATED[exchange.venue]), chaos.chance.randint(1, 4)
+    seconds = chaos.chance.choice(STAMPED_AHEAD)
+    for _ in range(count):
+        exchange.misdate(lambda message: message.kind == kind, seconds)
+    return f"{exchange.venue} {kind} {count} {seconds}"

@@ -9,10 +9,13 @@ import trio
 
 from marketprism.simulator import SKINS, Exchange
 from marketprism.simulator.events import Message, Snapshot
+from marketprism.simulator.misdating import misdated
 from marketprism.simulator.skin import Options, Rates
 from marketprism.simulator.source import Live, Source
 
 WHOLE = 1_000_000
+STAMPED_AHEAD = (3_600, 86_400)
+"""Seconds by which a stamp may be wrong."""
 
 
 @attrs.frozen
@@ -86,10 +89,16 @@ class Truthful(Exchange):
         """When, how much, of which budget."""
         self._swaps: list[Callable[[Message], bool]] = []
         self._held: dict[str, Message] = {}
+        self._misdated: list[tuple[Callable[[Message], bool], float]] = []
         self.remembers = True
 
     async def publish(self, message: Message) -> None:
-        """Remember and send; where it was asked for, after the next of the same stream."""
+        """Remember and send; where it was asked for, with other stamps, or after the next of the
+        same stream.
+        """
+        for each in [each for each in self._misdated if each[0](message)][:1]:
+            self._misdated.remove(each)
+            message = attrs.evolve(message, text=misdated(message.text, each[1]))
         if self.remembers:
             self.told[message.stream].append(Told(trio.current_time(), message))
         if (held := self._held.pop(message.stream, None)) is not None:
@@ -107,9 +116,16 @@ class Truthful(Exchange):
         """Let the next message that is picked change places with the one after it."""
         self._swaps.append(picks)
 
+    def misdate(self, picks: Callable[[Message], bool], seconds: float) -> None:
+        """Let the next message that is picked be stamped so many seconds ahead: the exchange says
+        so, and it is what is remembered.
+        """
+        self._misdated.append((picks, seconds))
+
     def calm(self) -> None:
-        """No more swaps."""
+        """No more of these."""
         self._swaps.clear()
+        self._misdated.clear()
 
     def spend(self, weight: int, budget: str = "weight", seconds: int = 60) -> int:
         """Book it, and remember when."""
