@@ -25,6 +25,8 @@ class Mutant:
     """Little fits into memory."""
     restarts: float = 0.0
     """See `Plan`."""
+    one_by_one: float = 0.0
+    """The same."""
 
     def plans(self) -> Iterator[Plan]:
         """Universes to look for it in, seed by seed; small ones, for there are many mutants."""
@@ -37,6 +39,7 @@ class Mutant:
                 channel=SMALL if self.tight else plan.channel,
                 outbox=SMALL if self.tight else plan.outbox,
                 restarts=self.restarts,
+                one_by_one=self.one_by_one,
                 busy=1.0,
             )
 
@@ -45,12 +48,16 @@ MUTANTS: dict[str, Mutant] = {}
 
 
 def mutant(
-    venue: str | None = None, *kinds: str, tight: bool = False, restarts: float = 0.0
+    venue: str | None = None,
+    *kinds: str,
+    tight: bool = False,
+    restarts: float = 0.0,
+    one_by_one: float = 0.0,
 ) -> Callable[[Patch], Patch]:
     """Have a patch known by its name."""
 
     def add(patch: Patch) -> Patch:
-        MUTANTS[patch.__name__] = Mutant(patch, venue, kinds, tight, restarts)
+        MUTANTS[patch.__name__] = Mutant(patch, venue, kinds, tight, restarts, one_by_one)
         return patch
 
     return add

@@ -1,5 +1,5 @@
 """What an exchange says for a while and does not mean for ever, a function a kind: refusals,
-answers that are lost or odd, halts, stamps of a time to come.
+answers that are lost or odd, halts, stamps of a time to come, rows that only keep a place.
 """
 
 import trio
@@ -97,3 +97,11 @@ def stamped_ahead(chaos: Chaos) -> str | None:
     for _ in range(count):
         exchange.misdate(lambda message: message.kind == kind, seconds)
     return f"{exchange.venue} {kind} {count} {seconds}"
+
+
+@said
+def placeholders(chaos: Chaos) -> str | None:
+    """The list of markets keeps places for others of the same base and quote, from the beginning
+    on; here it is read again, since a market rests for a while.
+    """
+    return halt(chaos)

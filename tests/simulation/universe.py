@@ -35,6 +35,7 @@ from marketprism.settings import (
     Api,
     ChannelConfig,
     Config,
+    Manners,
     OrderbookOptions,
     OutboxConfig,
     SpoolConfig,
@@ -105,6 +106,8 @@ class Plan:
     """Bytes that may go to disk; 0: memory is all there is."""
     busy: float = 1.0
     """How much happens in its markets, of what can."""
+    one_by_one: float = 0.0
+    """Seconds from one command to the next, each about one stream; 0: as is usual."""
 
     @property
     def faults(self) -> list[str]:
@@ -178,6 +181,13 @@ def packaged(venues: tuple[str, ...]) -> Config:
     return load(path=None, environ={}, directory=DEFAULTS, venues=dict(OFFERS), only=venues)
 
 
+def _limits(usual: Manners, plan: Plan) -> Manners:
+    limits = attrs.evolve(usual, connection_life=plan.life)
+    if not plan.one_by_one:
+        return limits
+    return attrs.evolve(limits, message_interval=plan.one_by_one, subscribe_batch=1)
+
+
 def configured(plan: Plan) -> Config:
     """The packaged configuration, with virtual hosts."""
     config = packaged(plan.venues)
@@ -190,7 +200,7 @@ def configured(plan: Plan) -> Config:
             orderbook=OrderbookOptions(
                 plan.mode, plan.depth, plan.snapshot_interval, plan.audit_interval
             ),
-            limits=attrs.evolve(config.exchanges[name].limits, connection_life=plan.life),
+            limits=_limits(config.exchanges[name].limits, plan),
         )
         for name in plan.venues
     }
@@ -254,9 +264,7 @@ def spools() -> Iterator[Callable[[], None]]:
         yield kill
 
 
-async def _live(
-    plan: Plan, config: Config, errors: list[str], kill: Callable[[], None]
-) -> Outcome:
+async def _live(plan: Plan, config: Config, errors: list[str], kill: Callable[[], None]) -> Outcome:
     chance = random.Random(plan.seed)
     clock = Clock((EPOCH + chance.randrange(300)) * 1_000_000_000)
     base_ms = clock.base // 1_000_000
@@ -274,6 +282,9 @@ async def _live(
         )
         for venue in plan.venues
     }
+    if "placeholders" in plan.kinds:
+        for exchange in exchanges.values():
+            exchange.standings.keep_places(None)
     broker = Broker(config.nats, chance)
     async with trio.open_nursery() as nursery:
         net = Net(exchanges, chance, nursery)

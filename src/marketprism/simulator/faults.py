@@ -18,6 +18,7 @@ from .corruption import corrupted, corruptible
 from .events import Message
 from .misdating import misdated
 from .occasions import Due, claim
+from .placeholders import with_placeholders
 from .skin import Answer, Skin
 from .source import Source
 from .standings import Standings
@@ -314,6 +315,13 @@ class Faults:
         """
         self._target.standings.unlist(symbol, seconds, trading=trading)
 
+    @_fault
+    def placeholders(self, seconds: float | None = None) -> None:
+        """Keep places on the list of markets for so long, or for good: rows of another name that do
+        not trade, with the base and quote of those that do. Deribit has none.
+        """
+        self._target.standings.keep_places(seconds)
+
     # What the exchange asks
 
     def refusal(self) -> int | None:
@@ -344,12 +352,15 @@ class Faults:
             return self._target.skin.misprinted(message)
         return message
 
-    def dated(self, path: str, answer: Answer) -> Answer:
-        """The answer to a request of this path as it is sent: some are stamped ahead."""
-        due = claim(self._misdated, lambda due: due.path == path)
-        if due is None:
-            return answer
-        text = misdated(answer.body.decode(), due.seconds, due.jump)
+    def altered(self, path: str, answer: Answer) -> Answer:
+        """The answer to a request of this path as it is sent: some are stamped ahead, or have rows
+        that keep a place.
+        """
+        text = answer.body.decode()
+        if due := claim(self._misdated, lambda due: due.path == path):
+            text = misdated(text, due.seconds, due.jump)
+        if self._target.standings.keeps_places and answer.status == 200:
+            text = with_placeholders(path, text)
         return attrs.evolve(answer, body=text.encode())
 
     def delay(self, path: str) -> float:

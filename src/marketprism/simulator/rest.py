@@ -58,7 +58,7 @@ class Rest:
         query = dict(parse_qsl(scope["query_string"].decode(), keep_blank_values=True))
         answer = await self._exchange.skin.answer(Request(path, query), self._exchange)
         await trio.sleep(self._exchange.faults.delay(path))
-        return self._exchange.faults.dated(path, answer)
+        return self._exchange.faults.altered(path, answer)
 
 
 def _do_fault(faults: Faults, body: bytes) -> object:

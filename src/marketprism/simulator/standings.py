@@ -17,6 +17,7 @@ class Standings:
     _unlisted: dict[str, float] = attrs.field(factory=dict)
     _trading: set[str] = attrs.field(factory=set)
     """Those of which the list alone does not know."""
+    _places_until: float = -math.inf
 
     def halt(self, symbol: str, seconds: float | None, status: str) -> None:
         """It rests for so long, or for good. Raises ValueError for one that there is not."""
@@ -28,6 +29,15 @@ class Standings:
         """
         self._unlisted[self._known(symbol)] = _until(seconds)
         (self._trading.add if trading else self._trading.discard)(symbol)
+
+    def keep_places(self, seconds: float | None) -> None:
+        """Have rows on the list for so long, or for good, that only keep a place."""
+        self._places_until = _until(seconds)
+
+    @property
+    def keeps_places(self) -> bool:
+        """Whether there are such rows now."""
+        return trio.current_time() < self._places_until
 
     def status(self, symbol: str) -> str | None:
         """What the exchange calls its state; None while it trades as usual."""
