@@ -105,7 +105,7 @@ def mutations(session: nox.Session) -> None:
 def simulation(session: nox.Session) -> None:
     """Simulated universes and what befalls them: `nox -s simulation -- --seeds 500`.
 
-    By default 200 and more, on all cores; `-- -k one_seed --seed 7` is one of them again.
+    By default 150 and more, on all cores; `-- -k one_seed --seed 7` is one of them again.
     """
     _install(session, "test")
     session.install("-e", ".")
@@ -126,15 +126,19 @@ def faults(session: nox.Session) -> None:
         "tests/feeds/test_audit.py",
         "tests/simulation/test_long_run.py",
         "tests/sinks/test_nats_faults.py",
+        "tests/sinks/test_salvage.py",
         "tests/sinks/test_settling.py",
+        "tests/sinks/test_spool.py",
         "tests/sinks/test_spooling.py",
         "tests/test_endings.py",
         "tests/test_exchange_faults.py",
         "tests/test_http_attacks.py",
         "tests/test_killed.py",
+        "tests/test_market_changes.py",
         "tests/test_memory_shed.py",
         "tests/test_refusals.py",
         "tests/test_sabotage.py",
+        "tests/test_secrets.py",
         "tests/test_signals.py",
         "tests/test_sink_troubles.py",
         "tests/test_spooled.py",

@@ -31,7 +31,7 @@ from marketprism.sinks.spool import Spool
 
 pytestmark = pytest.mark.once
 
-TIMES = form(2, 50)
+TIMES = form(1, 50)
 
 
 NEVER_READY = """#!{python}

@@ -13,6 +13,7 @@ import attrs
 import pytest
 import trio
 from consumer import Consumer
+from forms import some
 from loopback import untrusting
 from nats_server import Server
 from peers import frame
@@ -224,7 +225,14 @@ def said(seen: Pages) -> str:
     return words + f"/status: {'; '.join(states)}; /health: {seen['health']}"
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(
+    "name",
+    some(
+        FAULTS,
+        *("reset", "close 1007", "close 1009", "REST 418", "REST 403 in words", "handshake 451"),
+        *("handshake 503", "REST 429 with a date"),
+    ),
+)
 async def test_a_fault_is_shown_survived_and_told(
     name: str,
     server: Server,

@@ -26,7 +26,7 @@ from marketprism.records import DataType
 
 pytestmark = pytest.mark.once
 
-KILLS = form(3, 20)
+KILLS = form(2, 20)
 """So often it is killed."""
 LIFE = 600
 """Messages that are stored between two kills."""

@@ -7,6 +7,7 @@ import facts
 import pytest
 import trio
 from box import SETTLED, Box, boxed
+from forms import some
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 from truth import Truthful
@@ -68,7 +69,7 @@ def events(logs: Any, name: str) -> list[tuple[str, str, str]]:
     ]
 
 
-@pytest.mark.parametrize("venue", LISTED)
+@pytest.mark.parametrize("venue", some(LISTED, "binance_spot", "okx_derivatives"))
 async def test_a_market_that_is_listed_later_is_collected_beside_the_others(
     venue: str, autojump_clock: MockClock
 ) -> None:
@@ -124,7 +125,7 @@ async def test_an_empty_list_at_the_start_is_asked_for_again(
         assert await box.breaches(100) == []
 
 
-@pytest.mark.parametrize("venue", LISTED)
+@pytest.mark.parametrize("venue", some(LISTED, "binance_derivatives", "okx_spot"))
 async def test_a_halt_is_told_once_and_cuts_nobody(venue: str, autojump_clock: MockClock) -> None:
     """The halted market's streams are left and say so; what was open of them is told as ended
     then; it lives again soon after it trades, and what was missed till then is a gap.

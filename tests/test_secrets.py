@@ -16,6 +16,7 @@ import pytest
 import trio
 import trustme
 import yaml
+from forms import some
 from nats_accounts import Identity, Organisation, creds_text, secret_file
 from nats_server import Server
 from patience import PATIENCE
@@ -82,7 +83,9 @@ async def refuse(stream: trio.abc.Stream) -> None:
     await stream.send_all(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", some(WAYS, "token in the url", "token", "password file", "token file", "nkey")
+)
 async def test_no_secret_is_in_what_is_logged_served_or_printed(
     tmp_path: Path, absent_server: Server, way: str
 ) -> None:

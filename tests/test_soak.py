@@ -22,7 +22,7 @@ from marketprism.simulator import Exchange, serve
 
 pytestmark = pytest.mark.once
 
-SECONDS = float(os.environ.get("MARKETPRISM_SOAK_SECONDS", "9"))
+SECONDS = float(os.environ.get("MARKETPRISM_SOAK_SECONDS", "6"))
 """Half an hour in `nox -s soak`."""
 FAULT_EVERY = max(SECONDS / 30, 2.0)
 """Seconds; a minute in half an hour."""

@@ -13,6 +13,7 @@ import httpx
 import loopback
 import pytest
 import trio
+from forms import form
 from nats_server import Server
 from patience import PATIENCE
 from ports import free_port
@@ -20,6 +21,9 @@ from ports import free_port
 from marketprism import simulator
 
 pytestmark = pytest.mark.once
+
+SPOOLED = form(2_000, 5_000)
+"""Messages on disk before it is killed."""
 
 
 @attrs.define(eq=False)
@@ -144,22 +148,22 @@ async def test_killed_while_it_spools_nothing_that_was_on_disk_is_lost_or_twice(
     """
     exchange = simulator.market("binance_spot", seed=4, trades_per_second=1500)
     address = await nursery.start(simulator.serve, exchange)
-    service = Service(tmp_path, server, nursery, {"max_messages": 2000})
+    service = Service(tmp_path, server, nursery, {"max_messages": 1000})
     await service.begin(address)
     await service.until(lambda page: page["totals"]["published"] > 1000)
     server.kill()
-    page = await service.until(lambda page: page["sink"]["spooled"] > 5000)
+    page = await service.until(lambda page: page["sink"]["spooled"] > SPOOLED)
     assert page["status"] == "unhealthy"
     await service.end(signal.SIGKILL, 3)
     await trio.to_thread.run_sync(server.start)
     before = len(await server.stored())
     await service.begin(address)
-    await service.until(lambda page: page["totals"]["published"] > 7000)
+    await service.until(lambda page: page["totals"]["published"] > SPOOLED + 2000)
     page = await service.until(lambda page: page["queues"]["spool"]["state"] == "idle")
     assert page["sink"]["spooled"] == 0
     code, _ = await service.end(signal.SIGTERM, 5)
     assert code == 0
-    assert len(await server.stored()) > before + 5000
+    assert len(await server.stored()) > before + SPOOLED
     found = await jumps(server)
     # One for each symbol: what came while no process was there.
     assert all(

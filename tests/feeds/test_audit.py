@@ -22,7 +22,7 @@ OUTCOMES = {
 }
 """Of a healthy book. A side that ran out interrupts, as it cannot wait."""
 QUICKLY = settings(
-    deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate), max_examples=form(4, 60)
+    deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate), max_examples=form(2, 60)
 )
 
 

@@ -138,6 +138,20 @@ def test_what_renewals_do_not_help_is_renewed_less_and_less_often() -> None:
     assert [step for _, step in line.watch(95)] == [Step.RENEW, Step.RECONNECT, Step.UNHEALTHY]
 
 
+def test_a_slow_book_that_answers_our_renewals_is_known_before_long() -> None:
+    """It changes every eighty seconds: asked anew once, it tells what stands, and then its change.
+    That is its rhythm, and no connection is replaced for it.
+    """
+    line = Line(DataType.ORDERBOOK)
+    steps = []
+    for second in range(1, 1600):
+        told = [step for _, step in line.watch(1)]
+        if told or second % 80 == 0:
+            line.watch(0.25, every=1)
+        steps += told
+    assert steps == [Step.RENEW]
+
+
 @pytest.mark.parametrize("data_type", [DataType.ORDERBOOK, DataType.FUNDING_RATE])
 def test_what_only_answers_our_renewals_does_not_speak(data_type: DataType) -> None:
     """A snapshot over REST, or what a new subscriber is told first, whatever the exchange has

@@ -25,7 +25,13 @@ LONGEST_POLL = 25.0
 """Seconds between two records of what is polled every ten, when all is well."""
 
 
-def _steps(entries: "list[Entry]", usual: int, longest: int, breaches: list[str]) -> None:
+def _steps(
+    entries: "list[Entry]",
+    usual: int,
+    longest: int,
+    breaches: list[str],
+    misdated: "Callable[[Entry], bool]" = lambda _entry: False,
+) -> None:
     """Times only grow, of what says no time to come; a step over the longest has a gap, and a gap
     is more than a usual step. What was told with a time to come lies between its neighbours.
     """
@@ -34,7 +40,7 @@ def _steps(entries: "list[Entry]", usual: int, longest: int, breaches: list[str]
         if entry.is_gap:
             gaps.append(entry)
             continue
-        if entry.is_ahead:
+        if misdated(entry):
             longest_now += usual
             continue
         at = facts.milliseconds(entry.fields["timestamp"])
@@ -49,16 +55,22 @@ def _steps(entries: "list[Entry]", usual: int, longest: int, breaches: list[str]
 
 def index(exchange: Truthful, native: str, entries: "list[Entry]", terms: "Terms") -> list[str]:
     """A value each second; what a connection missed is filled in with what candles close at."""
+
+    def said(entry: "Entry", later: int = 0) -> bool:
+        second, rest = divmod(facts.milliseconds(entry.fields["timestamp"]), 1000)
+        true = volatility(exchange.seed, native, (second if rest else second - 1) - later)
+        return float(entry.fields["volatility_index"]) == true
+
+    def misdated(entry: "Entry") -> bool:
+        return entry.is_ahead and not said(entry) and any(said(entry, s) for s in STAMPED_AHEAD)
+
     breaches: list[str] = []
-    _steps(entries, USUAL_STEP, LONGEST_STEP, breaches)
+    _steps(entries, USUAL_STEP, LONGEST_STEP, breaches, misdated)
     records = [entry for entry in entries if not entry.is_gap]
     for entry in records:
-        second, rest = divmod(facts.milliseconds(entry.fields["timestamp"]), 1000)
-        said = second if rest else second - 1
-        shifts = STAMPED_AHEAD if entry.is_ahead else (0,)
-        true = [volatility(exchange.seed, native, said - shift) for shift in shifts]
-        if float(entry.fields["volatility_index"]) not in true:
-            breaches.append(f"{second}.{rest}: {entry.fields['volatility_index']} is not {true}")
+        if not said(entry) and not misdated(entry):
+            at, value = entry.fields["timestamp"], entry.fields["volatility_index"]
+            breaches.append(f"{at}: {value} is not what was said")
     if not records or records[-1].at < terms.until - 3:
         breaches.append("it ended early")
     return breaches

@@ -43,6 +43,7 @@ LEFT_OUT = {DataType.OPEN_INTEREST, DataType.VOLATILITY_INDEX, DataType.FUNDING_
 
 SLOWER = [
     ("marketprism.app", "LOOK_SECONDS", 600.0),
+    ("marketprism.venues", "LOOK_SECONDS", 600.0),
     ("marketprism.feeds.connection", "TICK_SECONDS", 20.0),
     ("marketprism.feeds.connection", "PING_EVERY", 1200.0),
     ("marketprism.simulator.market", "BATCH_MS", 60_000),

@@ -6,8 +6,8 @@ from chaos import SAID
 from tally import Tally
 from universe import Plan, lived
 
-SEEDS = range(20)
-PARTS = 10
+SEEDS = range(12)
+PARTS = 6
 """Tests that the seeds are dealt to, so that all cores have some."""
 
 

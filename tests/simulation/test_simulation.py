@@ -13,9 +13,9 @@ from universe import VENUES, Outcome, Plan, lived
 
 import marketprism
 
-FIXED = range(60)
+FIXED = range(40)
 """Seeds that every run has."""
-FRESH = 100
+FRESH = 60
 """How many more a run has, which no other state of the source had."""
 PARTS = 32
 """Tests that the seeds are dealt to, so that all cores have some."""
@@ -86,7 +86,7 @@ def elsewhere(seed: int) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("seed", [2, 4])
+@pytest.mark.parametrize("seed", [2])
 def test_the_same_seed_gives_the_same_trace(seed: int) -> None:
     """Three times, every stored byte and every fault at the same virtual moment."""
     trace = lived(seed).trace

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from forms import form
 from market_log import BTC, ETH, START, Feed, Found, at_once
 from trio.testing import MockClock
 
@@ -272,7 +273,7 @@ def flipped(content: bytearray, chance: random.Random) -> None:
 
 
 @pytest.mark.parametrize("wound", [flipped, zeroed])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(form(1, 3)))
 async def test_whatever_is_wrong_behind_its_head_no_hole_is_left_untold(
     seed: int,
     wound: Callable[[bytearray, random.Random], None],

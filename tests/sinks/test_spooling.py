@@ -10,6 +10,7 @@ import attrs
 import pytest
 import trio
 import trio.lowlevel
+from forms import form
 from market_log import Broker, Feed, Found
 from nats_server import Server
 from structlog.testing import capture_logs
@@ -131,7 +132,7 @@ async def test_while_nats_is_away_messages_go_to_disk_and_come_back_in_order(
         await life.fill(sent)
         await until(lambda: board.sink.acknowledged > 100)
         server.kill()
-        away = [feed.trade() for _ in range(30_000)]
+        away = [feed.trade() for _ in range(form(12_000, 30_000))]
         await life.fill(away)
         await until(lambda: board.spool.held > 25_000)
         assert board.outbox.held < life.capacity

@@ -123,8 +123,10 @@ class Freshness:
     def _look(self, watch: _Watch, state: StreamState, now: int) -> None:
         last = state.last_record
         if last is not None and last != watch.last:
-            own = watch.steady and not watch.step
             since = last - watch.last if watch.last is not None else 0
+            # Silence is its own where it spoke after whatever was last done about it, be it in
+            # answer: else a book that is slow would be asked anew for ever, and never known.
+            own = watch.steady and watch.since == watch.last
             watch.first *= FORGET
             kept = max(FORGET, 0.5 ** (since / FADES))
             watch.longest = max(float(since) if own else 0.0, watch.longest * kept)
