@@ -6,7 +6,8 @@ exact strings, times as RFC 3339 in UTC.
 
 import datetime
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from types import NoneType
+from typing import Any, Final, get_args, get_type_hints
 from urllib.parse import unquote
 
 import attrs
@@ -117,7 +118,8 @@ def encode(record: Record) -> Message:
 
 
 def decode(payload: bytes) -> Record:
-    """The record that `encode` made `payload` of, as far as a payload tells it.
+    """The record that `encode` made `payload` of, as far as a payload tells it; whichever version
+    wrote it: what is not known here is left out, what is missing takes its default.
 
     Raises:
         msgspec.DecodeError: it is not a JSON object.
@@ -132,8 +134,15 @@ def decode(payload: bytes) -> Record:
         fields.pop("instrument_id"),
         contract_size=fields.pop("contract_size", None),
     )
-    read: _Reader = _READERS.get(kind, _plain)
-    return read(kind, instrument, fields)
+    if (renamed := _RENAMED.get(kind)) is not None:
+        renamed(fields)
+    for name in _TIME_FIELDS & fields.keys():
+        fields[name] = time_value(fields[name])
+    read = _defaults(kind)
+    read.update((name, fields[name]) for name in read.keys() & fields.keys())
+    if lacking := [name for name, value in read.items() if value is _REQUIRED]:
+        raise ValueError(f"a {kind.data_type} without {', '.join(lacking)}")
+    return kind(instrument, **read)
 
 
 @attrs.frozen
@@ -342,45 +351,51 @@ _SHAPES: Final[Mapping[type[Record], Callable[[Any], _Shape]]] = {
 _KINDS: Final[Mapping[str, type[Record]]] = {kind.data_type: kind for kind in _SHAPES}
 
 
-def _plain(kind: type[Record], instrument: Instrument, fields: dict[str, Any]) -> Record:
-    for name in _TIME_FIELDS & fields.keys():
-        fields[name] = time_value(fields[name])
-    return kind(instrument, **fields)
+_REQUIRED: Final = object()
+"""Stands where a record says nothing without a field."""
 
+
+def _defaults(kind: type[Record]) -> dict[str, Any]:
+    """What a payload may say of this kind, and what it means that it does not."""
+    if (known := _known_defaults.get(kind)) is None:
+        hints = get_type_hints(kind)
+        known = _known_defaults[kind] = {
+            each.name: each.default
+            if each.default is not attrs.NOTHING
+            else None
+            if NoneType in get_args(hints[each.name])
+            else _REQUIRED
+            for each in attrs.fields(kind)
+            if each.name != "instrument"
+        }
+    return dict(known)
+
+
+_known_defaults: dict[type[Record], dict[str, Any]] = {}
 
 _TIME_FIELDS = frozenset(
     {"timestamp", "collected_at", "funding_time", "next_funding_time", "started_at", "ended_at"}
 )
 
 
-def _read_orderbook(kind: type[Record], instrument: Instrument, fields: dict[str, Any]) -> Record:
-    for derived in ("depth_levels", "best_bid_price", "best_ask_price"):
-        fields.pop(derived)
-    return _plain(kind, instrument, fields)
-
-
-def _read_ratio(kind: type[Record], instrument: Instrument, fields: dict[str, Any]) -> Record:
+def _name_shares(fields: dict[str, Any]) -> None:
+    """`long_account_ratio` and its like; not `long_short_ratio`."""
     for share in ("long", "short"):
-        (name,) = (
-            key
-            for key in fields
-            if key.startswith(share) and key.count("_") == 2 and key != "long_short_ratio"
-        )
-        fields[f"{share}_share"] = fields.pop(name)
-    return _plain(kind, instrument, fields)
+        for noun in ("position", "account"):
+            if (name := f"{share}_{noun}_ratio") in fields:
+                fields[f"{share}_share"] = fields[name]
 
 
-def _read_gap(kind: type[Record], instrument: Instrument, fields: dict[str, Any]) -> Record:
+def _read_gap(fields: dict[str, Any]) -> None:
     fields["affected"] = DataType(fields["affected"])
     for name in ("first_missing_id", "last_missing_id"):
-        fields[name] = None if fields[name] is None else int(fields[name])
-    return _plain(kind, instrument, fields)
+        if fields.get(name) is not None:
+            fields[name] = int(fields[name])
 
 
-_Reader = Callable[[type[Record], Instrument, dict[str, Any]], Record]
-_READERS: Final[Mapping[type[Record], _Reader]] = {
-    OrderBookRecord: _read_orderbook,
-    TopPositionRatio: _read_ratio,
-    AllAccountRatio: _read_ratio,
+_RENAMED: Final[Mapping[type[Record], Callable[[dict[str, Any]], None]]] = {
+    TopPositionRatio: _name_shares,
+    AllAccountRatio: _name_shares,
     Gap: _read_gap,
 }
+"""Kinds whose fields are not told as they are."""
