@@ -13,10 +13,7 @@ from marketprism.config import Config, DataType
 from marketprism.errors import ConfigError
 from marketprism.feeds import OFFERS
 
-VENUES = {
-    "binance_spot": [DataType.ORDERBOOK, DataType.TRADE],
-    "deribit_derivatives": [DataType.VOLATILITY_INDEX],
-}
+VENUES = {name: OFFERS[name] for name in ("binance_spot", "deribit_derivatives")}
 SPOT = "exchanges: {binance_spot: {symbols: [BTC-USDT]}}\n"
 CANARY = "canary-5f1d"
 

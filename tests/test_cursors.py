@@ -10,7 +10,8 @@ from cards import CARDS, Card
 from desk import START, Desk
 
 from marketprism import cursors
-from marketprism.feeds.venue import Cursor, Fetch, Want
+from marketprism.feeds import capability
+from marketprism.feeds.venue import Capability, Cursor, Fetch, Want
 from marketprism.instruments import Instrument
 from marketprism.records import (
     DataType,
@@ -26,6 +27,10 @@ EVERY = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 SECOND = 1_000_000_000
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
 WANT = Want(DataType.TRADE, BTC)
+COUNTED = Capability("stream", None, counted=True)
+UNCOUNTED = Capability("stream", None)
+ROWS = Capability("poll", None, period=300.0)
+NAMED = Capability("stream", None, unordered=True, opaque_ids=True)
 
 
 def want_of(desk: Desk) -> Want:
@@ -46,8 +51,9 @@ def lived(card: Card) -> tuple[Desk, list[Message]]:
 
 def restored(desk: Desk, message: Message) -> Cursor:
     """The cursor that a stored message gives."""
-    record = cursors.read(message.payload, want_of(desk), START + SECOND)
-    return cursors.cursor(record, message.msg_id, None)
+    want = want_of(desk)
+    record = cursors.read(message.payload, want, START + SECOND, capability(want))
+    return cursors.cursor(record, message.msg_id, None, capability(want))
 
 
 @EVERY
@@ -133,7 +139,7 @@ def test_what_comes_later_is_behind_a_gap(card: Card) -> None:
 def test_a_message_of_other_people_gives_no_cursor(payload: bytes) -> None:
     """Nothing follows from what cannot be read."""
     with pytest.raises(cursors.Foreign):
-        cursors.read(payload, WANT, START)
+        cursors.read(payload, WANT, START, COUNTED)
     with pytest.raises(cursors.Foreign):
         cursors.read_gap(payload, START)
 
@@ -165,16 +171,16 @@ OTHERS = [
 def test_a_message_that_is_not_of_this_stream_gives_no_cursor(record: Record) -> None:
     """Another instrument, another data type, an id that is no number, read at a time to come."""
     with pytest.raises(cursors.Foreign):
-        cursors.read(encode(record).payload, WANT, START)
+        cursors.read(encode(record).payload, WANT, START, COUNTED)
 
 
 @pytest.mark.parametrize("number", [2**63, 2**64, 10**400, -1])
 def test_a_book_whose_number_is_none_gives_no_cursor(number: int) -> None:
     """What is added to it must fit a consumer's 64 bits."""
     want = Want(DataType.ORDERBOOK, BTC)
-    cursors.read(encode(book(2**63 - 1)).payload, want, START)
+    cursors.read(encode(book(2**63 - 1)).payload, want, START, COUNTED)
     with pytest.raises(cursors.Foreign):
-        cursors.read(encode(book(number)).payload, want, START)
+        cursors.read(encode(book(number)).payload, want, START, COUNTED)
 
 
 @pytest.mark.parametrize("name", ["collected_at", "timestamp", "started_at"])
@@ -186,7 +192,11 @@ def test_a_time_that_is_none_gives_no_cursor(name: str, year: int) -> None:
     fields[name] = f"{year:04}-12-31T23:59:59.999Z"
     payload = json.dumps(fields).encode()
     read: Callable[..., Record]
-    read = cursors.read_gap if isinstance(record, Gap) else partial(cursors.read, want=WANT)
+    read = (
+        cursors.read_gap
+        if isinstance(record, Gap)
+        else partial(cursors.read, want=WANT, has=COUNTED)
+    )
     with pytest.raises(cursors.Foreign):
         read(payload, wall=START)
 
@@ -197,11 +207,13 @@ def test_a_last_message_of_a_time_to_come_is_a_position_by_its_id_and_when_it_wa
 ) -> None:
     """And no time: the same again is not told again, and what comes next is, after a gap."""
     desk, stored = lived(card)
-    record = cursors.read(stored[-1].payload, want_of(desk), START + SECOND)
-    last_id = cursors.cursor(record, None, None).last_id
+    want = want_of(desk)
+    has = capability(want)
+    record = cursors.read(stored[-1].payload, want, START + SECOND, has)
+    last_id = cursors.cursor(record, None, None, has).last_id
     record.timestamp = START + 30 * 24 * cursors.HOUR
-    again = cursors.read(encode(record).payload, want_of(desk), START + SECOND)
-    found = cursors.cursor(again, stored[-1].msg_id, None)
+    again = cursors.read(encode(record).payload, want, START + SECOND, has)
+    found = cursors.cursor(again, stored[-1].msg_id, None, has)
     assert (found.last_id, found.event_time, found.received) == (last_id, None, record.collected_at)
     assert found.gap is not None
     assert found.gap.started_at == record.collected_at
@@ -225,10 +237,12 @@ def test_a_field_of_another_shape_gives_no_cursor_or_a_good_one(field: str, valu
     head, _, rest = payload.partition(b'"%b":' % field.encode())
     _, _, tail = rest.partition(b',"')
     try:
-        record = cursors.read(head + b'"%b":' % field.encode() + value + b',"' + tail, WANT, START)
+        record = cursors.read(
+            head + b'"%b":' % field.encode() + value + b',"' + tail, WANT, START, COUNTED
+        )
     except cursors.Foreign:
         return
-    assert cursors.cursor(record, None, None).received == START
+    assert cursors.cursor(record, None, None, COUNTED).received == START
 
 
 def gap(affected: DataType, started_at: int, collected_at: int) -> Gap:
@@ -258,7 +272,7 @@ def test_the_gap_of_a_restart_has_an_id_of_its_own(last: Gap | None, starts: int
     """One that was published after the last record may have begun with it; so may some that
     another stream's hides.
     """
-    found = cursors.cursor(trade(), None, last)
+    found = cursors.cursor(trade(), None, last, COUNTED)
     assert found.gap is not None
     assert found.gap.started_at == starts
 
@@ -283,15 +297,16 @@ def test_what_says_itself_that_it_follows_has_no_gap_before_it(
     before: Record, first: Record, joins: bool
 ) -> None:
     """The next row of a ratio; of OKX, whose ids may have holes, the next trade alone."""
-    known = cursors.cursor(before, None, None)
-    found = cursors.gap_before(known, first, counted=False, connection="restart")
+    has = UNCOUNTED if isinstance(first, Trade) else ROWS
+    known = cursors.cursor(before, None, None, has)
+    found = cursors.gap_before(known, first, has, "restart")
     assert (found is None) is joins
 
 
 def test_restarts_before_the_next_record_do_not_share_a_gap_s_id() -> None:
     """Though each finds the same record, and behind it another stream's gap."""
     hiding = [gap(DataType.ORDERBOOK, START, START + n * SECOND // 9) for n in range(1, 9)]
-    begun = [cursors.cursor(trade(), None, each).gap for each in hiding]
+    begun = [cursors.cursor(trade(), None, each, COUNTED).gap for each in hiding]
     starts = [each.started_at // MILLISECOND for each in begun if each is not None]
     assert len(set(starts)) == len(hiding)
     assert all(START - SECOND <= start * MILLISECOND < START for start in starts)
@@ -307,14 +322,14 @@ def test_a_snapshot_that_was_stored_last_is_known(
     """Its message id is made of where the book stood; one that healed a gap has another."""
     want = Want(DataType.ORDERBOOK, BTC)
     message = encode(record)
-    found = cursors.read(message.payload, want, START)
-    assert cursors.cursor(found, message.msg_id, None).snapshot_id == snapshot_id
+    found = cursors.read(message.payload, want, START, COUNTED)
+    assert cursors.cursor(found, message.msg_id, None, COUNTED).snapshot_id == snapshot_id
 
 
 def test_ids_of_trades_say_nothing_of_aggregates() -> None:
     """They are counted apart: after a change of `trade.kind` the gap has no ids, and ends."""
     (card,) = (c for c in CARDS if (c.venue, c.data_type) == ("binance_spot", DataType.TRADE))
-    cursor = cursors.cursor(trade("3", trade_kind="aggregated"), None, None)
+    cursor = cursors.cursor(trade("3", trade_kind="aggregated"), None, None, COUNTED)
     desk = Desk(card, cursor=cursor)
     told, *_ = desk.hear(card.event).records
     assert isinstance(told, Gap)
@@ -337,9 +352,9 @@ def test_what_lies_between_a_position_and_a_first_record(
     before: Record, first: Record, expected: tuple[Any, ...] | None
 ) -> None:
     """Ids tell it where they can."""
-    known = cursors.cursor(before, None, None)
+    known = cursors.cursor(before, None, None, COUNTED)
     first.collected_at = START + SECOND
-    found = cursors.gap_before(known, first, counted=True, connection="restart")
+    found = cursors.gap_before(known, first, COUNTED, "restart")
     if expected is None:
         assert found is None
         return

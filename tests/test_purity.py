@@ -57,3 +57,36 @@ def test_the_wall_clock_is_read_in_one_place() -> None:
         if isinstance(node.value, ast.Name) and node.value.id in {"time", "datetime", "date"}
     ]
     assert [name for name in readers if not name.startswith("simulator/")] == ["app.py"]
+
+
+EXCHANGES = ("binance", "okx", "deribit")
+CORE = [
+    path
+    for path in SOURCES
+    if not {"simulator", *EXCHANGES} & set(path.relative_to(PACKAGE).parts)
+    and path != PACKAGE / "feeds/__init__.py"
+]
+
+
+def said(path: Path) -> Iterator[str]:
+    """The texts and the names in a file's code, docstrings left out."""
+    tree = ast.parse(path.read_text())
+    documented = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in documented:
+                yield text
+            case ast.Name(id=name) | ast.Attribute(attr=name):
+                yield name
+            case ast.ImportFrom(module=str(module)):
+                yield module
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_core_names_no_exchange(path: Path) -> None:
+    """What differs is declared by a venue, so that another one needs no change here."""
+    assert [text for text in said(path) if any(name in text.lower() for name in EXCHANGES)] == []

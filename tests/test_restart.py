@@ -14,7 +14,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from marketprism import cursors
 from marketprism.errors import SinkLost
-from marketprism.feeds.venue import Cursor, Moment, Want
+from marketprism.feeds import capability
+from marketprism.feeds.venue import Capability, Cursor, Moment, OpenGap, Want
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.restart import Positions
@@ -69,7 +70,7 @@ class Case:
 
     def __attrs_post_init__(self) -> None:
         self.outbox = Outbox(100, 1 << 20, self.board.outbox)
-        self.positions = Positions(PATIENCE, self.now, self.board, self.recovered)
+        self.positions = Positions(PATIENCE, self.now, self.board, self.recovered, capability)
 
     def now(self) -> Moment:
         return Moment(1000 * SECOND, 0)
@@ -147,7 +148,7 @@ class Past:
         await trio.lowlevel.checkpoint()
         self.asked += [message.subject for message in messages]
         found = [(encode(record), number) for number, record in enumerate(self.records)]
-        return {SWAP_SUBJECT: [Stored(m.subject, n, m.msg_id, m.payload) for m, n in found]}
+        return {found[0][0].subject: [Stored(m.subject, n, m.msg_id, m.payload) for m, n in found]}
 
 
 SWAP_SUBJECT = encode(shuffled(1)).subject
@@ -190,6 +191,64 @@ async def test_what_a_late_stream_of_ids_in_no_order_begins_with_is_not_stored_a
         case.pump(*heard)
     assert case.ahead() == []
     assert [record.trade_id for record in case.held() if isinstance(record, Trade)] == ["22"]
+
+
+NAMED = Want(DataType.TRADE, Instrument("somewhere", "spot", "BTC-USDT", "BTC-USDT"))
+"""Of an exchange whose ids are names."""
+FIRST, SECOND_ID, NEW = (f"1b4e28ba-2fa1-11d2-883f-0016d3cca42{n}" for n in range(3))
+
+
+def named(ident: str, at: int = 100, told: int = 100) -> Trade:
+    """A trade that happened and was read at these seconds."""
+    return Trade(NAMED.instrument, told * SECOND, at * SECOND, ident, "1", "1", "buy")
+
+
+def has_names(want: Want) -> Capability:
+    """How that exchange has its trades; others as they are."""
+    if want != NAMED:
+        return capability(want)
+    return Capability("stream", None, unordered=True, opaque_ids=True)
+
+
+@pytest.mark.parametrize("met", ["known", "before", "after", "overlapping"])
+async def test_ids_that_are_names_are_told_once_and_have_a_gap_since(
+    met: str, autojump_clock: MockClock
+) -> None:
+    """Whether the position is known in time or comes late, before or after the first record: what
+    is stored is not stored again, and what came since is behind one gap, which nobody can count;
+    but for what begins with something that is stored, and so joins.
+    """
+    case, past = Case(), Past([named(FIRST)])
+    case.positions.capability = has_names
+    case.stream.store(named(SECOND_ID))
+    heard = [named(FIRST, at=900), named(NEW, at=901, told=901)]
+    if met == "known":
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(case.positions.serve, case.stream.last, past.earlier)
+            await case.positions.read([NAMED])
+            nursery.cancel_scope.cancel()
+        cursor = case.positions.cursor(NAMED)
+        assert (cursor.last_id, cursor.gap) == (None, OpenGap("restart", 100 * SECOND))
+        assert cursor.recent is not None
+        assert [cursor.recent.knows(each.trade_id, each.timestamp or 0) for each in heard] == [
+            True,
+            False,
+        ]
+        return
+    await case.positions.read([NAMED])
+    if met == "before":
+        case.pump(*heard[1:])
+    await case.positions.catch_up(case.stream.last, case.outbox, past.earlier)
+    if met == "after":
+        case.pump(*heard[1:])
+    if met == "overlapping":
+        case.pump(*heard)
+    published = [*case.ahead(), *case.held()]
+    if met != "overlapping":
+        gap = published.pop(0)
+        assert told(gap) == (DataType.TRADE, "restart", 100, 901, None, None, "restart")
+    assert [each.trade_id for each in published if isinstance(each, Trade)] == [NEW]
+    assert len(published) == 1
 
 
 async def test_an_aggregate_that_the_version_before_stored_is_not_stored_again(
@@ -418,7 +477,9 @@ class Process:
         self.outbox = Outbox(
             *(100, 1 << 20, self.board.outbox), board=self.board, spool=spool, worker=at_once
         )
-        self.positions = Positions(PATIENCE, self.now, self.board, self.outbox.recovered)
+        self.positions = Positions(
+            PATIENCE, self.now, self.board, self.outbox.recovered, capability
+        )
 
     def now(self) -> Moment:
         return Moment(10_000 * SECOND, 0)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from marketprism import cursors
-from marketprism.feeds.venue import Want
+from marketprism.feeds.venue import Capability, Want
 from marketprism.records import DataType, Gap
 from marketprism.wire import decode, encode
 
+ANY = Capability("stream", None)
 SCHEMAS = Path(__file__).parent / "schema"
 PAYLOADS = sorted(SCHEMAS.glob("*/*.json"))
 """By version: as it wrote each kind of record. Never changed, only added to."""
@@ -49,7 +50,8 @@ def position(fields: Mapping[str, Any]) -> tuple[int | None, int | None]:
         gap = cursors.read_gap(payload, wall=2 * 10**18)
         return gap.first_missing_id, gap.started_at
     want = Want(DataType(record.data_type), record.instrument)
-    cursor = cursors.cursor(cursors.read(payload, want, wall=2 * 10**18), None, None)
+    record = cursors.read(payload, want, 2 * 10**18, ANY)
+    cursor = cursors.cursor(record, None, None, ANY)
     return cursor.last_id, cursor.event_time
 
 

@@ -14,13 +14,13 @@ from marketprism import venues
 from marketprism.feeds.http_answers import usual
 from marketprism.feeds.venue import (
     NO_CURSORS,
+    Capability,
     Cursor,
     Fetch,
     Fetched,
     FetchFailed,
     Holding,
     Moment,
-    Offer,
     Phase,
     Poll,
     Priority,
@@ -154,8 +154,8 @@ class OneVenue:
     name: str = "test"
     exchange: str = "binance"
     market_type: str = "spot"
-    offers: Mapping[DataType, Offer] = attrs.field(
-        factory=lambda: {DataType.TRADE: Offer("stream", 60.0)}
+    offers: Mapping[DataType, Capability] = attrs.field(
+        factory=lambda: {DataType.TRADE: Capability("stream", 60.0)}
     )
     trade_kinds: Sequence[str] = ("raw",)
     manners: Manners = MANNERS

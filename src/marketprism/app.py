@@ -30,7 +30,7 @@ from marketprism import signals
 from marketprism.cgroup import Limit, memory_limit
 from marketprism.delivery import pump, rescue
 from marketprism.errors import leaves
-from marketprism.feeds import VENUES, dialing
+from marketprism.feeds import VENUES, capability, dialing
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
@@ -118,7 +118,7 @@ class Collector:
         positions = None
         if self.config.sink == "nats":
             patience = self.config.nats.restart_lookup
-            positions = Positions(patience, self.now, self.board, outbox.recovered)
+            positions = Positions(patience, self.now, self.board, outbox.recovered, capability)
         try:
             async with trio.open_nursery() as root:
                 root.start_soon(self._watch)

@@ -96,7 +96,7 @@ def _common(exchanges: str = "exchange", **defaults: Any) -> argparse.ArgumentPa
 
 
 def _simulate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--venue", default="binance_spot", help="which exchange to be")
+    parser.add_argument("--venue", default=next(iter(OFFERS)), help="which exchange to be")
     parser.add_argument("--ws-port", type=port, default=0, help="0: a free one")
     parser.add_argument("--rest-port", type=port, default=0, help="0: a free one")
     parser.add_argument("--seed", type=int, default=0, help="of the random market")

@@ -10,6 +10,7 @@ import attrs
 from marketprism import credentials
 from marketprism.contradictions import choice_problems, equal_ports
 from marketprism.errors import ConfigError
+from marketprism.feeds.venue import Capability
 from marketprism.nearest_names import as_currency, as_symbol, meant, suggestion
 from marketprism.records import DataType
 from marketprism.redaction import redact
@@ -155,7 +156,7 @@ def load(
     path: Path | None,
     environ: Mapping[str, str],
     directory: Path,
-    venues: Mapping[str, Collection[DataType]],
+    venues: Mapping[str, Mapping[DataType, Capability]],
     only: Collection[str] = (),
     trade_kinds: Mapping[str, Collection[str]] | None = None,
 ) -> Config:
@@ -243,7 +244,7 @@ def _environment(environ: Mapping[str, str]) -> Iterator[_Source]:
 
 def _exchanges(
     raw: object,
-    venues: Mapping[str, Collection[DataType]],
+    venues: Mapping[str, Mapping[DataType, Capability]],
     only: Collection[str],
     problems: list[Problem],
 ) -> dict[str, VenueConfig]:
@@ -297,7 +298,9 @@ def _in_order(offers: Collection[DataType]) -> list[DataType]:
     return [data_type for data_type in DataType if data_type in offers]
 
 
-def _venue_problems(venue: VenueConfig, offers: Collection[DataType], at: Key) -> Iterator[Problem]:
+def _venue_problems(
+    venue: VenueConfig, offers: Mapping[DataType, Capability], at: Key
+) -> Iterator[Problem]:
     if not venue.symbols:
         yield (*at, "symbols"), "must name at least one"
     if not venue.data_types:
@@ -316,12 +319,12 @@ def _venue_problems(venue: VenueConfig, offers: Collection[DataType], at: Key) -
             yield (*at, "symbols", number), f"must look like {example}, in upper case{hint}"
 
 
-def _bare(offers: Collection[DataType]) -> bool:
+def _bare(offers: Mapping[DataType, Capability]) -> bool:
     """Whether its symbols are currencies and not pairs."""
-    return set(offers) == {DataType.VOLATILITY_INDEX}
+    return all(has.by_currency for has in offers.values())
 
 
-def _example(venues: Mapping[str, Collection[DataType]], name: str | None) -> str:
+def _example(venues: Mapping[str, Mapping[DataType, Capability]], name: str | None) -> str:
     """A symbol as that venue, or the first, has them."""
     return "BTC" if _bare(venues[name or next(iter(venues))]) else "BTC-USDT"
 

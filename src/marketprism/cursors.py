@@ -7,13 +7,14 @@ import msgspec
 from marketprism import wire
 from marketprism.feeds.bounds import LARGEST, is_id, is_time
 from marketprism.feeds.exchange_clock import TOLERANCE
-from marketprism.feeds.recent_ids import RecentIds
-from marketprism.feeds.venue import Cursor, Want
-from marketprism.records import DataType, Gap, LongShortRatio, OrderBookRecord, Record, Trade
+from marketprism.feeds.recent_ids import Id, RecentIds
+from marketprism.feeds.venue import Capability, Cursor, Want
+from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 
 MILLISECOND = 1_000_000
-ROW = 300_000_000_000
-"""Nanoseconds from one row of a ratio to the next, wherever there are any."""
+SECOND = 1_000_000_000
+LONGEST_NAME = 100
+"""Characters of an id that is no number."""
 HOUR = 3_600_000_000_000
 """Nanoseconds that our clock may be wrong by; a later time is not believed."""
 
@@ -22,8 +23,9 @@ class Foreign(ValueError):
     """A message on our subject that is none of ours: nothing follows from it."""
 
 
-def read(payload: bytes, want: Want, wall: int) -> Record:
-    """The record of a message on the subject of `want`, read at `wall`.
+def read(payload: bytes, want: Want, wall: int, has: Capability) -> Record:
+    """The record of a message on the subject of `want`, read at `wall`; `has` says how its venue
+    has it.
 
     Raises:
         Foreign: it is not one of ours, of that data type and instrument.
@@ -33,11 +35,15 @@ def read(payload: bytes, want: Want, wall: int) -> Record:
         raise Foreign(f"it is a {record.data_type}")
     if record.instrument.native_id != want.instrument.native_id:
         raise Foreign(f"it is of {record.instrument.native_id!r}")
-    if isinstance(record, Trade) and not _numeric(record.trade_id):
+    if isinstance(record, Trade) and not (_names if has.opaque_ids else _numeric)(record.trade_id):
         raise Foreign(f"its id is {record.trade_id!r}")
     if isinstance(record, OrderBookRecord) and not is_id(record.last_update_id):
         raise Foreign(f"its id is {record.last_update_id!r}")
     return record
+
+
+def _names(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= LONGEST_NAME
 
 
 def _numeric(text: object) -> bool:
@@ -78,23 +84,27 @@ def is_ahead(record: Record) -> bool:
     return (record.timestamp or 0) > record.collected_at + TOLERANCE
 
 
-def recent(records: Iterable[Record]) -> RecentIds:
+def recent(records: Iterable[Record], has: Capability) -> RecentIds:
     """The ids of the last trades of a stream, which came in no order."""
     return RecentIds.last(
-        (int(record.trade_id), min(record.timestamp or 0, record.collected_at))
+        (_ident(record, has), min(record.timestamp or 0, record.collected_at))
         for record in records
         if isinstance(record, Trade)
     )
 
 
-def holds(known: Cursor, record: Record) -> bool:
+def holds(known: Cursor, record: Record, has: Capability) -> bool:
     """Whether a trade is one of those that are known to be stored, under whatever message id."""
     if not isinstance(record, Trade) or known.counts != record.trade_kind:
         return False
-    number = int(record.trade_id)
+    ident = _ident(record, has)
     if known.recent is not None:
-        return known.recent.knows(number, record.timestamp or 0)
-    return number == known.last_id and _part(record) <= (known.last_trade_id or 0)
+        return known.recent.knows(ident, record.timestamp or 0)
+    return ident == known.last_id and _part(record) <= (known.last_trade_id or 0)
+
+
+def _ident(record: Trade, has: Capability) -> Id:
+    return record.trade_id if has.opaque_ids else int(record.trade_id)
 
 
 def _part(record: Trade) -> int:
@@ -103,9 +113,9 @@ def _part(record: Trade) -> int:
     return int(last) if last is not None and _numeric(last) else 0
 
 
-def cursor(record: Record, msg_id: str | None, gap: Gap | None) -> Cursor:
+def cursor(record: Record, msg_id: str | None, gap: Gap | None, has: Capability) -> Cursor:
     """Where the stream stood with `record`, and an open gap since then. Of one that says a time to
-    come, that time is none.
+    come, that time is none; of one whose id is a name, the id is none.
 
     `gap` is the last one of the instrument, of whatever data type. Gap ids are made of
     `started_at`: behind one of another data type there may be some of this, that began with
@@ -113,7 +123,8 @@ def cursor(record: Record, msg_id: str | None, gap: Gap | None) -> Cursor:
     """
     last_id, counts = None, None
     if isinstance(record, Trade):
-        last_id, counts = int(record.trade_id), record.trade_kind
+        counts = record.trade_kind
+        last_id = None if has.opaque_ids else int(record.trade_id)
     elif isinstance(record, OrderBookRecord):
         last_id = record.last_update_id
     event_time = None if is_ahead(record) else record.timestamp
@@ -145,20 +156,17 @@ def _may_hide(gap: Gap, record: Record) -> bool:
     return gap.collected_at >= record.collected_at
 
 
-def gap_before(known: Cursor, record: Record, *, counted: bool, connection: str) -> Gap | None:
-    """The gap between what was stored and the first record after it; None where the two join.
-
-    `counted`: the exchange counts its trades by ones.
-    """
+def gap_before(known: Cursor, record: Record, has: Capability, connection: str) -> Gap | None:
+    """The gap between what was stored and the first record after it; None where the two join."""
     missing, last = None, known.last_id
-    if isinstance(record, Trade) and counted and known.counts == record.trade_kind:
+    if isinstance(record, Trade) and has.counted and known.counts == record.trade_kind:
         first = int(record.trade_id)
         if last is not None and first in (last, last + 1):
             # The same number again is another aggregate of it.
             return None
         if last is not None and first > last and not is_ahead(record):
             missing = (last + 1, first - 1)
-    if _follows(known, record):
+    if _follows(known, record, has):
         return None
     return known.close(
         record.instrument,
@@ -170,15 +178,15 @@ def gap_before(known: Cursor, record: Record, *, counted: bool, connection: str)
     )
 
 
-def _follows(known: Cursor, record: Record) -> bool:
+def _follows(known: Cursor, record: Record, has: Capability) -> bool:
     """Whether the record says itself that nothing is missing before it."""
     last = known.last_id
+    if has.period is not None and record.timestamp is not None and known.event_time is not None:
+        return record.timestamp - known.event_time <= has.period * SECOND
     match record:
         case OrderBookRecord():
             return record.last_update_id == last
         case Trade() if last is not None and known.counts == record.trade_kind:
-            # Of OKX, whose ids may have holes: an aggregate of one, and the one before it.
+            # Ids may have holes, but not within a step: an aggregate of one, and the one before it.
             return record.trade_id == record.first_trade_id == str(last + 1)
-        case LongShortRatio() if record.timestamp is not None and known.event_time is not None:
-            return record.timestamp - known.event_time <= ROW
     return False

@@ -25,8 +25,7 @@ import trio
 from trio.lowlevel import ParkingLot
 
 from marketprism import cursors
-from marketprism.feeds import UNORDERED
-from marketprism.feeds.venue import Cursor, Moment, Want
+from marketprism.feeds.venue import Capability, Cursor, Moment, Want
 from marketprism.records import DataType, Gap, Record
 from marketprism.sinks.last import Earlier, Last, Stored
 from marketprism.sinks.outbox import Outbox
@@ -75,6 +74,8 @@ class Positions:
     board: Board
     recovered: Recovered
     """The last messages that a former process left behind, by subject: see `Outbox`."""
+    capability: Callable[[Want], Capability]
+    """How its venue has a stream."""
     ahead: deque[Outbox] = attrs.field(factory=deque)
     """Gaps to be published before anything else is."""
     _late: dict[str, _Late] = attrs.field(factory=dict)
@@ -124,7 +125,7 @@ class Positions:
         late = [each for each in self._late.values() if each.known is None]
         wants = [each.want for each in late]
         stored = await self._ask(wants, last)
-        before = await _before(wants, stored, earlier)
+        before = await self._before(wants, stored, earlier)
         found = {}
         for each in late:
             # What a former process left comes after what is to go ahead of it.
@@ -132,7 +133,7 @@ class Positions:
             found.update(self._positions([each.want], stored, left, before))
         told = self._told_ahead(late, stored)
         for key, each in [(key, each) for key, each in self._late.items() if key in found]:
-            if each.first is not None and _is_stored(*each.first, *found[key]):
+            if each.first is not None and self._is_stored(*each.first, *found[key]):
                 # It may be ended here, and is done again then.
                 if not await forget(outbox, self.board, key, found[key][1]):
                     outbox.skip(key, each.first[1].msg_id)
@@ -169,7 +170,7 @@ class Positions:
         """Streams that were late in a former process, and of which it stored nothing, still are."""
         for message in outbox.unplaced():
             want = Want(DataType(message.data_type), message.instrument)
-            record = self._read(message, partial(cursors.read, want=want))
+            record = self._read(message, self._reader(want))
             if record is not None:
                 self._late[message.subject] = _Late(want, (record, message), recovered=True)
                 self._unplaced.append(message)
@@ -200,7 +201,7 @@ class Positions:
 
     def _stored(self, want: Want, stored: Mapping[str, Stored]) -> Record | None:
         message = stored.get(_subject(want))
-        return None if message is None else self._read(message, partial(cursors.read, want=want))
+        return None if message is None else self._read(message, self._reader(want))
 
     async def serve(self, last: Last, earlier: Earlier | None = None) -> None:
         """Answer the venues, as long as the connection stands. Raises SinkLost or SinkRefused."""
@@ -243,7 +244,7 @@ class Positions:
             elif late is not None and late.known is not None:
                 del self._late[message.subject]
                 known, msg_id = late.known
-                if _is_stored(record, message, known, msg_id):
+                if self._is_stored(record, message, known, msg_id):
                     continue
                 if (gap := self._gap(known, record)) is not None:
                     passed.append(gap)
@@ -269,7 +270,7 @@ class Positions:
         self, wants: Sequence[Want], last: Last, earlier: Earlier | None
     ) -> dict[str, tuple[Cursor, str | None]]:
         stored = await self._ask(wants, last)
-        before = await _before(wants, stored, earlier)
+        before = await self._before(wants, stored, earlier)
         return self._positions(wants, stored, self._left or {}, before)
 
     async def _ask(self, wants: Sequence[Want], last: Last) -> Mapping[str, Stored]:
@@ -290,20 +291,21 @@ class Positions:
         for want in wants:
             key, latest = _subject(want), None
             for message in _told(key, stored, left):
-                record = self._read(message, partial(cursors.read, want=want))
+                record = self._read(message, self._reader(want))
                 if record is not None and (
                     latest is None or record.collected_at >= latest[0].collected_at
                 ):
                     latest = record, message.msg_id
             if latest is None:
                 continue
-            others = [*before.get(key, ()), *_told(key, stored, left)] if _unordered(want) else []
-            told_before = [self._read(each, partial(cursors.read, want=want)) for each in others]
+            has = self.capability(want)
+            others = [*before.get(key, ()), *_told(key, stored, left)] if has.unordered else []
+            told_before = [self._read(each, self._reader(want)) for each in others]
             told = _told(_gaps_of(want), stored, left)
             gaps = [self._read(each, cursors.read_gap) for each in told]
             gap = max(filter(None, gaps), key=lambda each: each.collected_at, default=None)
-            known = cursors.cursor(*latest, gap)
-            known.recent = cursors.recent(filter(None, told_before)) if others else None
+            known = cursors.cursor(*latest, gap, has)
+            known.recent = cursors.recent(filter(None, told_before), has) if others else None
             found[key] = known, latest[1]
         return found
 
@@ -317,32 +319,33 @@ class Positions:
             self._foreign = True
             return None
 
+    def _reader(self, want: Want) -> Callable[..., Record]:
+        return partial(cursors.read, want=want, has=self.capability(want))
+
+    async def _before(
+        self, wants: Sequence[Want], stored: Mapping[str, Stored], earlier: Earlier | None
+    ) -> Mapping[str, Sequence[Stored]]:
+        """What is stored before the last message of those whose ids come in no order."""
+        keys = [_subject(want) for want in wants if self.capability(want).unordered]
+        messages = [stored[key] for key in keys if key in stored]
+        return await earlier(messages) if earlier is not None and messages else {}
+
+    def _is_stored(
+        self, record: Record, message: Message, known: Cursor, msg_id: str | None
+    ) -> bool:
+        """Whether what was read is in the stream, whose last message is this one."""
+        if message.msg_id == msg_id:
+            return True
+        return not isinstance(record, Gap) and cursors.holds(
+            known, record, self.capability(_want(record))
+        )
+
     def _gap(self, known: Cursor, record: Record) -> Message | None:
-        instrument = record.instrument
-        counted = instrument.exchange == "binance"
-        gap = cursors.gap_before(known, record, counted=counted, connection=CONNECTION)
+        has = self.capability(_want(record))
+        gap = cursors.gap_before(known, record, has, CONNECTION)
         if gap is not None:
             self.board.tell_gap(gap)
         return None if gap is None else encoded(gap, self.board)
-
-
-async def _before(
-    wants: Sequence[Want], stored: Mapping[str, Stored], earlier: Earlier | None
-) -> Mapping[str, Sequence[Stored]]:
-    """What is stored before the last message of those whose ids come in no order."""
-    keys = [_subject(want) for want in wants if _unordered(want)]
-    messages = [stored[key] for key in keys if key in stored]
-    return await earlier(messages) if earlier is not None and messages else {}
-
-
-def _unordered(want: Want) -> bool:
-    instrument = want.instrument
-    return (instrument.exchange, instrument.market_type, want.data_type) in UNORDERED
-
-
-def _is_stored(record: Record, message: Message, known: Cursor, msg_id: str | None) -> bool:
-    """Whether what was read is in the stream, where that is known and its last message is this."""
-    return message.msg_id == msg_id or cursors.holds(known, record)
 
 
 def _told(
@@ -356,6 +359,10 @@ def _place(late: _Late) -> tuple[int, str]:
     """Where its gap comes among those that go ahead."""
     at = 0 if late.first is None else late.first[0].collected_at
     return at, _subject(late.want)
+
+
+def _want(record: Record) -> Want:
+    return Want(DataType(record.data_type), record.instrument)
 
 
 def _subject(want: Want) -> str:

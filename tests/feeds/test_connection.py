@@ -33,6 +33,7 @@ from marketprism.feeds.exchange_clock import ExchangeClock
 from marketprism.feeds.freshness import Freshness
 from marketprism.feeds.venue import (
     NO_CURSORS,
+    Capability,
     Close,
     Cursor,
     Fetch,
@@ -40,7 +41,6 @@ from marketprism.feeds.venue import (
     FetchFailed,
     Holding,
     Moment,
-    Offer,
     Park,
     Phase,
     Reject,
@@ -877,7 +877,7 @@ async def test_the_silence_of_what_the_elder_has_is_not_judged() -> None:
     stream = (DataType.TRADE, "BTCUSDT")
     state = StreamState(BTC, DataType.TRADE, Cursor(), Phase.LIVE, last_record=since)
     quick = FreshnessConfig(first_record=0.1, first_trade=0.1, floor=0.1, ceiling=0.2)
-    freshness = Freshness({DataType.TRADE: Offer("stream", None)}, quick)
+    freshness = Freshness({DataType.TRADE: Capability("stream", None)}, quick)
     elder, script = Script(streams={stream: state}), Script(streams={stream: state})
     async with connected(
         websocket(staying(frame(b"1"))), script, elder=elder, freshness=freshness

@@ -5,17 +5,17 @@ from itertools import pairwise
 import pytest
 
 from marketprism.feeds.freshness import SECOND, Freshness, Step
-from marketprism.feeds.venue import Cursor, Offer, Phase, Stream, StreamState
+from marketprism.feeds.venue import Capability, Cursor, Phase, Stream, StreamState
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.settings import FreshnessConfig
 
 BTC = Instrument("binance", "perpetual", "BTC-USDT", "BTCUSDT")
 OFFERS = {
-    DataType.TRADE: Offer("stream", None),
-    DataType.ORDERBOOK: Offer("stream", 60.0),
-    DataType.FUNDING_RATE: Offer("stream", 90.0),
-    DataType.LIQUIDATION: Offer("stream", None),
+    DataType.TRADE: Capability("stream", None),
+    DataType.ORDERBOOK: Capability("stream", 60.0),
+    DataType.FUNDING_RATE: Capability("stream", 90.0),
+    DataType.LIQUIDATION: Capability("stream", None),
 }
 SETTINGS = FreshnessConfig(first_record=60, first_trade=600, floor=30, ceiling=3600, factor=8)
 

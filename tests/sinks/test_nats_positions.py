@@ -5,6 +5,7 @@ from typing import Any
 
 import trio
 
+from marketprism.feeds import capability
 from marketprism.feeds.recent_ids import LEAST
 from marketprism.feeds.venue import Moment, Want
 from marketprism.instruments import Instrument
@@ -48,7 +49,9 @@ async def test_the_last_trades_are_read_where_ids_come_in_no_order(
         await trio.lowlevel.checkpoint()
         return {}
 
-    positions = Positions(10.0, lambda: Moment(10_000 * SECOND, 0), again.board, recovered)
+    positions = Positions(
+        10.0, lambda: Moment(10_000 * SECOND, 0), again.board, recovered, capability
+    )
     sink = NatsSink(again.config, [server.url], again.board, positions)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sink.run, again.outbox)

@@ -6,22 +6,24 @@ from typing import Final
 from marketprism.feeds.binance import BinanceDerivatives, BinanceSpot
 from marketprism.feeds.deribit import DeribitDerivatives
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
-from marketprism.feeds.venue import Venue
+from marketprism.feeds.venue import Capability, Venue, Want
 from marketprism.records import DataType
 from marketprism.settings import VenueConfig
 
+_CLASSES: Final = (
+    BinanceSpot,
+    BinanceDerivatives,
+    OkxSpot,
+    OkxDerivatives,
+    DeribitDerivatives,
+)
+
 VENUES: Final[Mapping[str, Callable[[VenueConfig], Venue]]] = {
-    "binance_spot": BinanceSpot,
-    "binance_derivatives": BinanceDerivatives,
-    "okx_spot": OkxSpot,
-    "okx_derivatives": OkxDerivatives,
-    "deribit_derivatives": DeribitDerivatives,
+    venue.name: venue for venue in _CLASSES
 }
 
-_CLASSES: Final = (BinanceSpot, BinanceDerivatives, OkxSpot, OkxDerivatives, DeribitDerivatives)
-
-OFFERS: Final[Mapping[str, Collection[DataType]]] = {
-    venue.name: venue.offers.keys() for venue in _CLASSES
+OFFERS: Final[Mapping[str, Mapping[DataType, Capability]]] = {
+    venue.name: venue.offers for venue in _CLASSES
 }
 """What each venue has."""
 
@@ -30,10 +32,14 @@ TRADE_KINDS: Final[Mapping[str, Collection[str]]] = {
 }
 """Which kinds of trades."""
 
-UNORDERED: Final[Collection[tuple[str, str, DataType]]] = frozenset(
-    (venue.exchange, venue.market_type, data_type)
-    for venue in _CLASSES
-    for data_type, offer in venue.offers.items()
-    if offer.unordered
-)
-"""Of which streams the ids come in no order, by exchange and market type."""
+_BY_SUBJECT: Final[Mapping[tuple[str, str], Mapping[DataType, Capability]]] = {
+    (venue.exchange, venue.market_type): venue.offers for venue in _CLASSES
+}
+
+_FOREIGN: Final = Capability("stream", None)
+
+
+def capability(want: Want) -> Capability:
+    """How the venue of a stream has it; one that no venue has may be of another version."""
+    offers = _BY_SUBJECT.get((want.instrument.exchange, want.instrument.market_type), {})
+    return offers.get(want.data_type, _FOREIGN)

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 import attrs
 
-from marketprism.feeds.venue import Offer, Phase, Stream, StreamState
+from marketprism.feeds.venue import Capability, Phase, Stream, StreamState
 from marketprism.records import DataType
 from marketprism.settings import FreshnessConfig
 
@@ -66,7 +66,7 @@ class _Watch:
 class Freshness:
     """The silences of one feed's streams."""
 
-    def __init__(self, offers: Mapping[DataType, Offer], settings: FreshnessConfig) -> None:
+    def __init__(self, offers: Mapping[DataType, Capability], settings: FreshnessConfig) -> None:
         self._offers = offers
         self._settings = settings
         self._watches: dict[Stream, _Watch] = {}

@@ -436,15 +436,25 @@ class Poll(Protocol):
 
 
 @attrs.frozen
-class Offer:
-    """How a venue has a data type."""
+class Capability:
+    """How a venue has a data type: all that the core must know of it."""
 
     by: str
     """`stream` or `poll`."""
     quiet_limit: float | None
     """Seconds without a record after which the stream is suspect; None: it may be silent."""
+    counted: bool = False
+    """Its ids count by ones: they say what is missing, and how much."""
     unordered: bool = False
     """Its ids come in no order, so that the last one alone does not tell what is new."""
+    opaque_ids: bool = False
+    """Its ids are names and no numbers: nothing follows from one but that it was told. They are
+    `unordered`, too.
+    """
+    period: float | None = None
+    """Seconds from one of its rows to the next, where it has them at fixed times."""
+    by_currency: bool = False
+    """It is of a currency, not of a pair: so it is configured."""
 
 
 class Venue(Protocol):
@@ -461,7 +471,7 @@ class Venue(Protocol):
     def market_type(self) -> str: ...
 
     @property
-    def offers(self) -> Mapping[DataType, Offer]: ...
+    def offers(self) -> Mapping[DataType, Capability]: ...
 
     @property
     def trade_kinds(self) -> Sequence[str]:

@@ -23,6 +23,7 @@ from usdm import (
 )
 
 from marketprism import cursors as restart
+from marketprism.feeds import capability
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.binance.funding import FundingHours
 from marketprism.feeds.binance.messages import read_funding_info
@@ -201,9 +202,10 @@ def test_a_restart_between_two_aggregates_of_one_number_loses_neither() -> None:
     (first,) = Line().hear(trade(27555, f=669, l=669)).records
     stored = encode(first)
     assert stored.msg_id == "trade:binance:perpetual:BTC-USDT:aggregated:27555:669-669"
+    want = Want(DataType.TRADE, BTC)
     for msg_id in (stored.msg_id, "trade:binance:perpetual:BTC-USDT:aggregated:27555"):
-        record = restart.read(stored.payload, Want(DataType.TRADE, BTC), moment(1).wall)
-        line = Line(cursors={TRADES: restart.cursor(record, msg_id, None)})
+        record = restart.read(stored.payload, want, moment(1).wall, capability(want))
+        line = Line(cursors={TRADES: restart.cursor(record, msg_id, None, capability(want))})
         turn = line.hear(trade(27555, f=669, l=669), trade(27555, f=670, l=670), trade(27556))
         assert aggregates(turn) == ["27555:670-670", "27556:55112-55113"]
 

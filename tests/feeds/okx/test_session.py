@@ -23,6 +23,7 @@ from okx_line import (
 
 from marketprism import cursors as restart
 from marketprism.errors import Lost
+from marketprism.feeds import capability
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
 from marketprism.feeds.venue import (
     Close,
@@ -185,9 +186,9 @@ def test_a_restart_among_trades_in_no_order_tells_each_once() -> None:
     """Where the last messages are known, not the last one alone."""
     stored = [encode(r) for r in OkxLine().hear(trade(7), trade(9), trade(8)).records]
     want = Want(DataType.TRADE, BTC)
-    read = [restart.read(each.payload, want, moment(1).wall) for each in stored]
-    cursor = restart.cursor(read[-1], stored[-1].msg_id, None)
-    cursor.recent = restart.recent(read)
+    read = [restart.read(each.payload, want, moment(1).wall, capability(want)) for each in stored]
+    cursor = restart.cursor(read[-1], stored[-1].msg_id, None, capability(want))
+    cursor.recent = restart.recent(read, capability(want))
     line = OkxLine(cursors={TRADES: cursor})
     assert numbers(line.hear(trade(9), trade(8), trade(7), trade(11), trade(10))) == ["11", "10"]
 

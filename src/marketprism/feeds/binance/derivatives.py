@@ -26,7 +26,7 @@ from marketprism.feeds.binance.polls import (
     OpenInterestPoll,
     RatioPoll,
 )
-from marketprism.feeds.venue import Fetch, Offer, Poll, Priority, Shard, Want
+from marketprism.feeds.venue import Capability, Fetch, Poll, Priority, Shard, Want
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.settings import VenueConfig
@@ -65,13 +65,13 @@ class BinanceDerivatives:
     exchange: Final = "binance"
     market_type: Final = "perpetual"
     offers: Final = {
-        DataType.ORDERBOOK: Offer("stream", 60.0),
-        DataType.TRADE: Offer("stream", None),
-        DataType.FUNDING_RATE: Offer("stream", 60.0),
-        DataType.OPEN_INTEREST: Offer("poll", 300.0),
-        DataType.LIQUIDATION: Offer("stream", None),
-        DataType.LSR_TOP_POSITION: Offer("poll", 1800.0),
-        DataType.LSR_ALL_ACCOUNT: Offer("poll", 1800.0),
+        DataType.ORDERBOOK: Capability("stream", 60.0),
+        DataType.TRADE: Capability("stream", None, counted=True),
+        DataType.FUNDING_RATE: Capability("stream", 60.0),
+        DataType.OPEN_INTEREST: Capability("poll", 300.0),
+        DataType.LIQUIDATION: Capability("stream", None),
+        DataType.LSR_TOP_POSITION: Capability("poll", 1800.0, period=ROW_SECONDS),
+        DataType.LSR_ALL_ACCOUNT: Capability("poll", 1800.0, period=ROW_SECONDS),
     }
     trade_kinds: Final = ("aggregated",)
 

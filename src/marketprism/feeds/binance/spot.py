@@ -10,8 +10,8 @@ from marketprism.feeds.binance.market import DepthRule, Market, follows
 from marketprism.feeds.binance.messages import SPOT, read_exchange_info
 from marketprism.feeds.binance.planning import BinanceShard, spread
 from marketprism.feeds.venue import (
+    Capability,
     Fetch,
-    Offer,
     Poll,
     Priority,
     Shard,
@@ -33,8 +33,8 @@ class BinanceSpot:
     exchange: Final = "binance"
     market_type: Final = "spot"
     offers: Final = {
-        DataType.ORDERBOOK: Offer("stream", 60.0),
-        DataType.TRADE: Offer("stream", None),
+        DataType.ORDERBOOK: Capability("stream", 60.0),
+        DataType.TRADE: Capability("stream", None, counted=True),
     }
     trade_kinds: Final = ("raw", "aggregated")
     unknown: Final = ()

@@ -9,9 +9,9 @@ from marketprism.feeds.deribit.answers import interpret
 from marketprism.feeds.deribit.session import DeribitSession
 from marketprism.feeds.venue import (
     REFUSED_RETRY,
+    Capability,
     Cursor,
     Fetch,
-    Offer,
     Poll,
     Session,
     Shard,
@@ -48,7 +48,7 @@ class DeribitDerivatives:
     name: Final = "deribit_derivatives"
     exchange: Final = "deribit"
     market_type: Final = "options"
-    offers: Final = {DataType.VOLATILITY_INDEX: Offer("stream", 60.0)}
+    offers: Final = {DataType.VOLATILITY_INDEX: Capability("stream", 60.0, by_currency=True)}
     trade_kinds: Final = ()
     metadata: Sequence[Fetch] = ()
     interpret = staticmethod(interpret)

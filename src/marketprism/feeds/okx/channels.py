@@ -49,7 +49,7 @@ def trade(state: StreamState, said: Trade, now: Moment, connection: str, turn: T
     if recent.knows(last, at):
         state.duplicates += 1
         return
-    if count and cursor.gap is not None and any(last - count <= each < last for each in recent):
+    if count and cursor.gap is not None and recent.holds_one_of(last - count, last - 1):
         cursor.gap = None
     recent.add(last, at)
     gap = continuity.accept_uncounted(state, traded_at, now, connection)

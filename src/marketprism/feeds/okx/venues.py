@@ -13,13 +13,13 @@ import attrs
 
 from marketprism.feeds.okx.answers import interpret
 from marketprism.feeds.okx.instruments import read_instruments
-from marketprism.feeds.okx.ratios import ratio_polls
+from marketprism.feeds.okx.ratios import PERIOD_SECONDS, ratio_polls
 from marketprism.feeds.okx.session import OkxSession
 from marketprism.feeds.venue import (
     REFUSED_RETRY,
+    Capability,
     Cursor,
     Fetch,
-    Offer,
     Poll,
     Priority,
     Session,
@@ -56,7 +56,7 @@ class _OkxVenue:
     name: ClassVar[str]
     exchange: Final = "okx"
     market_type: ClassVar[str]
-    offers: ClassVar[Mapping[DataType, Offer]]
+    offers: ClassVar[Mapping[DataType, Capability]]
     trade_kinds: Final = ("aggregated",)
     instrument_type: ClassVar[str]
     """OKX's `instType`."""
@@ -115,9 +115,9 @@ class OkxSpot(_OkxVenue):
     name = "okx_spot"
     market_type = "spot"
     instrument_type = "SPOT"
-    offers: ClassVar[Mapping[DataType, Offer]] = {
-        DataType.ORDERBOOK: Offer("stream", 90.0),  # kept alive each 60 s
-        DataType.TRADE: Offer("stream", None, unordered=True),
+    offers: ClassVar[Mapping[DataType, Capability]] = {
+        DataType.ORDERBOOK: Capability("stream", 90.0),  # kept alive each 60 s
+        DataType.TRADE: Capability("stream", None, unordered=True),
     }
 
 
@@ -127,12 +127,12 @@ class OkxDerivatives(_OkxVenue):
     name = "okx_derivatives"
     market_type = "perpetual"
     instrument_type = "SWAP"
-    offers: ClassVar[Mapping[DataType, Offer]] = {
-        DataType.ORDERBOOK: Offer("stream", 90.0),  # kept alive each 60 s
-        DataType.TRADE: Offer("stream", None, unordered=True),
-        DataType.FUNDING_RATE: Offer("stream", 180.0),  # pushed each 30 to 90 s
-        DataType.OPEN_INTEREST: Offer("stream", 60.0),  # pushed each 3 s
-        DataType.LIQUIDATION: Offer("stream", None),
-        DataType.LSR_TOP_POSITION: Offer("poll", 900.0),
-        DataType.LSR_ALL_ACCOUNT: Offer("poll", 900.0),
+    offers: ClassVar[Mapping[DataType, Capability]] = {
+        DataType.ORDERBOOK: Capability("stream", 90.0),  # kept alive each 60 s
+        DataType.TRADE: Capability("stream", None, unordered=True),
+        DataType.FUNDING_RATE: Capability("stream", 180.0),  # pushed each 30 to 90 s
+        DataType.OPEN_INTEREST: Capability("stream", 60.0),  # pushed each 3 s
+        DataType.LIQUIDATION: Capability("stream", None),
+        DataType.LSR_TOP_POSITION: Capability("poll", 900.0, period=PERIOD_SECONDS),
+        DataType.LSR_ALL_ACCOUNT: Capability("poll", 900.0, period=PERIOD_SECONDS),
     }
