@@ -82,7 +82,7 @@ class OrderBookRecord(Record):
     first_update_id: int | None
     last_update_id: int
     prev_update_id: int | None = None
-    """The id of the update that this one continues, where the exchange says it."""
+    """Of an update: `last_update_id` of the message of this book before it, snapshot or update."""
     heals: int = 0
     """For a snapshot that ends a gap, the gap's `started_at`: a part of the message id only."""
 

@@ -193,9 +193,7 @@ class _Case:
         if self.last is None or self.gaps:
             yield f"update {ident} before a snapshot"
             return
-        previous, first = fields["prev_update_id"], fields["first_update_id"]
-        chains = previous == self.last if previous is not None else first <= self.last + 1 <= ident
-        if not chains:
+        if fields["prev_update_id"] != self.last:
             yield f"update {ident} does not chain to {self.last}"
         if not self.true.seek(ident, within=None) or self.true.place != self.next_place:
             yield f"update {ident} is not the one after {self.last}"

@@ -126,6 +126,7 @@ CARDS = [
             asks=[["100.5", "0"]],
             first_update_id=101,
             last_update_id=103,
+            prev_update_id=100,
             depth_levels=1,
         ),
         _BOOK_PATHS,

@@ -101,11 +101,7 @@ class Book:
         if self.last_id is None:
             faults.append(f"{symbol}: update {last} before any snapshot")
             return
-        follows = fields["prev_update_id"] == self.last_id or (
-            fields["prev_update_id"] is None
-            and fields["first_update_id"] <= self.last_id + 1 <= last
-        )
-        if not (self.synchronised and follows):
+        if not self.synchronised or fields["prev_update_id"] != self.last_id:
             faults.append(f"{symbol}: update {last} does not chain to {self.last_id}")
         for side, levels in ((self.bids, fields["bids"]), (self.asks, fields["asks"])):
             for price, quantity in levels:

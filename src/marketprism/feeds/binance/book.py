@@ -545,8 +545,7 @@ class BookStream:
                     asks=sides[1],
                     first_update_id=update.U,
                     last_update_id=update.u,
-                    # What was published last; the exchange's own `pu` where that was an update.
-                    prev_update_id=None if update.pu is None else self.state.cursor.last_id,
+                    prev_update_id=self.state.cursor.last_id,
                 )
             )
         self.state.cursor.ahead.count += ahead

@@ -353,7 +353,7 @@ class BookStream:
             for update in tail:
                 told = cursor.told
                 written = update if told is None else update.applied(told)
-                self._publish(written, update.previous, now, turn)
+                self._publish(written, now, turn)
         elif known is not None and not seamless:
             cursor.lose("sequence")
             bounds = (known + 1, book.last_id) if book.last_id > known else None
@@ -414,7 +414,7 @@ class BookStream:
         if self.behind:
             self.settle([heard], now, turn)
             return
-        self._publish(heard, followed, now, turn)
+        self._publish(heard, now, turn)
         if self.auditor.trail is None:
             return
         if heard.sequence < followed:
@@ -441,7 +441,7 @@ class BookStream:
         self._out_of_step("its checksum does not agree", now)
         return False
 
-    def _publish(self, heard: Heard, followed: int, now: Moment, turn: Turn) -> None:
+    def _publish(self, heard: Heard, now: Moment, turn: Turn) -> None:
         if self.options.mode == "updates":
             self.state.records += 1
             turn.records.append(
@@ -454,7 +454,7 @@ class BookStream:
                     asks=heard.asks,
                     first_update_id=None,
                     last_update_id=heard.sequence,
-                    prev_update_id=followed,
+                    prev_update_id=self.state.cursor.last_id,
                 )
             )
         self.state.cursor.ahead.count += heard.ahead
