@@ -31,14 +31,27 @@ class _Event(msgspec.Struct, tag_field="e", kw_only=True, gc=False):
 
 
 class DepthUpdate(_Event, tag="depthUpdate", kw_only=True, gc=False):
-    """`<symbol>@depth@100ms`."""
+    """`<symbol>@depth@100ms`.
+
+    https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams#diff-depth-stream
+    https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/Diff-Book-Depth-Streams
+
+    {"e":"depthUpdate","E":1617494400109,"T":1617494400103,"s":"BTCUSDT","U":271700001,"u":271700010,
+     "pu":271700000,"b":[["58000.10","0.512"]],"a":[["58000.20","0.000"]]}
+    """
 
     s: str
+    """The symbol, here and below."""
     U: Id
+    """The first change in it."""
     u: Id
+    """The last one."""
     b: list[Level]
+    """Bids: price and what stands there now."""
     a: list[Level]
+    """Asks."""
     E: Milliseconds | None = None
+    """When it was said, here and below."""
     T: Milliseconds | None = None
     """Futures: the matching engine's. One of the two times must be there."""
     pu: Id | None = None
@@ -46,27 +59,48 @@ class DepthUpdate(_Event, tag="depthUpdate", kw_only=True, gc=False):
 
 
 class Trade(_Event, tag="trade", kw_only=True, gc=False):
-    """`<symbol>@trade`: one fill."""
+    """`<symbol>@trade`: one fill.
+
+    https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams#trade-streams
+
+    {"e":"trade","E":1617494400109,"s":"BTCUSDT","t":741112000,"p":"58000.10","q":"0.01200000",
+     "T":1617494400108,"m":true,"M":true}
+    """
 
     s: str
     t: Id
+    """Its number: they count by ones."""
     p: str
+    """Price, here and below."""
     q: str
+    """Quantity, here and below."""
     T: Milliseconds
+    """When it happened, here and below."""
     m: bool | None = None
+    """The buyer was the maker."""
     X: str | None = None
     """`MARKET`, where it is said at all; anything else is no market trade."""
 
 
 class AggregateTrade(_Event, tag="aggTrade", kw_only=True, gc=False):
-    """`<symbol>@aggTrade`: the fills of one taker order at one price."""
+    """`<symbol>@aggTrade`: the fills of one taker order at one price.
+
+    https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams#aggregate-trade-streams
+    https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/Aggregate-Trade-Streams
+
+    {"e":"aggTrade","E":1617494400109,"s":"BTCUSDT","a":647100200,"p":"58000.10","q":"0.01200000",
+     "f":741112000,"l":741112003,"T":1617494400108,"m":true,"M":true}
+    """
 
     s: str
     a: Id
+    """Its own number: they count by ones."""
     p: str
     q: str
     f: Id
-    l: Id  # noqa: E741 (Binance's name for the last trade id)
+    """The first trade in it."""
+    l: Id  # noqa: E741 (Binance's name)
+    """The last one."""
     T: Milliseconds
     m: bool | None = None
     X: str | None = None
@@ -74,7 +108,13 @@ class AggregateTrade(_Event, tag="aggTrade", kw_only=True, gc=False):
 
 
 class MarkPriceUpdate(_Event, tag="markPriceUpdate", kw_only=True, gc=False):
-    """`<symbol>@markPrice@1s`. Its `P`, the estimated settlement price, is not used."""
+    """`<symbol>@markPrice@1s`. Its `P`, the estimated settlement price, is not used.
+
+    https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/Mark-Price-Stream
+
+    {"e":"markPriceUpdate","E":1617494400000,"s":"BTCUSDT","p":"58012.44","i":"58010.90",
+     "P":"57990.01","r":"0.00010000","T":1617523200000}
+    """
 
     s: str
     E: Milliseconds
@@ -83,7 +123,9 @@ class MarkPriceUpdate(_Event, tag="markPriceUpdate", kw_only=True, gc=False):
     T: Milliseconds | None = None
     """When it is paid; 0 for what has no funding."""
     p: str | None = None
+    """The mark price."""
     i: str | None = None
+    """The index price."""
 
 
 class LiquidationOrder(msgspec.Struct, gc=False):
@@ -92,22 +134,38 @@ class LiquidationOrder(msgspec.Struct, gc=False):
     s: str
     T: Milliseconds
     S: Literal["BUY", "SELL"] | None = None
+    """Of the order: a long is liquidated by a sell."""
     q: str | None = None
     p: str | None = None
     ap: str | None = None
+    """The average price."""
     X: str | None = None
+    """The order's status."""
     z: str | None = None
+    """What is filled of it."""
     st: int | None = None
 
 
 class ForceOrder(_Event, tag="forceOrder", kw_only=True, gc=False):
-    """`<symbol>@forceOrder`."""
+    """`<symbol>@forceOrder`.
+
+    https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/Liquidation-Order-Streams
+
+    {"e":"forceOrder","E":1617494400200,"o":{"s":"BTCUSDT","S":"SELL","o":"LIMIT","f":"IOC",
+     "q":"0.014","p":"57800.00","ap":"57850.10","X":"FILLED","l":"0.014","z":"0.014",
+     "T":1617494400190}}
+    """
 
     o: LiquidationOrder
 
 
 class ServerShutdown(_Event, tag="serverShutdown", kw_only=True, gc=False):
-    """This server is about to stop: reconnect at once."""
+    """This server is about to stop: reconnect at once.
+
+    https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams#general-wss-information
+
+    {"e":"serverShutdown","E":1770123456789}
+    """
 
 
 SpotEvent = DepthUpdate | Trade | AggregateTrade | ServerShutdown
@@ -165,7 +223,13 @@ def why_unread(frame: bytes, cause: Exception, events: Container[str]) -> str:
 
 
 class DepthSnapshot(msgspec.Struct):
-    """`GET …/depth`."""
+    """`GET …/depth`.
+
+    https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints#order-book
+    https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Order-Book
+
+    {"lastUpdateId":271700005,"bids":[["58000.10","0.512"]],"asks":[["58000.20","1.004"]]}
+    """
 
     lastUpdateId: Id  # noqa: N815 (Binance's name)
     bids: list[Level]
@@ -177,7 +241,12 @@ read_snapshot: Final = forgiving(DepthSnapshot)
 
 
 class Failure(msgspec.Struct):
-    """The body of a REST answer that is not 200."""
+    """The body of a REST answer that is not 200.
+
+    https://developers.binance.com/docs/binance-spot-api-docs/errors
+
+    {"code":-1121,"msg":"Invalid symbol."}
+    """
 
     code: int
     msg: str = ""
@@ -187,7 +256,12 @@ read_failure: Final = msgspec.json.Decoder(Failure).decode
 
 
 class Symbol(msgspec.Struct):
-    """One row of `exchangeInfo`."""
+    """One row of `exchangeInfo`.
+
+
+    {"symbol":"BTCUSDT","status":"TRADING","baseAsset":"BTC","quoteAsset":"USDT",
+     "contractType":"PERPETUAL","marginAsset":"USDT"}
+    """
 
     symbol: str
     status: str
@@ -203,7 +277,13 @@ class Symbol(msgspec.Struct):
 
 
 class ExchangeInfo(msgspec.Struct):
-    """`GET …/exchangeInfo`."""
+    """`GET …/exchangeInfo`.
+
+    https://developers.binance.com/docs/binance-spot-api-docs/rest-api/general-endpoints#exchange-information
+    https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Exchange-Information
+
+    {"symbols":[{"symbol":"BTCUSDT","status":"TRADING","baseAsset":"BTC","quoteAsset":"USDT"}]}
+    """
 
     symbols: list[msgspec.Raw]
 
@@ -222,7 +302,12 @@ def read_exchange_info(body: bytes) -> list[Symbol]:
 
 
 class FundingInfo(msgspec.Struct):
-    """One row of `GET /fapi/v1/fundingInfo`: of a symbol that deviates from the usual."""
+    """One row of `GET /fapi/v1/fundingInfo`: of a symbol that deviates from the usual.
+
+    https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Get-Funding-Rate-Info
+
+    {"symbol":"LPTUSDT","adjustedFundingRateCap":"0.02","fundingIntervalHours":4}
+    """
 
     symbol: str
     fundingIntervalHours: Any = None  # noqa: N815 (Binance's name)
@@ -258,7 +343,12 @@ def _readable(rows: Sequence[msgspec.Raw], read: Callable[[msgspec.Raw], Row]) -
 
 
 class OpenInterest(msgspec.Struct):
-    """`GET /fapi/v1/openInterest`."""
+    """`GET /fapi/v1/openInterest`.
+
+    https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Open-Interest
+
+    {"symbol":"BTCUSDT","openInterest":"10659.509","time":1617494400123}
+    """
 
     openInterest: str  # noqa: N815 (Binance's name)
     time: Milliseconds
@@ -269,7 +359,14 @@ read_open_interest: Final = forgiving(OpenInterest)
 
 
 class RatioRow(msgspec.Struct):
-    """One row of the long/short ratios under `/futures/data`."""
+    """One row of the long/short ratios under `/futures/data`.
+
+    https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Top-Trader-Long-Short-Ratio
+    https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Long-Short-Ratio
+
+    {"symbol":"BTCUSDT","longShortRatio":"1.4342","longAccount":"0.5892","shortAccount":"0.4108",
+     "timestamp":1617494400000}
+    """
 
     timestamp: Milliseconds
     """The documentation writes it as a string; it comes as a number."""

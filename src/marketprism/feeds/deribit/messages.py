@@ -23,7 +23,12 @@ def _whole(said: int | str | None) -> int | None:
 
 
 class Problem(msgspec.Struct):
-    """Why a request was refused."""
+    """Why a request was refused.
+
+    https://docs.deribit.com/#rpc-error-codes
+
+    {"code":11051,"message":"system_maintenance"}
+    """
 
     code: int | str
     message: str = ""
@@ -41,6 +46,10 @@ class Problem(msgspec.Struct):
 class Frame(msgspec.Struct):
     """Whatever comes: a notification has a method, an answer the id of its request. An error
     stands in `error`, or flat beside the id.
+
+    https://docs.deribit.com/#json-rpc
+
+    {"jsonrpc":"2.0","id":3,"result":["deribit_volatility_index.btc_usd"],"usIn":1,"usOut":2}
     """
 
     method: str | None = None
@@ -65,13 +74,22 @@ class Frame(msgspec.Struct):
 
 
 class HeartbeatParams(msgspec.Struct):
-    """`heartbeat`, or `test_request`: that one wants to be answered."""
+    """`heartbeat`, or `test_request`: that one wants to be answered.
+
+    https://docs.deribit.com/#public-set_heartbeat
+
+    {"type":"test_request"}
+    """
 
     type: str
 
 
 class VolatilityData(msgspec.Struct):
-    """`deribit_volatility_index.{index_name}`."""
+    """`deribit_volatility_index.{index_name}`.
+
+
+    {"volatility":43.05,"timestamp":1617494400007,"index_name":"btc_usd"}
+    """
 
     volatility: msgspec.Raw
     """In percent points. A number, kept as it was written."""
@@ -80,14 +98,24 @@ class VolatilityData(msgspec.Struct):
 
 
 class VolatilityParams(msgspec.Struct):
-    """A subscription's notification."""
+    """A subscription's notification.
+
+    https://docs.deribit.com/#deribit_volatility_index-index_name
+
+    {"channel":"deribit_volatility_index.btc_usd","data":{"volatility":43.05,
+     "timestamp":1617494400007,"index_name":"btc_usd"}}
+    """
 
     channel: str
     data: VolatilityData
 
 
 class Page(msgspec.Struct):
-    """`public/get_volatility_index_data`: candles, oldest first."""
+    """`public/get_volatility_index_data`: candles, oldest first.
+
+
+    {"data":[[1617494400000,43.01,43.08,42.99,43.05]],"continuation":1617494399999}
+    """
 
     data: list[msgspec.Raw]
     """See `read_candle`."""
@@ -96,7 +124,12 @@ class Page(msgspec.Struct):
 
 
 class PageAnswer(msgspec.Struct):
-    """The body of its answer."""
+    """The body of its answer.
+
+    https://docs.deribit.com/#public-get_volatility_index_data
+
+    {"jsonrpc":"2.0","result":{"data":[[1617494400000,43.01,43.08,42.99,43.05]],"continuation":null}}
+    """
 
     result: Page
 

@@ -57,7 +57,12 @@ class Arg(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class Message(msgspec.Struct):
-    """Everything that comes but `pong`: an event has `event`, a push has `arg` and `data`."""
+    """Everything that comes but `pong`: an event has `event`, a push has `arg` and `data`.
+
+    https://www.okx.com/docs-v5/en/#overview-websocket-subscribe
+
+    {"event":"subscribe","arg":{"channel":"trades","instId":"BTC-USDT"},"connId":"a4d3ae55"}
+    """
 
     event: str | None = None
     arg: Arg | None = None
@@ -71,7 +76,13 @@ read_message: Final = forgiving(Message)
 
 
 class Book(msgspec.Struct):
-    """Channel `books`: a snapshot or an update."""
+    """Channel `books`: a snapshot or an update.
+
+    https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-order-book-channel
+
+    {"asks":[["59004.5","0","0","0"]],"bids":[["59004.4","1.25","0","3"]],"ts":"1621447077008",
+     "checksum":0,"seqId":123457,"prevSeqId":123456}
+    """
 
     asks: list[Level]
     bids: list[Level]
@@ -86,7 +97,13 @@ read_book: Final = forgiving(Book)
 
 
 class Trade(msgspec.Struct, gc=False):
-    """Channel `trades`: fills of one taker order at one price."""
+    """Channel `trades`: fills of one taker order at one price.
+
+    https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-trades-channel
+
+    {"instId":"BTC-USDT","tradeId":"130639474","px":"42219.9","sz":"0.12060306","side":"buy",
+     "ts":"1630048897897","count":"3"}
+    """
 
     tradeId: str  # noqa: N815 (OKX's name)
     px: str
@@ -100,7 +117,13 @@ read_trade: Final = forgiving(Trade)
 
 
 class Funding(msgspec.Struct, gc=False):
-    """Channel `funding-rate`. Absent and empty both mean that nothing is said."""
+    """Channel `funding-rate`. Absent and empty both mean that nothing is said.
+
+    https://www.okx.com/docs-v5/en/#public-data-websocket-funding-rate-channel
+
+    {"instId":"BTC-USD-SWAP","instType":"SWAP","fundingRate":"0.0001875","fundingTime":"1700726400000",
+     "nextFundingRate":"","nextFundingTime":"1700755200000","ts":"1700724675402"}
+    """
 
     fundingRate: str  # noqa: N815 (OKX's name)
     fundingTime: str | None = None  # noqa: N815 (OKX's name)
@@ -113,7 +136,13 @@ read_funding: Final = forgiving(Funding)
 
 
 class Interest(msgspec.Struct, gc=False):
-    """Channel `open-interest`."""
+    """Channel `open-interest`.
+
+    https://www.okx.com/docs-v5/en/#public-data-websocket-open-interest-channel
+
+    {"instId":"BTC-USDT-SWAP","instType":"SWAP","oi":"2216113.01","oiCcy":"22161.1301",
+     "oiUsd":"1939251795.54","ts":"1743041250440"}
+    """
 
     ts: str
     oi: str | None = None
@@ -127,7 +156,13 @@ read_interest: Final = forgiving(Interest)
 
 
 class Liquidated(msgspec.Struct):
-    """Channel `liquidation-orders`: one instrument's."""
+    """Channel `liquidation-orders`: one instrument's.
+
+    https://www.okx.com/docs-v5/en/#public-data-websocket-liquidation-orders-channel
+
+    {"instId":"BTC-USDT-SWAP","instType":"SWAP","uly":"BTC-USDT","details":[{"bkPx":"42001.1",
+     "posSide":"long","side":"sell","sz":"13","ts":"1692266434010"}]}
+    """
 
     instId: str  # noqa: N815 (OKX's name)
     details: list[msgspec.Raw]
@@ -137,7 +172,11 @@ read_liquidated: Final = msgspec.json.Decoder(Liquidated).decode
 
 
 class Liquidation(msgspec.Struct, gc=False):
-    """One of `details`."""
+    """One of `details`.
+
+
+    {"bkPx":"42001.1","posSide":"long","side":"sell","sz":"13","ts":"1692266434010"}
+    """
 
     ts: str
     side: Side | None = None
@@ -151,7 +190,12 @@ read_liquidation: Final = forgiving(Liquidation)
 
 
 class Answer(msgspec.Struct):
-    """The body of any REST answer; a `code` other than `"0"` is a failure."""
+    """The body of any REST answer; a `code` other than `"0"` is a failure.
+
+    https://www.okx.com/docs-v5/en/#overview-rest-authentication
+
+    {"code":"0","msg":"","data":[["1701417600000","1.1739"]]}
+    """
 
     code: str
     msg: str = ""
@@ -207,7 +251,13 @@ def read_data(body: bytes) -> list[msgspec.Raw]:
 
 
 class InstrumentRow(msgspec.Struct):
-    """One row of `/api/v5/public/instruments`."""
+    """One row of `/api/v5/public/instruments`.
+
+    https://www.okx.com/docs-v5/en/#public-data-rest-api-get-instruments
+
+    {"instId":"BTC-USDT-SWAP","instType":"SWAP","instFamily":"BTC-USDT","uly":"BTC-USDT",
+     "state":"live","ctVal":"0.01","ctMult":"1","ctValCcy":"BTC"}
+    """
 
     instId: str  # noqa: N815 (OKX's name)
     instType: str  # noqa: N815 (OKX's name)
