@@ -7,7 +7,8 @@ import attrs
 import pytest
 
 from marketprism.arrivals import SLOW, Arrival, arrival, down, voices
-from marketprism.feeds.venue import Cursor, Moment, Phase, StreamState
+from marketprism.clock import Moment
+from marketprism.feeds.venue import Cursor, Phase, StreamState
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.status import Board, ConnectionRow, StreamRow

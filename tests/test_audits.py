@@ -17,7 +17,7 @@ from marketprism.app import Collector
 from marketprism.records import DataType
 from marketprism.simulator import Exchange
 from marketprism.simulator.events import Message, Update
-from marketprism.simulator.source import Live
+from marketprism.simulator.live import Live
 
 pytestmark = pytest.mark.once
 

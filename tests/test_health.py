@@ -11,9 +11,10 @@ import msgspec
 import pytest
 import trio
 
+from marketprism.clock import Moment
 from marketprism.errors import SinkState
 from marketprism.feeds.exchange_clock import ExchangeClock
-from marketprism.feeds.venue import Cursor, Moment, OpenGap, Phase, StreamState
+from marketprism.feeds.venue import Cursor, OpenGap, Phase, StreamState
 from marketprism.health import Health, judge
 from marketprism.instruments import Instrument
 from marketprism.records import DataType

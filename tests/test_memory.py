@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from okx_line import OkxChain, OkxLine
 
 from marketprism.cgroup import Limit
-from marketprism.feeds.venue import Holding, Moment, Session
+from marketprism.clock import Moment
+from marketprism.feeds.venue import Holding, Session
 from marketprism.holdings import high_words, holdings
 from marketprism.memory import Bounds, MemoryGuard, Policy, Slack, Step, give_back
 from marketprism.outlet import Outlet

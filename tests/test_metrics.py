@@ -12,9 +12,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from marketprism import log
+from marketprism.clock import Moment
 from marketprism.errors import SinkState
 from marketprism.feeds.exchange_clock import ExchangeClock
-from marketprism.feeds.venue import Cursor, Moment, Phase, StreamState
+from marketprism.feeds.venue import Cursor, Phase, StreamState
 from marketprism.instruments import Instrument
 from marketprism.metrics import Metrics
 from marketprism.records import DataType

@@ -13,9 +13,10 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from marketprism import cursors
+from marketprism.clock import Moment
 from marketprism.errors import SinkLost
 from marketprism.feeds import capability
-from marketprism.feeds.venue import Capability, Cursor, Moment, OpenGap, Want
+from marketprism.feeds.venue import Capability, Cursor, OpenGap, Want
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.restart import Positions

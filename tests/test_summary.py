@@ -7,7 +7,7 @@ from box import boxed
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from marketprism.feeds.venue import Moment
+from marketprism.clock import Moment
 from marketprism.health import judge
 from marketprism.status import Board, ConnectionRow, VenueRow
 from marketprism.summary import Summary

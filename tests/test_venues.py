@@ -11,6 +11,7 @@ from peers import LOCAL, Line, a_world, answer, frame, put, serving, until_blank
 from structlog.testing import capture_logs
 
 from marketprism import venues
+from marketprism.clock import Moment
 from marketprism.feeds.http_answers import usual
 from marketprism.feeds.venue import (
     NO_CURSORS,
@@ -20,7 +21,6 @@ from marketprism.feeds.venue import (
     Fetched,
     FetchFailed,
     Holding,
-    Moment,
     Phase,
     Poll,
     Priority,

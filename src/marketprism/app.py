@@ -28,13 +28,13 @@ from prometheus_client import CollectorRegistry
 
 from marketprism import signals
 from marketprism.cgroup import Limit, memory_limit
+from marketprism.clock import Moment
 from marketprism.delivery import pump, rescue
 from marketprism.errors import leaves
 from marketprism.feeds import VENUES, capability, dialing
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.venue import Moment
 from marketprism.feeds.world import World
 from marketprism.health import Health
 from marketprism.memory import Bounds, MemoryGuard, Policy

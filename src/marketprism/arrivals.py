@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import attrs
 
-from marketprism.feeds.venue import Moment, Phase
+from marketprism.clock import Moment
+from marketprism.feeds.venue import Phase
 from marketprism.status import Board, ConnectionRow, StreamRow
 
 SECOND = 1_000_000_000

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import structlog
 
-from marketprism.feeds.venue import Moment
+from marketprism.clock import Moment
 from marketprism.outlet import Batch, Intake
 from marketprism.records import Gap, Record
 from marketprism.restart import Positions

@@ -15,9 +15,9 @@ import trio
 from marketprism import stream_checks
 from marketprism.arrivals import voices
 from marketprism.checks import Check, Level, few, missing
+from marketprism.clock import Moment
 from marketprism.errors import SinkState
 from marketprism.feeds.hosts import TRY
-from marketprism.feeds.venue import Moment
 from marketprism.holdings import high_words, size_text
 from marketprism.nearest_names import unknown_words
 from marketprism.pages import Answer, Pages

@@ -25,7 +25,8 @@ import structlog
 import trio
 
 from marketprism.cgroup import Limit
-from marketprism.feeds.venue import Moment, Session
+from marketprism.clock import Moment
+from marketprism.feeds.venue import Session
 from marketprism.holdings import LARGE_RECORD_BYTES, held, holdings, split
 from marketprism.outlet import Outlet
 from marketprism.report import resident_memory

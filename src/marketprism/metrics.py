@@ -15,8 +15,8 @@ from prometheus_client.core import (
 from prometheus_client.utils import floatToGoString
 
 from marketprism import log
+from marketprism.clock import Moment
 from marketprism.errors import SinkState
-from marketprism.feeds.venue import Moment
 from marketprism.pages import Answer, Pages
 from marketprism.report import age, resident_memory, wall_age
 from marketprism.status import Board, Tally

@@ -10,8 +10,8 @@ import attrs
 import psutil
 
 from marketprism import log
+from marketprism.clock import Moment
 from marketprism.feeds.hosts import host_of
-from marketprism.feeds.venue import Moment
 from marketprism.redaction import HIDDEN, redact
 from marketprism.status import (
     Board,

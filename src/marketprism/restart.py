@@ -25,7 +25,8 @@ import trio
 from trio.lowlevel import ParkingLot
 
 from marketprism import cursors
-from marketprism.feeds.venue import Capability, Cursor, Moment, Want
+from marketprism.clock import Moment
+from marketprism.feeds.venue import Capability, Cursor, Want
 from marketprism.records import DataType, Gap, Record
 from marketprism.sinks.last import Earlier, Last, Stored
 from marketprism.sinks.outbox import Outbox

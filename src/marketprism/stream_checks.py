@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from marketprism.arrivals import NOTHING_FOR, SECOND, Voice, arrival, down
 from marketprism.checks import Check, Level, few, missing
-from marketprism.feeds.venue import Moment, Phase
+from marketprism.clock import Moment
+from marketprism.feeds.venue import Phase
 from marketprism.markets import Standing
 from marketprism.report import age, wall_text
 from marketprism.status import Board, StreamRow

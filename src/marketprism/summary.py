@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from marketprism.feeds.venue import Moment
+from marketprism.clock import Moment
 from marketprism.health import judge
 from marketprism.status import Board, Origin
 

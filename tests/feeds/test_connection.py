@@ -26,6 +26,7 @@ from peers import (
 from ports import free_port
 from structlog.testing import capture_logs
 
+from marketprism.clock import Moment
 from marketprism.errors import Lost, Quiet, RateLimited, Refused, Transient
 from marketprism.feeds import connection as connection_module
 from marketprism.feeds.connection import Connection
@@ -40,7 +41,6 @@ from marketprism.feeds.venue import (
     Fetched,
     FetchFailed,
     Holding,
-    Moment,
     Park,
     Phase,
     Reject,

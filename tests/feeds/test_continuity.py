@@ -6,9 +6,10 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marketprism.clock import Moment
 from marketprism.feeds import continuity
 from marketprism.feeds.continuity import Place
-from marketprism.feeds.venue import Cursor, Moment, StreamState
+from marketprism.feeds.venue import Cursor, StreamState
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap
 

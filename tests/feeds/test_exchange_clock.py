@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from marketprism.feeds.exchange_clock import LEAST, REMEMBERED, TOLERANCE, ExchangeClock
-from marketprism.feeds.venue import Moment
+from marketprism.clock import Moment
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND

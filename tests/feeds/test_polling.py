@@ -15,13 +15,14 @@ from loopback import UNTRUSTING
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
+from marketprism.clock import Moment
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.okx.venues import OkxDerivatives
 from marketprism.feeds.polling import REFUSED_FIRST, refused_wait, run_poll
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.venue import Moment, Phase, Venue, Want
+from marketprism.feeds.venue import Phase, Venue, Want
 from marketprism.feeds.world import World
 from marketprism.instruments import Instrument
 from marketprism.outlet import Outlet

@@ -11,7 +11,7 @@ from desk import START, Desk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketprism.feeds.venue import Moment
+from marketprism.clock import Moment
 from marketprism.records import DataType, Gap, Record
 from marketprism.wire import encode
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketprism.clock import Moment
 from marketprism.feeds.subscribing import HOUR, SECOND, Command, Rules, Subscriptions
-from marketprism.feeds.venue import Moment
 
 ANSWER_WITHIN = 10 * SECOND
 RULES = Rules(batch=100, answer_within=ANSWER_WITHIN, refused_retry=300.0, an_hour=14_400)

@@ -13,7 +13,7 @@ from web import Net
 
 from marketprism.app import Collector
 from marketprism.cgroup import Limit
-from marketprism.feeds.venue import Moment
+from marketprism.clock import Moment
 from marketprism.settings import Config
 
 T = TypeVar("T")

@@ -9,9 +9,10 @@ import trio
 
 from marketprism.simulator import SKINS, Exchange
 from marketprism.simulator.events import Message, Snapshot
+from marketprism.simulator.live import Live
 from marketprism.simulator.misdating import misdated
 from marketprism.simulator.skin import Options, Rates
-from marketprism.simulator.source import Live, Source
+from marketprism.simulator.source import Source
 
 WHOLE = 1_000_000
 STAMPED_AHEAD = (3_600, 86_400)

@@ -5,7 +5,7 @@ from itertools import count
 
 from market_log import START, Feed
 
-from marketprism.feeds.venue import Moment
+from marketprism.clock import Moment
 from marketprism.records import DataType
 from marketprism.sinks.absent import Absent
 from marketprism.sinks.losses import Losses

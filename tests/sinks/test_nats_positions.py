@@ -5,9 +5,10 @@ from typing import Any
 
 import trio
 
+from marketprism.clock import Moment
 from marketprism.feeds import capability
 from marketprism.feeds.recent_ids import LEAST
-from marketprism.feeds.venue import Moment, Want
+from marketprism.feeds.venue import Want
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Trade
 from marketprism.restart import Positions

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from market_log import BTC, ETH, Broker, Feed, Found, at_once
 from trio.testing import MockClock
 
+from marketprism.clock import Moment
 from marketprism.errors import SpoolLost
-from marketprism.feeds.venue import Moment
 from marketprism.records import DataType
 from marketprism.sinks import Outbox
 from marketprism.sinks.identity import gap_start

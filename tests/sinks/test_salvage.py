@@ -15,7 +15,7 @@ from forms import form
 from market_log import BTC, ETH, START, Feed, Found, at_once
 from trio.testing import MockClock
 
-from marketprism.feeds.venue import Moment
+from marketprism.clock import Moment
 from marketprism.records import DataType
 from marketprism.sinks import Outbox
 from marketprism.sinks.spool import NAME, Spool

@@ -11,8 +11,8 @@ from forms import form
 from market_log import Feed, at_once
 from trio.testing import MockClock
 
+from marketprism.clock import Moment
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
-from marketprism.feeds.venue import Moment
 from marketprism.sinks import Outbox
 from marketprism.sinks.blocks import Block, Numbered, cut
 from marketprism.sinks.marks import Mark

@@ -16,8 +16,8 @@ from nats_server import Server
 from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
+from marketprism.clock import Moment
 from marketprism.errors import Refused, SinkLost
-from marketprism.feeds.venue import Moment
 from marketprism.settings import NatsConfig
 from marketprism.sinks import Outbox
 from marketprism.sinks.nats import NatsSink

@@ -12,6 +12,7 @@ import attrs
 import pit as market
 from pit import Pit, Sides, Told
 
+from marketprism.clock import Moment
 from marketprism.feeds import VENUES
 from marketprism.feeds.audit import Tag
 from marketprism.feeds.venue import (
@@ -20,7 +21,6 @@ from marketprism.feeds.venue import (
     Fetch,
     Fetched,
     FetchFailed,
-    Moment,
     Send,
     Session,
     StreamState,

@@ -6,17 +6,9 @@ from typing import Any
 import attrs
 from hand_played import HandPlayed
 
+from marketprism.clock import Moment
 from marketprism.feeds.deribit import DeribitDerivatives
-from marketprism.feeds.venue import (
-    Cursor,
-    Fetch,
-    Moment,
-    Send,
-    Session,
-    Stream,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import Cursor, Fetch, Send, Session, Stream, Turn, Want
 from marketprism.records import DataType, Gap, Record
 from marketprism.settings import Api, VenueConfig
 from marketprism.wire import decode, encode

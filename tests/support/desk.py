@@ -6,8 +6,9 @@ from typing import Any
 import attrs
 from cards import Card
 
+from marketprism.clock import Moment
 from marketprism.feeds import VENUES
-from marketprism.feeds.venue import Cursor, Fetch, Fetched, Moment, Poll, Send, Session, Turn, Want
+from marketprism.feeds.venue import Cursor, Fetch, Fetched, Poll, Send, Session, Turn, Want
 from marketprism.instruments import Instrument
 from marketprism.records import Record
 from marketprism.settings import Api, VenueConfig

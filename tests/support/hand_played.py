@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 
-from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Moment, Send, Session, Turn
+from marketprism.clock import Moment
+from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Send, Session, Turn
 
 TICK_SECONDS = 0.25
 

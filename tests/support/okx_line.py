@@ -10,18 +10,9 @@ from consumer import Consumer
 from depth import Side, Truth
 from hand_played import HandPlayed
 
+from marketprism.clock import Moment
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
-from marketprism.feeds.venue import (
-    Cursor,
-    Fetch,
-    Moment,
-    Phase,
-    Send,
-    Session,
-    Stream,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import Cursor, Fetch, Phase, Send, Session, Stream, Turn, Want
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.settings import Api, Manners, VenueConfig

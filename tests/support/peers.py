@@ -11,10 +11,10 @@ import attrs
 import trio
 from loopback import UNTRUSTING
 
+from marketprism.clock import Moment
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.venue import Moment
 from marketprism.feeds.world import World
 from marketprism.outlet import Outlet
 from marketprism.records import Record

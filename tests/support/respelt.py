@@ -13,8 +13,9 @@ import pit as market
 from audited import ID_STEP, NATIVE
 from pit import Pit, Sides, Told
 
+from marketprism.clock import Moment
 from marketprism.feeds import VENUES
-from marketprism.feeds.venue import Cursor, Fetch, Fetched, Moment, Send, Session, Turn, Want
+from marketprism.feeds.venue import Cursor, Fetch, Fetched, Send, Session, Turn, Want
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Record
 from marketprism.settings import Api, OrderbookOptions, VenueConfig

@@ -10,19 +10,9 @@ from consumer import Consumer
 from depth import Chain, Truth
 from hand_played import HandPlayed
 
+from marketprism.clock import Moment
 from marketprism.feeds.binance import BinanceDerivatives
-from marketprism.feeds.venue import (
-    Cursor,
-    Fetch,
-    Moment,
-    Phase,
-    Send,
-    Session,
-    Shard,
-    Stream,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import Cursor, Fetch, Phase, Send, Session, Shard, Stream, Turn, Want
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.settings import Api, VenueConfig

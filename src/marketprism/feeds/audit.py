@@ -12,16 +12,9 @@ from zlib import crc32
 
 import attrs
 
+from marketprism.clock import Moment
 from marketprism.feeds.comparison import Change, Proof, Trail, Verdict
-from marketprism.feeds.venue import (
-    Diverged,
-    Fetch,
-    FetchFailed,
-    Moment,
-    Priority,
-    StreamState,
-    Turn,
-)
+from marketprism.feeds.venue import Diverged, Fetch, FetchFailed, Priority, StreamState, Turn
 from marketprism.orderbook import OrderBook
 
 SECOND: Final = 1_000_000_000

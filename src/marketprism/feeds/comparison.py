@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import attrs
 
-from marketprism.feeds.venue import Moment
+from marketprism.clock import Moment
 from marketprism.orderbook import OrderBook
 from marketprism.records import Level
 

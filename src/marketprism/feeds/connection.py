@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
+from marketprism.clock import Moment
 from marketprism.errors import Lost, MarketPrismError, Quiet, RateLimited, Refused, Transient
 from marketprism.feeds.dialing import translated
 from marketprism.feeds.frames import BatchingConnection
@@ -24,7 +25,6 @@ from marketprism.feeds.venue import (
     Cursor,
     Diverged,
     Fetch,
-    Moment,
     Park,
     Reject,
     Rotate,

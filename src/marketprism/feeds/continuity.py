@@ -10,8 +10,9 @@ from enum import Enum
 from itertools import pairwise
 from typing import TypeVar
 
+from marketprism.clock import Moment
 from marketprism.feeds.ahead import Mark
-from marketprism.feeds.venue import Cursor, Moment, Phase, StreamState
+from marketprism.feeds.venue import Cursor, Phase, StreamState
 from marketprism.records import Gap
 
 Row = TypeVar("Row")

@@ -9,12 +9,11 @@ distance from both is: a stamp cannot be where neither of them allows it.
 
 from bisect import bisect_left, insort
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 
-if TYPE_CHECKING:
-    from marketprism.feeds.venue import Moment
+from marketprism.clock import Moment
 
 SECOND: Final = 1_000_000_000
 TOLERANCE: Final = 60 * SECOND
@@ -68,7 +67,7 @@ class ExchangeClock:
     _to_monotonic: _Median = attrs.field(factory=_Median)
     _learnt_at: int | None = None
 
-    def learn(self, stamp: int, now: "Moment") -> None:
+    def learn(self, stamp: int, now: Moment) -> None:
         """The exchange said, just now, that it is `stamp`."""
         if self._learnt_at is not None and now.monotonic < self._learnt_at + EVERY:
             return
@@ -84,11 +83,11 @@ class ExchangeClock:
             # no stamp of a time to come has made.
             self._beyond_monotonic = self._to_monotonic.least
 
-    def time(self, now: "Moment") -> int:
+    def time(self, now: Moment) -> int:
         """What the exchange's clock may show; ours, while too little is known."""
         return max(now.wall + self._beyond_wall, now.monotonic + self._beyond_monotonic)
 
-    def is_ahead(self, stamp: int, now: "Moment") -> bool:
+    def is_ahead(self, stamp: int, now: Moment) -> bool:
         """Whether a stamp cannot be: it is of a time to come."""
         return (
             stamp > now.wall + self._beyond_wall + TOLERANCE

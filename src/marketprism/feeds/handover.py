@@ -21,7 +21,8 @@ from typing import Generic, TypeVar
 
 import attrs
 
-from marketprism.feeds.venue import Moment, Phase, Session, Stream, StreamState, Turn
+from marketprism.clock import Moment
+from marketprism.feeds.venue import Phase, Session, Stream, StreamState, Turn
 from marketprism.records import GapReason
 
 Event = TypeVar("Event")

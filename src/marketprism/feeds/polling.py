@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
+from marketprism.clock import Moment
 from marketprism.errors import Lost, Refused
 from marketprism.feeds.rest import failure
 from marketprism.feeds.venue import (
     Cursor,
     Fetched,
     FetchFailed,
-    Moment,
     Phase,
     Poll,
     Reject,

@@ -12,6 +12,7 @@ import httpx
 import trio
 from httpcore._backends.trio import TrioStream
 
+from marketprism.clock import Moment
 from marketprism.errors import Lost, RateLimited, Refused, Transient
 from marketprism.feeds.budget import SECOND, Budget
 from marketprism.feeds.dialing import FOREIGN, connect, words
@@ -19,7 +20,7 @@ from marketprism.feeds.hosts import Hosts, host_of
 from marketprism.feeds.http_answers import FORBIDDEN, HttpAnswer, Meaning, worded
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.stops import Stop
-from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Moment, Priority, Send
+from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Priority, Send
 from marketprism.status import HostRow
 
 ANSWER_WITHIN = 10.0

@@ -26,8 +26,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 import attrs
 
+from marketprism.clock import Moment
 from marketprism.errors import Lost
-from marketprism.feeds.venue import Close, Moment, Park, Phase, Rotate, StreamState, Turn
+from marketprism.feeds.venue import Close, Park, Phase, Rotate, StreamState, Turn
 
 SECOND = 1_000_000_000
 HOUR = 3600 * SECOND

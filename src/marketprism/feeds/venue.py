@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 import attrs
 
+from marketprism.clock import Moment
 from marketprism.errors import Transient
 from marketprism.feeds.ahead import Ahead
 from marketprism.feeds.exchange_clock import ExchangeClock
@@ -27,15 +28,6 @@ REFUSED_RETRY = SupervisionConfig().refused_retry
 
 Stream = tuple[DataType, str]
 """Data type and native instrument id: the unit of freshness, gaps, parking and hand-over."""
-
-
-class Moment(NamedTuple):
-    """A stamp. Clocks jump: times come from the first, durations and deadlines from the second."""
-
-    wall: int
-    """Nanoseconds since the Unix epoch."""
-    monotonic: int
-    """Nanoseconds of a clock that only goes forward."""
 
 
 @attrs.define

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 import attrs
 import structlog
 
+from marketprism.clock import Moment
 from marketprism.feeds import dialing
 from marketprism.feeds.exchange_clock import ExchangeClock
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.venue import Cursor, Moment, Reject, Session, Want
+from marketprism.feeds.venue import Cursor, Reject, Session, Want
 from marketprism.outlet import Outlet
 from marketprism.records import Gap, Record
 from marketprism.restart import Positions

@@ -13,7 +13,6 @@ from pathlib import Path
 from .binance import BinanceSpot
 from .binance_derivatives import BinanceDerivatives
 from .capture import read, read_file
-from .capture import record as _record
 from .deribit import DeribitDerivatives
 from .exchange import Exchange
 from .faults import Faults
@@ -21,6 +20,7 @@ from .market import Market
 from .okx import OkxDerivatives, OkxSpot
 from .okx_instruments import read_rows
 from .player import DuringCut, Player
+from .recorder import record as _record
 from .server import Address, serve
 from .skin import Options, Rates, Skin
 
@@ -89,6 +89,6 @@ def record(
     snapshot_after: float = 1.0,
     limit: int = 1_000,
 ) -> list[str]:
-    """The lines of a capture of a seeded market; see `marketprism.simulator.capture.record`."""
+    """The lines of a capture of a seeded market; see `marketprism.simulator.recorder.record`."""
     skin = SKINS[venue](Options())
     return _record(live, seconds, skin, snapshot_after=snapshot_after, limit=limit)

@@ -11,9 +11,10 @@ import msgspec
 from .binance_rest import BinanceRest
 from .binance_streams import BinanceStreams, aggregate_ids, as_text, decoded, levels, taken_apart
 from .events import Aggregate, Event, Message, Trade, Update
+from .live import Live
 from .market import Market
 from .skin import Options, Rates
-from .source import Live, Source
+from .source import Source
 
 _WS_HOST = "wss://stream.binance.com:9443"
 

@@ -13,9 +13,10 @@ import msgspec
 from .binance_derivatives_rest import BinanceDerivativesRest, listing
 from .binance_streams import BinanceStreams, aggregate_ids, as_text, decoded, levels, taken_apart
 from .events import Aggregate, Event, Forced, Liquidations, Mark, Message, Update
+from .live import Live
 from .market import Market, Rules
 from .skin import Opening, Options, Rates
-from .source import Live, Source
+from .source import Source
 
 _WS_HOST = "wss://fstream.binance.com"
 _PUBLIC = ("@depth", "@bookTicker")

@@ -14,13 +14,14 @@ import msgspec
 
 from .capture import Line
 from .events import Aggregate, Event, Message, Snapshot, Trade
+from .live import Live
 from .market import Market, Rules
 from .okx_capture import numbered, recorded
 from .okx_instruments import kind, listing
 from .okx_rest import OkxRest
 from .okx_words import push, stream_name, whole_book
 from .skin import Client, Flaw, Opening, Options, Rates, Reply, Skin
-from .source import Live, Source
+from .source import Source
 
 _PATH = "/ws/v5/public"
 _WS_HOST = "wss://ws.okx.com:8443"

@@ -6,15 +6,13 @@ its own; what it must ask of the exchange behind it stands in `Desk`.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import attrs
 
+from .capture import Line
 from .events import Event, Message, Snapshot
-
-if TYPE_CHECKING:
-    from .capture import Line
-    from .source import Source
+from .source import Source
 
 Flaw = Literal["unknown_event", "negative_price", "text_price"]
 """What is wrong with a message that is well-formed JSON."""
@@ -145,7 +143,7 @@ class Skin(Protocol):
     repeats: Collection[str] = ()
     """The kinds of messages of which a new subscriber is told the latest."""
 
-    def live(self, symbols: Sequence[str], rates: Rates) -> "Source":
+    def live(self, symbols: Sequence[str], rates: Rates) -> Source:
         """Its seeded market."""
 
     def opening(self, target: str) -> Opening | None:

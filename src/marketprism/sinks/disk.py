@@ -7,8 +7,8 @@ from typing import Protocol, TypeVar
 import structlog
 import trio
 
+from marketprism.clock import Moment
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
-from marketprism.feeds.venue import Moment
 from marketprism.sinks.blocks import Numbered
 from marketprism.sinks.contents import Content, Kind, LostBlock
 from marketprism.sinks.spool import Saved, Spool

@@ -13,7 +13,7 @@ import attrs
 import msgspec
 import structlog
 
-from marketprism.feeds.venue import Moment
+from marketprism.clock import Moment
 from marketprism.instruments import Instrument
 from marketprism.loss import Loss
 from marketprism.records import DataType, Gap, OrderBookRecord, Record

@@ -5,7 +5,6 @@ import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -13,16 +12,13 @@ import trio
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost
 from marketprism.records import Gap
 from marketprism.sinks.absent import Absent
-from marketprism.sinks.backlog import STEP, payload_bytes
+from marketprism.sinks.backlog import STEP, Backlog, payload_bytes
 from marketprism.sinks.blocks import Numbered
 from marketprism.sinks.disk import Disk
 from marketprism.sinks.identity import gap_start
 from marketprism.sinks.spool import Saved
 from marketprism.status import Board
 from marketprism.wire import Message
-
-if TYPE_CHECKING:
-    from marketprism.sinks.outbox import Outbox
 
 HEAD = 8192
 """Messages that are kept in memory when the rest goes to disk, at most; and read at once."""
@@ -35,7 +31,7 @@ TRIM = 0.5
 class Moving:
     """What of an outbox is where, and the steps that change it."""
 
-    def __init__(self, outbox: "Outbox", disk: Disk, board: Board) -> None:
+    def __init__(self, outbox: Backlog, disk: Disk, board: Board) -> None:
         self.recovered: dict[str, Message] = {}
         self.unplaced: dict[str, Message] = {}
         """The first of each subject that a former process left so."""

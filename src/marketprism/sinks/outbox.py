@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import trio
 from trio.lowlevel import ParkingLot, checkpoint
 
-from marketprism.feeds.venue import Moment
+from marketprism.clock import Moment
 from marketprism.sinks.backlog import Backlog
 from marketprism.sinks.blocks import Numbered
 from marketprism.sinks.disk import Disk, Worker

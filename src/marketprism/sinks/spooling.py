@@ -8,19 +8,15 @@ former process may have delivered of what it left stands at its beginning, up to
 
 import math
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
-from marketprism.sinks.backlog import STEP, payload_bytes
+from marketprism.sinks.backlog import STEP, Backlog, payload_bytes
 from marketprism.sinks.disk import Disk
 from marketprism.sinks.moving import PARTS, Moving
 from marketprism.status import Board
-
-if TYPE_CHECKING:
-    from marketprism.sinks.outbox import Outbox
 
 TICK = 0.02
 """Seconds that messages gather before they are written."""
@@ -33,7 +29,7 @@ log = structlog.get_logger()
 class Spooling(Moving):
     """When messages of an outbox go to its disk and back, and what to do when that fails."""
 
-    def __init__(self, outbox: "Outbox", disk: Disk, board: Board) -> None:
+    def __init__(self, outbox: Backlog, disk: Disk, board: Board) -> None:
         super().__init__(outbox, disk, board)
         self._retry_at = 0.0
         """When it may be written again, after it failed; the same for reading, and for letting

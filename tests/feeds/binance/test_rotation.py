@@ -24,6 +24,7 @@ from usdm import (
     trade,
 )
 
+from marketprism.clock import Moment
 from marketprism.feeds import audit
 from marketprism.feeds.binance import BinanceDerivatives, BinanceSpot
 from marketprism.feeds.handover import MAX_HELD, OVERLAP, PATIENCE, SECOND
@@ -31,7 +32,6 @@ from marketprism.feeds.venue import (
     Cursor,
     Fetch,
     Fetched,
-    Moment,
     Park,
     Phase,
     Priority,

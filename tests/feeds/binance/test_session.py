@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import Mutation, mutations
 
+from marketprism.clock import Moment
 from marketprism.feeds.binance import BinanceSpot
 from marketprism.feeds.venue import (
     Close,
@@ -21,7 +22,6 @@ from marketprism.feeds.venue import (
     Fetched,
     FetchFailed,
     Holding,
-    Moment,
     Park,
     Phase,
     Reject,

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from okx_line import START, SWAP, SWAP_CONFIG
 
+from marketprism.clock import Moment
 from marketprism.feeds.okx import OkxDerivatives
-from marketprism.feeds.venue import Cursor, Moment, Send, Session, Stream, Turn, Want
+from marketprism.feeds.venue import Cursor, Send, Session, Stream, Turn, Want
 from marketprism.records import DataType, Gap, Record
 from marketprism.settings import OrderbookOptions
 from marketprism.simulator.market import Market, Rules

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import attrs
 import msgspec
 
+from marketprism.clock import Moment
 from marketprism.feeds import decimals
 from marketprism.feeds.audit import Auditor
 from marketprism.feeds.binance.market import Rule, Source
@@ -33,7 +34,6 @@ from marketprism.feeds.venue import (
     Fetched,
     FetchFailed,
     Holding,
-    Moment,
     Park,
     Phase,
     Priority,

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import attrs
 
+from marketprism.clock import Moment
 from marketprism.feeds import continuity
 from marketprism.feeds.binance.messages import (
     UNREADABLE,
@@ -16,17 +17,7 @@ from marketprism.feeds.binance.messages import (
 )
 from marketprism.feeds.continuity import Place, apart
 from marketprism.feeds.decimals import NotANumber, known, unsigned
-from marketprism.feeds.venue import (
-    Cursor,
-    Fetch,
-    Fetched,
-    FetchFailed,
-    Moment,
-    Reject,
-    Stream,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import Cursor, Fetch, Fetched, FetchFailed, Reject, Stream, Turn, Want
 from marketprism.records import (
     AllAccountRatio,
     DataType,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from marketprism.clock import Moment
 from marketprism.errors import Lost
 from marketprism.feeds import audit, decimals
 from marketprism.feeds.binance import commands
@@ -28,7 +29,6 @@ from marketprism.feeds.venue import (
     Fetched,
     FetchFailed,
     Holding,
-    Moment,
     Park,
     Phase,
     Reject,

@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from marketprism.clock import Moment
 from marketprism.feeds import continuity, decimals
 from marketprism.feeds.binance import perpetuals
 from marketprism.feeds.binance.book import BookStream
@@ -20,7 +21,7 @@ from marketprism.feeds.binance.messages import (
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.market_trades import NO_MARKET_TRADE, left_out
 from marketprism.feeds.thinning import FundingThinning
-from marketprism.feeds.venue import Cursor, Moment, Phase, Reject, Stream, StreamState, Turn, Want
+from marketprism.feeds.venue import Cursor, Phase, Reject, Stream, StreamState, Turn, Want
 from marketprism.records import DataType, Liquidation
 from marketprism.records import Trade as TradeRecord
 from marketprism.settings import VenueConfig

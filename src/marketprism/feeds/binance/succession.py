@@ -9,12 +9,13 @@ from collections import deque
 
 import msgspec
 
+from marketprism.clock import Moment
 from marketprism.feeds import decimals, handover
 from marketprism.feeds.binance.book import BookStream
 from marketprism.feeds.binance.messages import AggregateTrade, Trade
 from marketprism.feeds.binance.streams import Event, Streams, position, stream_of, told_at
 from marketprism.feeds.thinning import FundingThinning
-from marketprism.feeds.venue import Cursor, Moment, Phase, Reject, Session, Stream, Turn
+from marketprism.feeds.venue import Cursor, Phase, Reject, Session, Stream, Turn
 from marketprism.records import DataType, GapReason, Liquidation
 
 SAMPLE_BYTES = 200

@@ -5,8 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
+from marketprism.clock import Moment
 from marketprism.feeds.subscribing import SECOND, Command, Rules
-from marketprism.feeds.venue import Moment, Send, Stream
+from marketprism.feeds.venue import Send, Stream
 
 CHANNEL: Final = "deribit_volatility_index."
 ANSWER_WITHIN: Final = 15 * SECOND

@@ -17,19 +17,11 @@ from typing import Final, NamedTuple
 
 import attrs
 
+from marketprism.clock import Moment
 from marketprism.feeds import continuity, decimals
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.deribit.messages import UNREADABLE, read_candle, read_page
-from marketprism.feeds.venue import (
-    Fetch,
-    Fetched,
-    FetchFailed,
-    Moment,
-    Priority,
-    Reject,
-    StreamState,
-    Turn,
-)
+from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Priority, Reject, StreamState, Turn
 from marketprism.records import GapReason, VolatilityIndex
 
 SECOND: Final = 1_000_000_000

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from marketprism.clock import Moment
 from marketprism.errors import Lost, RateLimited
 from marketprism.feeds import decimals
 from marketprism.feeds.deribit import answers, requests
@@ -30,7 +31,6 @@ from marketprism.feeds.venue import (
     Fetched,
     FetchFailed,
     Holding,
-    Moment,
     Phase,
     Reject,
     Send,

@@ -7,9 +7,10 @@ waited for. Where that takes too long, the values that waited there go on waitin
 
 from collections.abc import Mapping
 
+from marketprism.clock import Moment
 from marketprism.feeds import handover
 from marketprism.feeds.deribit.series import Series
-from marketprism.feeds.venue import Moment, Phase, Session, Stream, Turn
+from marketprism.feeds.venue import Phase, Session, Stream, Turn
 from marketprism.records import GapReason
 
 Value = tuple[int, str]

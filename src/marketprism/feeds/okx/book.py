@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 import attrs
 
+from marketprism.clock import Moment
 from marketprism.feeds import decimals
 from marketprism.feeds.audit import Auditor
 from marketprism.feeds.comparison import Change, Verdict
@@ -37,7 +38,6 @@ from marketprism.feeds.venue import (
     Fetched,
     FetchFailed,
     Holding,
-    Moment,
     Phase,
     Priority,
     Reject,

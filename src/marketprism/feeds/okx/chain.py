@@ -5,11 +5,11 @@ from typing import Final, NamedTuple
 
 import attrs
 
+from marketprism.clock import Moment
 from marketprism.feeds import decimals
 from marketprism.feeds.contracts import base_quantity
 from marketprism.feeds.exchange_clock import ExchangeClock
 from marketprism.feeds.okx.messages import Book, nanoseconds
-from marketprism.feeds.venue import Moment
 from marketprism.instruments import Instrument
 from marketprism.orderbook import OrderBook
 from marketprism.records import Level

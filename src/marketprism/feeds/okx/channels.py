@@ -4,6 +4,7 @@ from collections import Counter
 
 import msgspec
 
+from marketprism.clock import Moment
 from marketprism.feeds import continuity
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.contracts import base_quantity
@@ -21,7 +22,7 @@ from marketprism.feeds.okx.messages import (
 )
 from marketprism.feeds.recent_ids import RecentIds
 from marketprism.feeds.thinning import FundingThinning
-from marketprism.feeds.venue import Cursor, Moment, Phase, Reject, StreamState, Turn
+from marketprism.feeds.venue import Cursor, Phase, Reject, StreamState, Turn
 from marketprism.instruments import Instrument
 from marketprism.records import FundingRate as FundingRecord
 from marketprism.records import Liquidation as LiquidationRecord

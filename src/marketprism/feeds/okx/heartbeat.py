@@ -7,9 +7,10 @@ from typing import Final
 
 import attrs
 
+from marketprism.clock import Moment
 from marketprism.errors import Lost
 from marketprism.feeds.subscribing import SECOND
-from marketprism.feeds.venue import Close, Moment, Send
+from marketprism.feeds.venue import Close, Send
 
 PONG_WITHIN: Final = 10 * SECOND
 """From the sending of a ping."""

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
+from marketprism.clock import Moment
 from marketprism.feeds import continuity
 from marketprism.feeds.continuity import apart
 from marketprism.feeds.decimals import unsigned
@@ -26,7 +27,6 @@ from marketprism.feeds.venue import (
     Fetch,
     Fetched,
     FetchFailed,
-    Moment,
     Priority,
     Reject,
     Stream,

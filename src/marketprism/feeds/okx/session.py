@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from marketprism.clock import Moment
 from marketprism.feeds import audit
 from marketprism.feeds.decimals import NotANumber
 from marketprism.feeds.okx import commands
@@ -28,7 +29,6 @@ from marketprism.feeds.venue import (
     Fetched,
     FetchFailed,
     Holding,
-    Moment,
     Phase,
     Reject,
     Rotate,

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from marketprism.clock import Moment
 from marketprism.feeds import continuity
 from marketprism.feeds.okx import channels
 from marketprism.feeds.okx.book import BookStream
@@ -24,16 +25,7 @@ from marketprism.feeds.okx.messages import (
     read_trade,
 )
 from marketprism.feeds.thinning import FundingThinning
-from marketprism.feeds.venue import (
-    REFUSED_RETRY,
-    Cursor,
-    Moment,
-    Phase,
-    Stream,
-    StreamState,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import REFUSED_RETRY, Cursor, Phase, Stream, StreamState, Turn, Want
 from marketprism.records import DataType, Liquidation
 from marketprism.settings import VenueConfig
 

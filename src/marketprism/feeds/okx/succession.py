@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from marketprism.clock import Moment
 from marketprism.feeds import decimals, handover
 from marketprism.feeds.okx import channels
 from marketprism.feeds.okx.book import BookStream
@@ -23,7 +24,7 @@ from marketprism.feeds.okx.held import HeldBook
 from marketprism.feeds.okx.messages import Funding, Interest, Trade, nanoseconds, number
 from marketprism.feeds.okx.streams import Event, Streams
 from marketprism.feeds.thinning import FundingThinning
-from marketprism.feeds.venue import Cursor, Moment, Phase, Reject, Session, Stream, Turn
+from marketprism.feeds.venue import Cursor, Phase, Reject, Session, Stream, Turn
 from marketprism.orderbook import OrderBook
 from marketprism.records import DataType, GapReason, Liquidation
 
