@@ -13,8 +13,8 @@ from okx_line import OkxChain, OkxLine
 from marketprism.cgroup import Limit
 from marketprism.clock import Moment
 from marketprism.feeds.venue import Holding, Session
-from marketprism.holdings import high_words, holdings
 from marketprism.memory import Bounds, MemoryGuard, Policy, Slack, Step, give_back
+from marketprism.memory_report import high_words, memory_report
 from marketprism.outlet import Outlet
 from marketprism.report import resident_memory
 from marketprism.settings import MemoryConfig
@@ -331,7 +331,7 @@ def test_the_words_name_the_largest_holder_first() -> None:
     kept = [Holding(2, 400_000), Holding(1, 10, 30, 100_000)]
     row = board.memory
     row.used, row.soft, row.limit = 600 * MIB, 512 * MIB, 1024 * MIB
-    row.holders = holdings(board, kept, row.used)
+    row.holders = memory_report(board, kept, row.used)
     assert list(row.holders) == ["outbox", "rest", "books", "buffers"]
     assert sum(holder["bytes"] for holder in row.holders.values()) == row.used
     assert high_words(row) == (

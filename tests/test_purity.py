@@ -44,7 +44,7 @@ def test_only_the_nats_sink_imports_asyncio_and_nats() -> None:
     """One border, one file, and its table of errors."""
     guests = {"trio_asyncio", "nats", "asyncio"}
     found = {str(path.relative_to(PACKAGE)) for path in SOURCES if guests & set(imported(path))}
-    assert found <= {"sinks/nats.py", "sinks/conclusions.py"}
+    assert found <= {"sinks/nats.py", "sinks/nats_errors.py"}
 
 
 def test_the_wall_clock_is_read_in_one_place() -> None:

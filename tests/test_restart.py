@@ -21,7 +21,7 @@ from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.restart import Positions
 from marketprism.settings import NatsConfig
-from marketprism.sinks.last import Stored
+from marketprism.sinks.last_message import Stored
 from marketprism.sinks.outbox import Numbered, Outbox
 from marketprism.sinks.publishing import Publishing
 from marketprism.sinks.settling import settle

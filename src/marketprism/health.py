@@ -18,7 +18,7 @@ from marketprism.checks import Check, Level, few, missing
 from marketprism.clock import Moment
 from marketprism.errors import SinkState
 from marketprism.feeds.hosts import TRY
-from marketprism.holdings import high_words, size_text
+from marketprism.memory_report import high_words, size_text
 from marketprism.nearest_names import unknown_words
 from marketprism.pages import Answer, Pages
 from marketprism.redaction import redact

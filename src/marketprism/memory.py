@@ -27,7 +27,7 @@ import trio
 from marketprism.cgroup import Limit
 from marketprism.clock import Moment
 from marketprism.feeds.venue import Session
-from marketprism.holdings import LARGE_RECORD_BYTES, held, holdings, split
+from marketprism.memory_report import LARGE_RECORD_BYTES, held, memory_report, split
 from marketprism.outlet import Outlet
 from marketprism.report import resident_memory
 from marketprism.settings import Burden, MemoryConfig
@@ -191,7 +191,7 @@ class MemoryGuard:
         """Read how much is used, and do what follows."""
         now, row, bounds = self.now(), self.board.memory, self.policy.bounds
         used = self._measured(now)
-        found = holdings(self.board, (each.holding() for each in self.sessions), used)
+        found = memory_report(self.board, (each.holding() for each in self.sessions), used)
         # A record in the channel may be large, and only counting is cheap.
         calm = not self.policy.shed and used < (bounds.soft or 0)
         kept = self._slack.seen(found["rest"]["bytes"], held(found), calm=calm)

@@ -28,7 +28,7 @@ from marketprism import cursors
 from marketprism.clock import Moment
 from marketprism.feeds.venue import Capability, Cursor, Want
 from marketprism.records import DataType, Gap, Record
-from marketprism.sinks.last import Earlier, Last, Stored
+from marketprism.sinks.last_message import Earlier, Last, Stored
 from marketprism.sinks.outbox import Outbox
 from marketprism.sinks.settling import forget
 from marketprism.stand_ins import encoded

@@ -5,8 +5,8 @@ import random
 import attrs
 import pytest
 
-from marketprism.feeds.exchange_clock import LEAST, REMEMBERED, TOLERANCE, ExchangeClock
 from marketprism.clock import Moment
+from marketprism.feeds.exchange_clock import LEAST, REMEMBERED, TOLERANCE, ExchangeClock
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND

@@ -13,7 +13,7 @@ from trio.lowlevel import ParkingLot
 from marketprism.errors import Refused, SinkLost
 from marketprism.restart import Positions
 from marketprism.settings import NatsConfig
-from marketprism.sinks import last
+from marketprism.sinks import last_message
 from marketprism.sinks.outbox import Numbered, Outbox
 from marketprism.sinks.publishing import Publishing
 from marketprism.status import Board
@@ -71,19 +71,19 @@ class Broker:
         self._seen[msg_id] = now, len(self.stream)
         return {"stream": name, "seq": len(self.stream)}
 
-    def earlier(self, subject: str) -> list[last.Stored]:
+    def earlier(self, subject: str) -> list[last_message.Stored]:
         """The messages of a subject before its last one."""
         found = [message for message in self.stream if message.subject == subject]
         return [
-            last.Stored(subject, 0, message.msg_id, message.payload)
-            for message in found[-1 - last.EARLIER : -1]
+            last_message.Stored(subject, 0, message.msg_id, message.payload)
+            for message in found[-1 - last_message.EARLIER : -1]
         ]
 
-    def last(self, subject: str) -> last.Stored | None:
+    def last(self, subject: str) -> last_message.Stored | None:
         """The last message of a subject; its number is of no interest."""
         if (message := self._last.get(subject)) is None:
             return None
-        return last.Stored(subject, 0, message.msg_id, message.payload)
+        return last_message.Stored(subject, 0, message.msg_id, message.payload)
 
 
 class BrokerConnection:
@@ -107,13 +107,15 @@ class BrokerConnection:
         self._way.extend((due, numbered) for numbered in batch)
         self._moved.unpark_all()
 
-    async def earlier(self, messages: Sequence[last.Stored]) -> dict[str, list[last.Stored]]:
+    async def earlier(
+        self, messages: Sequence[last_message.Stored]
+    ) -> dict[str, list[last_message.Stored]]:
         """Ask the stream for what is stored before those."""
         await trio.sleep(self._broker.chance.uniform(0.002, 0.04))
         await trio.sleep_until(max(self._broker.stalled_until, trio.current_time()))
         return {each.subject: self._broker.earlier(each.subject) for each in messages}
 
-    async def last(self, subjects: Sequence[str]) -> dict[str, last.Stored]:
+    async def last(self, subjects: Sequence[str]) -> dict[str, last_message.Stored]:
         """Ask the stream, and wait for the answer."""
         await trio.sleep(self._broker.chance.uniform(0.002, 0.04))
         await trio.sleep_until(max(self._broker.stalled_until, trio.current_time()))

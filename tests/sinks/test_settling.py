@@ -15,7 +15,7 @@ from marketprism.errors import SinkLost
 from marketprism.instruments import Instrument
 from marketprism.settings import NatsConfig, StreamConfig
 from marketprism.sinks import Outbox, publishing
-from marketprism.sinks.last import Last
+from marketprism.sinks.last_message import Last
 from marketprism.sinks.nats import NatsSink
 from marketprism.sinks.outbox import Numbered
 from marketprism.sinks.publishing import Publishing, Send

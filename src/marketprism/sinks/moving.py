@@ -11,12 +11,12 @@ import trio
 
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost
 from marketprism.records import Gap
-from marketprism.sinks.absent import Absent
 from marketprism.sinks.backlog import STEP, Backlog, payload_bytes
 from marketprism.sinks.blocks import Numbered
 from marketprism.sinks.disk import Disk
 from marketprism.sinks.identity import gap_start
 from marketprism.sinks.spool import Saved
+from marketprism.sinks.unread import Unread
 from marketprism.status import Board
 from marketprism.wire import Message
 
@@ -38,7 +38,7 @@ class Moving:
         self._outbox = outbox
         self._disk = disk
         self._row = board.spool
-        self._absent = Absent()
+        self._unread = Unread()
         disk.spool.block = min(disk.spool.block, max(1, self._few))
         disk.spool.block_bytes = min(disk.spool.block_bytes, outbox.row.capacity_bytes // PARTS)
         self._written = 0
@@ -162,7 +162,7 @@ class Moving:
                 await self._disk.write(again, 0)
             if block.last > self._loaded:
                 outbox.losses.drop_block(block, after=self._loaded)
-        self._absent.replace(left)
+        self._unread.replace(left)
         self._row.held = outbox.away = sum(content.count or 0 for content in left.values())
         self._row.held_bytes = sum(content.size for content in left.values())
         self._trimmed = 0
@@ -180,7 +180,7 @@ class Moving:
         self._outbox.away -= len(batch)
         self._row.held -= len(batch)
         self._row.held_bytes -= payload_bytes(batch)
-        self._absent.remove(batch)
+        self._unread.remove(batch)
 
     def _read(self, batch: list[Numbered]) -> list[Numbered]:
         """As they are by now."""
@@ -193,7 +193,7 @@ class Moving:
         self._outbox.away += len(batch)
         self._row.held += len(batch)
         self._row.held_bytes += payload_bytes(batch)
-        self._absent.add(batch)
+        self._unread.add(batch)
 
     async def _write(
         self, batch: Sequence[Numbered], handed: int, losses: Saved | None = None

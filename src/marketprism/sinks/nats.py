@@ -31,9 +31,9 @@ from marketprism.errors import SinkLost, SinkRefused, SinkState
 from marketprism.redaction import redact
 from marketprism.restart import Positions
 from marketprism.settings import NatsConfig
-from marketprism.sinks import last, stream_age
-from marketprism.sinks.conclusions import conclude
+from marketprism.sinks import last_message, stream_age
 from marketprism.sinks.jetstream import Ensured, ensure_stream
+from marketprism.sinks.nats_errors import conclude
 from marketprism.sinks.outbox import Numbered, Outbox
 from marketprism.sinks.oversize import Oversize
 from marketprism.sinks.publishing import Conclusion, Publishing
@@ -329,46 +329,50 @@ class _Connection:
         if failure is not None:
             raise failure
 
-    async def _last(self, subjects: Sequence[str]) -> dict[str, last.Stored]:
-        """See `last.Last`. Some hundred questions are on the way at once."""
+    async def _last(self, subjects: Sequence[str]) -> dict[str, last_message.Stored]:
+        """See `last_message.Last`. Some hundred questions are on the way at once."""
         stream, limit = self.config.stream.name, self.config.connect_timeout
-        question = f"$JS.API.{last.QUESTION}{stream}"
+        question = f"$JS.API.{last_message.QUESTION}{stream}"
 
         async def ask(batch: Sequence[str]) -> list[Msg | BaseException]:
-            asked = (self.client.request(question, last.question(s), limit) for s in batch)
+            asked = (self.client.request(question, last_message.question(s), limit) for s in batch)
             return await asyncio.gather(*asked, return_exceptions=True)
 
-        found: dict[str, last.Stored] = {}
+        found: dict[str, last_message.Stored] = {}
         for start in range(0, len(subjects), _QUESTIONS):
             batch = subjects[start : start + _QUESTIONS]
             for name, answer in zip(batch, await aio_as_trio(ask)(batch), strict=True):
                 if isinstance(answer, BaseException):
                     raise self._end(self._concluded(answer)) from answer
-                if (stored := last.read(answer.data, stream)) is not None:
+                if (stored := last_message.read(answer.data, stream)) is not None:
                     found[name] = stored
         return found
 
-    async def _earlier(self, messages: Sequence[last.Stored]) -> dict[str, list[last.Stored]]:
-        """See `last.Earlier`."""
+    async def _earlier(
+        self, messages: Sequence[last_message.Stored]
+    ) -> dict[str, list[last_message.Stored]]:
+        """See `last_message.Earlier`."""
         stream, limit = self.config.stream.name, self.config.connect_timeout
-        question = f"$JS.API.{last.QUESTION}{stream}"
+        question = f"$JS.API.{last_message.QUESTION}{stream}"
 
-        async def walk(message: last.Stored) -> list[last.Stored]:
-            walking = last.backwards(message)
+        async def walk(message: last_message.Stored) -> list[last_message.Stored]:
+            walking = last_message.backwards(message)
             try:
                 start = next(walking)
                 while True:
-                    body = last.question_from(message.subject, start)
+                    body = last_message.question_from(message.subject, start)
                     answer = await self.client.request(question, body, limit)
-                    start = walking.send(last.read(answer.data, stream))
+                    start = walking.send(last_message.read(answer.data, stream))
             except StopIteration as end:
-                found: list[last.Stored] = end.value
+                found: list[last_message.Stored] = end.value
                 return found
 
-        async def ask(batch: Sequence[last.Stored]) -> list[list[last.Stored] | BaseException]:
+        async def ask(
+            batch: Sequence[last_message.Stored],
+        ) -> list[list[last_message.Stored] | BaseException]:
             return await asyncio.gather(*map(walk, batch), return_exceptions=True)
 
-        found: dict[str, list[last.Stored]] = {}
+        found: dict[str, list[last_message.Stored]] = {}
         for start in range(0, len(messages), _QUESTIONS):
             batch = messages[start : start + _QUESTIONS]
             for message, told in zip(batch, await aio_as_trio(ask)(batch), strict=True):

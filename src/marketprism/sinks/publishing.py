@@ -17,7 +17,7 @@ from marketprism.records import Gap
 from marketprism.restart import Positions
 from marketprism.settings import NatsConfig
 from marketprism.sinks.jetstream import Acknowledgements, Withheld
-from marketprism.sinks.last import Earlier, Last
+from marketprism.sinks.last_message import Earlier, Last
 from marketprism.sinks.outbox import Numbered, Outbox
 from marketprism.sinks.oversize import Oversize
 from marketprism.sinks.settling import settle

@@ -17,7 +17,7 @@ from collections.abc import Collection
 
 import structlog
 
-from marketprism.sinks.last import Last
+from marketprism.sinks.last_message import Last
 from marketprism.sinks.outbox import Outbox
 from marketprism.status import Board
 from marketprism.wire import origin

@@ -204,7 +204,7 @@ class Spooling(Moving):
         except SpoolLost as failure:
             why = f"{why}; {failure}"
         if outbox.away:
-            self._absent.lose(outbox.losses, self._loaded + 1, self._written)
+            self._unread.lose(outbox.losses, self._loaded + 1, self._written)
         outbox.away = self._row.held = self._row.held_bytes = 0
         if outbox.tail is not None:
             outbox.join()

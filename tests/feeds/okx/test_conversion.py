@@ -11,7 +11,7 @@ from okx_line import BTC, INVERSE, SWAP
 
 from marketprism.feeds.contracts import base_quantity, contract_size
 from marketprism.feeds.decimals import NotANumber, unsigned
-from marketprism.feeds.thinning import FundingThinning
+from marketprism.feeds.sampling import FundingSampling
 
 PLAIN = st.from_regex(
     r"(0|[1-9][0-9]{0,14})(\.[0-9]{1,12})?", fullmatch=True, alphabet="0123456789."
@@ -85,7 +85,7 @@ def test_two_collectors_choose_the_same_events_once_they_know_a_rate(
     """Whichever started earlier: from the first window that both saw begin, they agree."""
     events = sorted(events, key=lambda event: event[0])
     seconds = 1_000_000_000
-    early, late = FundingThinning(), FundingThinning()
+    early, late = FundingSampling(), FundingSampling()
     chosen: dict[str, list[int]] = {"early": [], "late": []}
     for number, (at, rate) in enumerate(events):
         if early.due(rate, None, at * seconds):

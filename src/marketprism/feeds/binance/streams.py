@@ -20,7 +20,7 @@ from marketprism.feeds.binance.messages import (
 )
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.market_trades import NO_MARKET_TRADE, left_out
-from marketprism.feeds.thinning import FundingThinning
+from marketprism.feeds.sampling import FundingSampling
 from marketprism.feeds.venue import Cursor, Phase, Reject, Stream, StreamState, Turn, Want
 from marketprism.records import DataType, Liquidation
 from marketprism.records import Trade as TradeRecord
@@ -80,7 +80,7 @@ class Streams:
         self.states: dict[Stream, StreamState] = {}
         self.books: dict[str, BookStream] = {}
         self.trades: dict[str, StreamState] = {}
-        self.funding: dict[str, FundingThinning] = {}
+        self.funding: dict[str, FundingSampling] = {}
         self.liquidated: dict[str, deque[str]] = {}
         """The ids of the latest liquidations. They do not count, so only they tell what is new."""
         self._name = name
@@ -114,7 +114,7 @@ class Streams:
                     cursor.last_trade_id = cursor.ahead.candidate = None
                 self.trades[native_id] = state
             case DataType.FUNDING_RATE:
-                self.funding[native_id] = FundingThinning()
+                self.funding[native_id] = FundingSampling()
             case DataType.LIQUIDATION:
                 self.liquidated[native_id] = deque(maxlen=REMEMBERED)
 
@@ -237,7 +237,7 @@ class Streams:
             )
 
     def _mark_price(self, event: MarkPriceUpdate, now: Moment, turn: Turn) -> None:
-        thinning = self.funding[event.s]
+        sampling = self.funding[event.s]
         state = self.states[DataType.FUNDING_RATE, event.s]
         hours = self._market.funding_hours.of(event.s)
         record = perpetuals.funding_rate(event, state.instrument, hours, now)
@@ -249,7 +249,7 @@ class Streams:
             state.duplicates += 1
         elif (
             place is Place.AHEAD
-            or thinning.due(record.current_funding_rate, record.funding_time, at)
+            or sampling.due(record.current_funding_rate, record.funding_time, at)
             or cursor.gap is not None
         ):
             gap = continuity.accept_uncounted(state, at, now, self._name)

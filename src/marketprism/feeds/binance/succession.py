@@ -14,7 +14,7 @@ from marketprism.feeds import decimals, handover
 from marketprism.feeds.binance.book import BookStream
 from marketprism.feeds.binance.messages import AggregateTrade, Trade
 from marketprism.feeds.binance.streams import Event, Streams, position, stream_of, told_at
-from marketprism.feeds.thinning import FundingThinning
+from marketprism.feeds.sampling import FundingSampling
 from marketprism.feeds.venue import Cursor, Phase, Reject, Session, Stream, Turn
 from marketprism.records import DataType, GapReason, Liquidation
 
@@ -83,7 +83,7 @@ class Succession(handover.Succession[Event]):
                 book.succeed(handed)
             elif self._new.states[stream].phase is not Phase.PARKED:
                 turn.steps.append(book.begin())
-        elif isinstance(handed, FundingThinning):
+        elif isinstance(handed, FundingSampling):
             self._new.funding[native_id] = handed
         elif isinstance(handed, deque):
             self._new.liquidated[native_id] = handed

@@ -21,7 +21,7 @@ from marketprism.feeds.okx.messages import (
     read_liquidation,
 )
 from marketprism.feeds.recent_ids import RecentIds
-from marketprism.feeds.thinning import FundingThinning
+from marketprism.feeds.sampling import FundingSampling
 from marketprism.feeds.venue import Cursor, Phase, Reject, StreamState, Turn
 from marketprism.instruments import Instrument
 from marketprism.records import FundingRate as FundingRecord
@@ -89,7 +89,7 @@ def recent_trades(cursor: Cursor) -> RecentIds:
 
 def funding_rate(
     state: StreamState,
-    thinning: FundingThinning,
+    sampling: FundingSampling,
     said: Funding,
     now: Moment,
     connection: str,
@@ -112,7 +112,7 @@ def funding_rate(
         state.phase, state.detail = Phase.LIVE, None
         state.duplicates += 1
         return
-    due = place is Place.AHEAD or thinning.due(rate, funding_time, happened)
+    due = place is Place.AHEAD or sampling.due(rate, funding_time, happened)
     if not due and cursor.gap is None and state.phase is Phase.LIVE:
         cursor.received, state.last_record = now.wall, now.monotonic
         return

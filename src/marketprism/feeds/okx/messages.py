@@ -117,7 +117,7 @@ read_trade: Final = forgiving(Trade)
 
 
 class Funding(msgspec.Struct, gc=False):
-    """Channel `funding-rate`. Absent and empty both mean that nothing is said.
+    """Channel `funding-rate`. Unread and empty both mean that nothing is said.
 
     https://www.okx.com/docs-v5/en/#public-data-websocket-funding-rate-channel
 

@@ -24,7 +24,7 @@ from marketprism.feeds.okx.messages import (
     read_liquidated,
     read_trade,
 )
-from marketprism.feeds.thinning import FundingThinning
+from marketprism.feeds.sampling import FundingSampling
 from marketprism.feeds.venue import REFUSED_RETRY, Cursor, Phase, Stream, StreamState, Turn, Want
 from marketprism.records import DataType, Liquidation
 from marketprism.settings import VenueConfig
@@ -78,7 +78,7 @@ class Streams:
     ) -> None:
         self.states: dict[Stream, StreamState] = {}
         self.books: dict[str, BookStream] = {}
-        self.funding: dict[str, FundingThinning] = {}
+        self.funding: dict[str, FundingSampling] = {}
         self.liquidated: dict[str, deque[str]] = {}
         """The ids of the latest liquidations. They do not count, so only they tell what is new."""
         self._name = name
@@ -99,7 +99,7 @@ class Streams:
                     state, url, options, self._name, self._refused_retry
                 )
             case DataType.FUNDING_RATE:
-                self.funding[native_id] = FundingThinning()
+                self.funding[native_id] = FundingSampling()
             case DataType.LIQUIDATION:
                 self.liquidated[native_id] = deque(maxlen=REMEMBERED)
 
@@ -154,8 +154,8 @@ class Streams:
             case Trade():
                 channels.trade(state, event, now, self._name, turn)
             case Funding():
-                thinning = self.funding[stream[1]]
-                channels.funding_rate(state, thinning, event, now, self._name, turn)
+                sampling = self.funding[stream[1]]
+                channels.funding_rate(state, sampling, event, now, self._name, turn)
             case Interest():
                 channels.open_interest(state, event, now, self._name, turn)
             case Liquidation():

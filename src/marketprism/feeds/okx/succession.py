@@ -23,7 +23,7 @@ from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot
 from marketprism.feeds.okx.held import HeldBook
 from marketprism.feeds.okx.messages import Funding, Interest, Trade, nanoseconds, number
 from marketprism.feeds.okx.streams import Event, Streams
-from marketprism.feeds.thinning import FundingThinning
+from marketprism.feeds.sampling import FundingSampling
 from marketprism.feeds.venue import Cursor, Phase, Reject, Session, Stream, Turn
 from marketprism.orderbook import OrderBook
 from marketprism.records import DataType, GapReason, Liquidation
@@ -116,7 +116,7 @@ class Succession(handover.Succession[Held]):
         elif held:
             # The younger heard all that came after what was published last.
             state.cursor.gap = None
-        if isinstance(handed, FundingThinning):
+        if isinstance(handed, FundingSampling):
             self._new.funding[stream[1]] = handed
         elif isinstance(handed, deque):
             self._new.liquidated[stream[1]] = handed
@@ -188,7 +188,7 @@ def _past(
     held: Sequence[tuple[Held, Moment]], cursor: Cursor, handed: object
 ) -> tuple[Sequence[tuple[Held, Moment]], bool]:
     """What of it the elder may not have told; and whether the last that it told is among it."""
-    if isinstance(handed, FundingThinning):
+    if isinstance(handed, FundingSampling):
         heard = handed.heard or 0
         return [
             (event, at)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketprism.errors import SinkLost
-from marketprism.sinks.last import (
+from marketprism.sinks.last_message import (
     EARLIER,
     FURTHEST,
     Stored,

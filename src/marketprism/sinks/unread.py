@@ -11,7 +11,7 @@ from marketprism.sinks.losses import Losses
 
 
 @attrs.define(eq=False)
-class Absent:
+class Unread:
     """Counts, and since when, at the latest, there are messages of each kind."""
 
     _contents: dict[Kind, Content] = attrs.field(factory=dict)

@@ -7,15 +7,15 @@ from market_log import START, Feed
 
 from marketprism.clock import Moment
 from marketprism.records import DataType
-from marketprism.sinks.absent import Absent
 from marketprism.sinks.losses import Losses
+from marketprism.sinks.unread import Unread
 from marketprism.status import Board
 
 
 def test_where_gaps_were_lost_nobody_claims_to_know_how_many() -> None:
     """In whatever order the gaps and what they speak of were written."""
     for gap_first in (True, False):
-        feed, absent = Feed(), Absent()
+        feed, absent = Feed(), Unread()
         gap, trade = feed.gap(DataType.TRADE), feed.trade()
         absent.add([(2, gap), (4, trade)] if gap_first else [(2, trade), (4, gap)])
         losses = Losses(Board(), lambda: Moment(START, 1))

@@ -19,7 +19,7 @@ LARGE_RECORD_BYTES: Final = 12_000
 """A record in the channel, at most: an update of 50 levels."""
 
 
-def holdings(board: Board, kept: Iterable[Holding], used: int) -> dict[str, dict[str, int]]:
+def memory_report(board: Board, kept: Iterable[Holding], used: int) -> dict[str, dict[str, int]]:
     """Who holds what, the largest first; `kept` is what sessions say, `rest` what is left of the
     bytes used.
     """

@@ -9,7 +9,7 @@ WINDOW: Final = 30 * 1_000_000_000
 
 
 @attrs.define
-class FundingThinning:
+class FundingSampling:
     """Published is what changed, else the first event of each window of event time."""
 
     heard: int | None = None
