@@ -154,7 +154,8 @@ async def test_a_corrupted_book_is_found_said_and_healed(venue: str, server: Ser
     (gap,) = consumer.gaps
     assert (gap["affected"], gap["reason"], gap["lost"]) == ("orderbook", "sequence", None)
     assert gap["instrument_id"] == native
-    assert gap["first_missing_id"] <= gap["last_missing_id"]
+    assert int(gap["first_missing_id"]) <= int(gap["last_missing_id"])
+    assert gap["detail"].startswith("an audit found 1 levels that differ: ")
     assert outcomes(rig)["diverged"] == 1
     (logged,) = [each for each in logs if each["event"] == "book.diverged"]
     assert (logged["instrument"], logged["levels"], logged["log_level"]) == (native, 1, "warning")

@@ -216,7 +216,7 @@ async def test_a_thousand_that_cannot_be_encoded_do_not_fill_the_log() -> None:
 
 async def test_the_sum_of_what_was_lost_is_bounded() -> None:
     """Two gaps of 2⁶³ ids each: how many there are in all is no number that a consumer can hold."""
-    loss = Loss(BTC, DataType.TRADE, 2, FEED)
+    loss = Loss(BTC, DataType.TRADE, 2, FEED, "it was lost")
     gap = Gap(BTC, 2, 2, DataType.TRADE, "sequence", 2, 2, 1, 2**63 - 1, 2**63 - 1, FEED)
     loss.add(gap)
     assert loss.gap(3).lost == 2**63 - 1

@@ -35,6 +35,7 @@ def gap(
     until: int = 5,
     missing: tuple[int, int] | None = (7, 9),
     connection: str = FEED,
+    detail: str | None = None,
 ) -> Gap:
     """A gap of trades, some seconds after `AT`."""
     first, last = missing or (None, None)
@@ -50,6 +51,7 @@ def gap(
         last_missing_id=last,
         lost=missing and missing[1] - missing[0] + 1,
         connection=connection,
+        detail=detail,
     )
 
 
@@ -68,7 +70,7 @@ def test_a_gap_is_logged_with_its_times_ids_and_cause() -> None:
     """All that the record says, and why the connection was lost."""
     log = GapLog()
     with capture_logs() as lines:
-        log.tell(gap(), "closed: 1006")
+        log.tell(gap(detail="closed: 1006"))
         settled(log)
         settled(log)
     assert lines == [
@@ -104,8 +106,8 @@ def test_the_gaps_of_a_cut_are_one_line_and_each_at_debug() -> None:
         for number in range(200):
             log.tell(
                 gap(f"A{number}-USDT", since=number % 3, until=5 + number % 7,
-                    missing=None if number % 2 else (1, 2)),
-                "no answer to a ping for 10 s",
+                    missing=None if number % 2 else (1, 2),
+                    detail="no answer to a ping for 10 s"),
             )  # fmt: skip
             if number % 60 == 0:
                 log.settle(none_open)
@@ -185,10 +187,9 @@ def test_cuts_of_two_connections_and_two_reasons_are_told_apart() -> None:
 
 
 def test_the_board_counts_what_it_has_logged() -> None:
-    """By origin and reason; it knows why the connection was lost, and what is still open."""
+    """By origin and reason; it knows what is still open."""
     board = Board()
     row = ConnectionRow(FEED, "binance_spot", "binance", "spot", "wss://host")
-    row.lost_by = "closed: 1006"
     board.connections[FEED] = row
     cursor = Cursor(gap=OpenGap("disconnect", AT))
     btc = gap().instrument
@@ -196,7 +197,7 @@ def test_the_board_counts_what_it_has_logged() -> None:
     board.streams["binance_spot", (DataType.TRADE, "BTCUSDT")] = stream
     assert (board.open_gaps(FEED), board.open_gaps("okx_spot/0")) == (1, 0)
     with capture_logs() as lines:
-        board.tell_gap(gap())
+        board.tell_gap(gap(detail="closed: 1006"))
         board.tell_gap(gap(reason="sequence"))
         board.tell_gap(gap(reason="overflow"), quiet=True)
         board.gap_log.close()

@@ -614,7 +614,7 @@ def test_a_clock_that_is_not_the_exchanges_is_degraded(seconds: float, words: st
 async def test_status_is_the_whole_board() -> None:
     """Streams with their ages, counts and open gaps; sink, queues, memory, rates, latencies."""
     board = working(after(98))
-    the_stream(board).cursor.gap = OpenGap("sequence", WALL)
+    the_stream(board).cursor.gap = OpenGap("sequence", WALL, "its checksum does not agree")
     board.received["binance", "spot", "trade"] = 700
     board.processing.add(0.0002, 9)
     board.transit_of("binance").add(math.inf)
@@ -643,7 +643,11 @@ async def test_status_is_the_whole_board() -> None:
     assert stream["records"] == 7
     assert stream["stamps_ahead"] == 3
     assert page["exchange_clocks"] == [{"exchange": "binance", "offset_seconds": -1.235}]
-    assert stream["open_gap"] == {"since": "2025-11-24T16:00:00.000Z", "reason": "sequence"}
+    assert stream["open_gap"] == {
+        "since": "2025-11-24T16:00:00.000Z",
+        "reason": "sequence",
+        "detail": "its checksum does not agree",
+    }
     assert page["totals"]["received"] == 700
     assert page["totals"]["conflated"] == 4
     assert page["queues"]["channel"]["conflating"] is False

@@ -115,7 +115,7 @@ def holes(payloads: list[bytes]) -> dict[str, list[tuple[int, int, int]]]:
     for fields in map(json.loads, payloads):
         symbol = fields["symbol"]
         if fields["data_type"] == "gap" and fields["affected"] == "orderbook":
-            first, last = fields["first_missing_id"], fields["last_missing_id"]
+            first, last = int(fields["first_missing_id"]), int(fields["last_missing_id"])
             found[symbol].append((known[symbol], first, last))
             waiting[symbol] = last
         elif fields["data_type"] == "orderbook":

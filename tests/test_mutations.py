@@ -60,7 +60,7 @@ def tell(turn: Turn) -> None:
                 assert int(value) <= LARGEST, name
         stream = record.affected if isinstance(record, Gap) else DataType(record.data_type)
         for lost in (record, identity(message)):
-            loss = Loss(record.instrument, stream, record.collected_at, "outbox")
+            loss = Loss(record.instrument, stream, record.collected_at, "outbox", "it was lost")
             loss.add(lost)
             encode(loss.gap(record.collected_at))
 

@@ -14,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from marketprism import cursors
 from marketprism.clock import Moment
+from marketprism.cursors import WHY
 from marketprism.errors import SinkLost
 from marketprism.feeds import capability
 from marketprism.feeds.venue import Capability, Cursor, OpenGap, Want
@@ -229,7 +230,7 @@ async def test_ids_that_are_names_are_told_once_and_have_a_gap_since(
             await case.positions.read([NAMED])
             nursery.cancel_scope.cancel()
         cursor = case.positions.cursor(NAMED)
-        assert (cursor.last_id, cursor.gap) == (None, OpenGap("restart", 100 * SECOND))
+        assert (cursor.last_id, cursor.gap) == (None, OpenGap("restart", 100 * SECOND, WHY))
         assert cursor.recent is not None
         assert [cursor.recent.knows(each.trade_id, each.timestamp or 0) for each in heard] == [
             True,
@@ -403,7 +404,7 @@ async def test_what_a_feed_lost_before_its_first_record_is_known_better_by_the_p
     await case.positions.read([WANT])
     await case.positions.catch_up(case.stream.last, case.outbox)
     cursor = Cursor(received=890 * SECOND)
-    cursor.lose("disconnect")
+    cursor.lose("disconnect", "of a test")
     lost = cursor.close(BTC, DataType.TRADE, 900 * SECOND, "binance_spot/0", None)
     assert lost is not None
     case.pump(lost, trade(first, at=900))

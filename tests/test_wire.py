@@ -4,6 +4,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,7 +132,8 @@ CASES: list[tuple[Record, str, str, str]] = [
         Gap(SPOT, AT, READ, DataType.TRADE, "sequence", AT, AT, 5, 7, 3, "binance_spot/0"),
         "data-gap.binance.spot.BTC-USDT",
         "gap:binance:spot:BTC-USDT:trade:1700000000123",
-        "affected reason started_at ended_at first_missing_id last_missing_id lost connection",
+        "affected reason started_at ended_at first_missing_id last_missing_id lost connection"
+        " detail",
     ),
 ]
 
@@ -171,13 +173,15 @@ def test_a_snapshot_tells_its_best_prices_and_an_update_does_not() -> None:
     assert (snapshot["depth_levels"], update["depth_levels"]) == (2, 1)
 
 
-def test_the_bounds_of_a_gap_are_told_like_the_ids_of_what_it_affects() -> None:
-    """Strings for trades, integers for books."""
+@pytest.mark.parametrize("data_type", DataType)
+def test_the_bounds_of_a_gap_are_text(data_type: DataType) -> None:
+    """Whatever it affects, so that a column of them has one type; how many are lost is a number."""
     gap = CASES[-1][0]
     assert isinstance(gap, Gap)
-    assert json.loads(encode(gap).payload)["first_missing_id"] == "5"
-    gap.affected = DataType.ORDERBOOK
-    assert json.loads(encode(gap).payload)["first_missing_id"] == 5
+    told = json.loads(encode(attrs.evolve(gap, affected=data_type)).payload)
+    assert (told["first_missing_id"], told["last_missing_id"], told["lost"]) == ("5", "7", 3)
+    none = attrs.evolve(gap, affected=data_type, first_missing_id=None, last_missing_id=None)
+    assert json.loads(encode(none).payload)["first_missing_id"] is None
 
 
 @pytest.mark.parametrize(

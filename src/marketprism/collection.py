@@ -115,7 +115,7 @@ class Collection:
         """
         if market.idle_until and cursor.received is not None and cursor.gap is None:
             cursor.received = max(cursor.received, market.idle_until)
-            cursor.lose("metadata")
+            cursor.lose("metadata", "the exchange said that it did not trade")
 
     def _forget(self, left: Set[Stream]) -> None:
         """Only these are left: another market has taken the symbol of the rest."""

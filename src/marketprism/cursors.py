@@ -13,6 +13,7 @@ from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
+WHY = "the process began anew"
 LONGEST_NAME = 100
 """Characters of an id that is no number."""
 HOUR = 3_600_000_000_000
@@ -139,11 +140,11 @@ def cursor(record: Record, msg_id: str | None, gap: Gap | None, has: Capability)
     if gap is not None and _may_hide(gap, record):
         # Others are told at each restart, so that this differs from one to the next.
         earlier = 1 + gap.collected_at // MILLISECOND % 1000
-        known.lose("restart", began - earlier * MILLISECOND)
+        known.lose("restart", WHY, began - earlier * MILLISECOND)
         known.gap_started = began
     elif gap is not None and gap.affected == record.data_type:
         known.gap_started = gap.started_at
-    known.lose("restart")
+    known.lose("restart", WHY)
     return known
 
 

@@ -16,6 +16,7 @@ from marketprism.feeds.connection import Connection
 from marketprism.feeds.freshness import Freshness
 from marketprism.feeds.venue import Cursor, Session, Shard, Stream, Venue, Want
 from marketprism.feeds.world import World
+from marketprism.redaction import redact
 from marketprism.settings import SupervisionConfig
 from marketprism.status import ConnectionRow
 from marketprism.supervise import Attempt, Backoff, Conclusion, Ended, supervise
@@ -142,11 +143,10 @@ class Feed:
             row.down_since = self._world.now().monotonic
         self._see_to_the_end(row, self._cursors)
         for stream, cursor in self._cursors.items():
-            cursor.lose("disconnect")
+            cursor.lose("disconnect", redact(end.reason))
             self._world.board.streams[self._venue.name, stream].detach()
         row.state = "refused" if end.conclusion is Conclusion.REFUSED else "waiting"
         row.reason, row.rotation_due = end.reason, None
-        row.lost_by = end.reason
         self._line = None
         self._carry(None)
 
@@ -362,10 +362,10 @@ class Feed:
 
     def _lose(self, line: Line, streams: Iterable[Stream]) -> None:
         """A connection ends in whose sight those streams were, and no other's."""
-        streams = list(streams)
+        streams, why = list(streams), "its connection ended, and the other does not hear it"
         self._see_to_the_end(line.row, streams)
         for stream in streams:
-            self._cursors[stream].lose("disconnect")
+            self._cursors[stream].lose("disconnect", why)
 
     def _see_to_the_end(self, row: ConnectionRow, streams: Iterable[Stream]) -> None:
         """What a stream did not say while its connection was alive did not happen: sight was lost

@@ -33,7 +33,6 @@ class _Group:
 
     gap: Gap
     """The first of them."""
-    cause: str | None
     started_at: int
     ended_at: int
     number: int = 0
@@ -59,23 +58,21 @@ class GapLog:
 
     _groups: dict[tuple[str, str], _Group] = attrs.field(factory=dict)
 
-    def tell(self, gap: Gap, cause: str | None = None, *, quiet: bool = False) -> None:
-        """Log a gap now, or with those of its cut. `cause`: why, in words, where that is known;
-        `quiet`: at DEBUG alone.
-        """
+    def tell(self, gap: Gap, *, quiet: bool = False) -> None:
+        """Log a gap now, or with those of its cut. `quiet`: at DEBUG alone."""
         if quiet:
-            log.debug("stream.gap", **described(gap, cause))
+            log.debug("stream.gap", **described(gap))
         elif gap.reason not in TOGETHER:
-            log.warning("stream.gap", **described(gap, cause))
+            log.warning("stream.gap", **described(gap))
         else:
             key = gap.connection, gap.reason
             group = self._groups.get(key)
             if group is None:
-                group = self._groups[key] = _Group(gap, cause, gap.started_at, gap.ended_at)
+                group = self._groups[key] = _Group(gap, gap.started_at, gap.ended_at)
             else:
                 if group.number == 1:
-                    log.debug("stream.gap", **described(group.gap, group.cause))
-                log.debug("stream.gap", **described(gap, cause))
+                    log.debug("stream.gap", **described(group.gap))
+                log.debug("stream.gap", **described(gap))
             group.add(gap)
 
     def settle(self, open_gaps: Callable[[str], int]) -> None:
@@ -97,14 +94,14 @@ class GapLog:
 
     def _log(self, group: _Group) -> None:
         if group.number == 1:
-            log.warning("stream.gap", **described(group.gap, group.cause))
+            log.warning("stream.gap", **described(group.gap))
             return
         log.warning(
             "stream.gaps",
             connection=group.gap.connection,
             streams=group.number,
             reason=group.gap.reason,
-            cause=group.cause,
+            cause=group.gap.detail,
             started_at=time_text(group.started_at),
             ended_at=time_text(group.ended_at),
             lost=group.lost if group.uncounted < group.number else None,
@@ -112,14 +109,14 @@ class GapLog:
         )
 
 
-def described(gap: Gap, cause: str | None = None) -> dict[str, object]:
+def described(gap: Gap) -> dict[str, object]:
     """What the log says of one gap."""
     return {
         "connection": gap.connection,
         "symbol": gap.instrument.symbol,
         "data_type": str(gap.affected),
         "reason": gap.reason,
-        "cause": cause,
+        "cause": gap.detail,
         "started_at": time_text(gap.started_at),
         "ended_at": time_text(gap.ended_at),
         "first_missing_id": gap.first_missing_id,

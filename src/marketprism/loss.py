@@ -15,6 +15,8 @@ class Loss:
     affected: DataType
     started_at: int
     connection: str
+    why: str
+    """The cause, in words for people."""
     conflated: bool = False
     """A book that gave way to others."""
     first_id: int | None = None
@@ -72,4 +74,5 @@ class Loss:
             last_missing_id=self.last_id,
             lost=self.count if countable else None,
             connection=self.connection,
+            detail=self.why,
         )

@@ -209,7 +209,10 @@ class Outlet:
             latest = self._last_started.get((record.instrument, affected), -MILLISECOND)
             started = max(began, latest + MILLISECOND)
             gives_way = self._board.channel.conflating and isinstance(record, OrderBookRecord)
-            loss = Loss(record.instrument, affected, started, connection, gives_way)
+            why = (
+                "books gave way, so that the rest had room" if gives_way else "the channel was full"
+            )
+            loss = Loss(record.instrument, affected, started, connection, why, gives_way)
             self._losses[key] = loss
         self._add(record, loss)
 

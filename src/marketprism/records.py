@@ -205,3 +205,5 @@ class Gap(Record):
     """How many ids; None when they cannot be counted."""
     connection: str
     """The feed that lost sight: `binance_spot/0`."""
+    detail: str | None = None
+    """The cause, in words for people."""

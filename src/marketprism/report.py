@@ -242,7 +242,8 @@ def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
         "resyncs": row.resyncs,
         "audits": row.audits,
         "alarm": row.alarm,
-        "open_gap": gap and {"since": time_text(gap.started_at), "reason": gap.reason},
+        "open_gap": gap
+        and {"since": time_text(gap.started_at), "reason": gap.reason, "detail": gap.why},
     }
 
 

@@ -52,7 +52,13 @@ def instead_of(record: Record, board: Board, starts: GapStarts | None) -> Messag
         began = starts.later(stream, began)
     unnamed = Record(instrument, None, record.collected_at)
     for lost in (record, unnamed):
-        loss = Loss(*stream, began, "outbox", countable=lost is record or not is_gap)
+        loss = Loss(
+            *stream,
+            began,
+            "outbox",
+            "it could not be written",
+            countable=lost is record or not is_gap,
+        )
         try:
             loss.add(lost)
             gap = loss.gap(record.collected_at)

@@ -197,8 +197,6 @@ class ConnectionRow:
     down_since: int | None = None
     """Monotonic nanoseconds: since when there is none; None while it stands, or before the first
     attempt failed."""
-    lost_by: str | None = None
-    """Why the last one ended, in words, however it stands now."""
     last_alive: int | None = None
     """Monotonic nanoseconds of the last data frame or pong: until then nothing was missed."""
     attempts: int = 0
@@ -449,9 +447,7 @@ class Board:
         instrument = gap.instrument
         origin = instrument.exchange, instrument.market_type, str(gap.affected)
         self.gaps[*origin, gap.reason] += 1
-        row = self.connections.get(gap.connection)
-        cause = row.lost_by if row is not None and gap.reason == "disconnect" else None
-        self.gap_log.tell(gap, cause, quiet=quiet)
+        self.gap_log.tell(gap, quiet=quiet)
 
     def open_gaps(self, connection: str) -> int:
         """Of how many streams of a connection sight is lost."""

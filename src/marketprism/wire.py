@@ -315,25 +315,23 @@ def _ratio(noun: str) -> Callable[[LongShortRatio], _Shape]:
 
 
 def _gap(record: Gap) -> _Shape:
-    named = record.affected in _STRING_IDS
     fields = _times(record) | {
         "affected": str(record.affected),
         "reason": record.reason,
         "started_at": time_text(record.started_at),
         "ended_at": time_text(record.ended_at),
-        "first_missing_id": _bound(record.first_missing_id, named),
-        "last_missing_id": _bound(record.last_missing_id, named),
+        "first_missing_id": _bound(record.first_missing_id),
+        "last_missing_id": _bound(record.last_missing_id),
         "lost": record.lost,
         "connection": record.connection,
+        "detail": record.detail,
     }
     return f"{record.affected}:{_milliseconds(record.started_at)}", fields
 
 
-_STRING_IDS = frozenset({DataType.TRADE, DataType.LIQUIDATION})
-
-
-def _bound(value: int | None, named: bool) -> int | str | None:
-    return str(value) if named and value is not None else value
+def _bound(value: int | None) -> str | None:
+    """Text for every type: a column of one type, whatever an exchange's ids are."""
+    return None if value is None else str(value)
 
 
 _SHAPES: Final[Mapping[type[Record], Callable[[Any], _Shape]]] = {

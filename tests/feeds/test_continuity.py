@@ -101,7 +101,7 @@ def test_a_gap_that_stands_open_ends_where_the_numbers_go_on() -> None:
     """What jumps with such a time does not end it, and is not in it."""
     stream = Counted()
     stream.hear(1)
-    stream.cursor.lose("disconnect")
+    stream.cursor.lose("disconnect", "of a test")
     stream.hear(4, ahead=DAY)
     assert stream.cursor.gap is not None
     stream.hear(7)
@@ -172,7 +172,7 @@ def test_nothing_is_told_twice_and_nothing_missing_without_a_gap(
     assert stream.hear(101)
     for what, size, ahead in delivered:
         if what == "cut":
-            stream.cursor.lose("disconnect")
+            stream.cursor.lose("disconnect", "of a test")
         elif what == "lost":
             number += size
         elif what == "again" and true:

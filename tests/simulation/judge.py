@@ -97,6 +97,8 @@ def judged(
         uncounted = (fields["exchange"], data_type) == ("okx", "trade")
         late = uncounted and fields.get("connection") == CONNECTION
         entries[key].append(Entry(message.at, fields, gap and (stopped or late)))
+        if gap and not fields["detail"]:
+            breaches.append(f"{message.msg_id} says no cause")
         if not message.subject.endswith("." + fields["symbol"]):
             breaches.append(f"{message.subject} holds {fields['symbol']}")
     for exchange in exchanges:

@@ -177,8 +177,8 @@ class _Case:
             # Of what lies between two snapshots nothing is told: the bounds say less.
             return
         elif bounds and self.last is not None and ident > self.last and len(bounds) == len(told):
-            first = min(gap["first_missing_id"] for gap in bounds)
-            last = max(gap["last_missing_id"] for gap in bounds)
+            first = min(int(gap["first_missing_id"]) for gap in bounds)
+            last = max(int(gap["last_missing_id"]) for gap in bounds)
             missed = self.true.updates[expected : expected + 1]
             if missed and first > missed[0][1].last_id:
                 yield f"a gap from {first} on after {self.last}"

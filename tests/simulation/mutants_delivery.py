@@ -122,9 +122,9 @@ def a_disconnect_is_no_gap(patch: pytest.MonkeyPatch) -> None:
     """A new connection goes on as if nothing had been."""
     lose = Cursor.lose
 
-    def lost(cursor: Cursor, reason: Any) -> None:
+    def lost(cursor: Cursor, reason: Any, *more: Any) -> None:
         if reason != "disconnect":
-            lose(cursor, reason)
+            lose(cursor, reason, *more)
 
     patch.setattr(Cursor, "lose", lost)
 

@@ -87,7 +87,7 @@ class Line(HandPlayed):
     def cut(self) -> None:
         """The connection is lost."""
         for cursor in self.cursors.values():
-            cursor.lose("disconnect")
+            cursor.lose("disconnect", "of a test")
 
     def reconnected(self, second: float) -> Turn:
         """Lost, dialled again, and heard again for the first time."""

@@ -162,7 +162,7 @@ class OkxLine(HandPlayed):
     def cut(self) -> None:
         """The connection is lost."""
         for cursor in self.cursors.values():
-            cursor.lose("disconnect")
+            cursor.lose("disconnect", "of a test")
 
     @property
     def now(self) -> Moment:

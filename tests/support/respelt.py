@@ -171,7 +171,7 @@ class Exchange:
 
     def cut(self) -> None:
         """The connection is lost, and the next one stands."""
-        self.cursor.lose("disconnect")
+        self.cursor.lose("disconnect", "of a test")
         self.asked.clear()
         self.session = self.dialled()
 

@@ -132,7 +132,7 @@ class Line(HandPlayed):
     def cut(self) -> None:
         """The connection is lost."""
         for cursor in self.cursors.values():
-            cursor.lose("disconnect")
+            cursor.lose("disconnect", "of a test")
 
     @property
     def now(self) -> Moment:

@@ -205,7 +205,8 @@ class Auditor:
         last_id, missing = verdict.fresh.last_id, None
         if known is not None:
             missing = (min(known.last_id + 1, last_id), last_id)
-        cursor.lose("sequence", None if known is None else known.wall)
+        why = f"an audit found {len(verdict.wrong)} levels that differ: {sample}"
+        cursor.lose("sequence", why, None if known is None else known.wall)
         gap = cursor.close(state.instrument, state.data_type, now.wall, connection, missing)
         assert gap is not None
         state.gaps += 1

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from marketprism.clock import Moment
 from marketprism.feeds.ahead import Mark
-from marketprism.feeds.venue import Cursor, Phase, StreamState
+from marketprism.feeds.venue import Cursor, OpenGap, Phase, StreamState
 from marketprism.records import Gap
 
 Row = TypeVar("Row")
@@ -50,7 +50,7 @@ def believed(cursor: Cursor, now: Moment) -> int | None:
     at = cursor.event_time
     if at is None or not cursor.clock.is_ahead(at, now):
         return at
-    cursor.lose("sequence")
+    cursor.lose("sequence", "its last time turned out to be one to come")
     cursor.ahead.note((at, None))
     cursor.event_time = None
     return None
@@ -205,15 +205,15 @@ def _missing(state: StreamState, number: int, now: Moment, connection: str) -> l
     last = cursor.last_id
     if last is None or number < last:
         if last is not None:
-            cursor.lose("sequence")
+            cursor.lose("sequence", f"its numbers began anew at {number}, after {last}")
         gap = cursor.close(*about)
         return [] if gap is None else [gap]
     gaps = []
-    reason = "sequence" if cursor.gap is None else cursor.gap.reason
+    lost = cursor.gap or OpenGap("sequence", 0, f"{number} came after {last}")
     for before, after in pairwise([last, *cursor.ahead.numbers(last + 1, number - 1), number]):
         if after == before + 1:
             continue
-        cursor.lose(reason)
+        cursor.lose(lost.reason, lost.why)
         gap = cursor.close(*about, (before + 1, after - 1), countable=True)
         if gap is not None:
             gaps.append(gap)

@@ -17,7 +17,7 @@ nothing, is the younger's as soon as that hears it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import attrs
 
@@ -34,6 +34,17 @@ OVERLAP = 5 * SECOND
 PATIENCE = 30 * SECOND
 MAX_HELD = 20_000
 """Events of one stream; with more of them it goes on at once."""
+
+
+class Unjoined(NamedTuple):
+    """What a gap says where two connections have not joined."""
+
+    reason: GapReason
+    why: str
+
+
+LATE = Unjoined("stale", "what two connections heard did not join in time")
+ENDED = Unjoined("disconnect", "its connection ended before another had joined it")
 
 
 @attrs.define
@@ -150,13 +161,13 @@ class Succession(ABC, Generic[Event]):
     def proceed(self, now: Moment, turn: Turn) -> None:
         """Take over what has joined, and what was waited for long enough."""
         for stream in self._handover.due(self._reached, now):
-            self._take(stream, "stale", now, turn)
+            self._take(stream, LATE, now, turn)
 
     def inherit(self, now: Moment, turn: Turn) -> None:
         """The elder is gone: all that is left goes on from here."""
         self._handover.bereave()
         for stream in self._handover.due(self._reached, now):
-            self._take(stream, "disconnect", now, turn)
+            self._take(stream, ENDED, now, turn)
 
     def refused(self, stream: Stream) -> None:
         """The younger cannot have a stream now. The elder's goes on while it speaks; where the
@@ -170,12 +181,12 @@ class Succession(ABC, Generic[Event]):
         """The younger cannot have a stream, so nobody will: sight of it is lost."""
         if stream in self._handover:
             self._handover.take(stream)
-            self._states[stream].cursor.lose("disconnect")
+            self._states[stream].cursor.lose("disconnect", "the new connection cannot have it")
 
     @abstractmethod
     def _reached(self, stream: Stream) -> int | None:
         """See `Reached`."""
 
     @abstractmethod
-    def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
-        """Go on with a stream; `reason` is the gap's, if it has not joined."""
+    def _take(self, stream: Stream, unjoined: Unjoined, now: Moment, turn: Turn) -> None:
+        """Go on with a stream; `unjoined` is the gap's, if it has not joined."""

@@ -120,7 +120,8 @@ class _Polling:
         rejects = [step for step in turn.steps if isinstance(step, Reject)]
         if isinstance(answer, FetchFailed) or (rejects and not turn.records):
             # What is not known of it from here on stands on the board until it is, or at the stop.
-            state.cursor.lose("disconnect")
+            words = answer.words if isinstance(answer, FetchFailed) else str(rejects[0].reason)
+            state.cursor.lose("disconnect", words)
         self._note(turn, now, good=isinstance(answer, Fetched) and not rejects)
         if turn.records:
             life.produced()

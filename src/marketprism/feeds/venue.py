@@ -16,7 +16,7 @@ from marketprism.clock import Moment
 from marketprism.errors import Transient
 from marketprism.feeds.ahead import Ahead
 from marketprism.feeds.exchange_clock import ExchangeClock
-from marketprism.feeds.http_answers import HttpAnswer, Meaning, usual
+from marketprism.feeds.http_answers import HttpAnswer, Meaning, usual, worded
 from marketprism.feeds.recent_ids import RecentIds
 from marketprism.instruments import Instrument
 from marketprism.orderbook import OrderBook
@@ -30,6 +30,10 @@ Stream = tuple[DataType, str]
 """Data type and native instrument id: the unit of freshness, gaps, parking and hand-over."""
 
 
+LONGEST_WHY: Final = 300
+"""Characters: what an exchange says may be long."""
+
+
 @attrs.define
 class OpenGap:
     """Sight of a stream was lost and has not come back."""
@@ -39,6 +43,8 @@ class OpenGap:
     """Wall nanoseconds: when the last record before it was read, or its connection was last alive;
     for a book that was found to be wrong, when it was last known to be right.
     """
+    why: str = ""
+    """The cause, in words for people."""
 
 
 @attrs.define
@@ -76,16 +82,17 @@ class Cursor:
         """The book as consumers have it; None when it is not known."""
         return None if self.book is None or self.book.last_id != self.last_id else self.book
 
-    def lose(self, reason: GapReason, since: int | None = None) -> None:
+    def lose(self, reason: GapReason, why: str, since: int | None = None) -> None:
         """Open a gap, unless nothing was seen yet or one stands open: a loss within a loss is
-        the same loss. `since`: from when on, where that is longer ago than the last record.
+        the same loss. `why`: the cause, in words for people; `since`: from when on, where that is
+        longer ago than the last record.
         """
         if self.received is None or self.gap is not None:
             return
         millisecond = 1_000_000
         began = self.received if since is None else min(since, self.received)
         started = max(began, (self.gap_started // millisecond + 1) * millisecond)
-        self.gap = OpenGap(reason, started)
+        self.gap = OpenGap(reason, started, why[:LONGEST_WHY])
         self.gap_started = started
 
     def close(
@@ -123,6 +130,7 @@ class Cursor:
             last_missing_id=last,
             lost=lost,
             connection=connection,
+            detail=gap.why,
         )
 
 
@@ -279,6 +287,13 @@ class FetchFailed:
     body: bytes = b""
     meaning: Meaning = attrs.field(default=attrs.Factory(_usual_meaning, takes_self=True))
     """As the venue reads it."""
+
+    @property
+    def words(self) -> str:
+        """Why there is none, for people."""
+        if self.status is None:
+            return self.body[:LONGEST_WHY].decode(errors="replace")
+        return worded(self.status, self.meaning)
 
 
 class Holding(NamedTuple):

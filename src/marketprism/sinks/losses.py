@@ -26,6 +26,9 @@ from marketprism.wire import Message, encode, subject
 
 log = structlog.get_logger()
 
+FULL = "memory and disk were full"
+DAMAGED = "a part of the spool on disk could not be read"
+
 
 @attrs.define(eq=False)
 class Dropped(Loss):
@@ -45,6 +48,7 @@ class Dropped(Loss):
         """One as it was saved. Raises MsgspecError, LookupError, ValueError or TypeError."""
         fields = msgspec.json.decode(saved)
         instrument = Instrument(*fields.pop("instrument"))
+        fields.setdefault("why", FULL)
         return cls(instrument, DataType(fields.pop("affected")), **fields)
 
     def known_as(self, named: str, msg_id: str) -> bool:
@@ -97,7 +101,7 @@ class Losses:
         losses = self._open.setdefault(stream, [])
         if not losses or losses[-1].upto <= handed:
             began = record.started_at if isinstance(record, Gap) else record.collected_at
-            losses.append(self._begun(stream, number, began))
+            losses.append(self._begun(stream, number, began, FULL))
         self._add(losses[-1], number, message, record)
 
     def drop_block(self, lost: LostBlock, *, after: int = 0, handed: int = 0) -> None:
@@ -111,7 +115,7 @@ class Losses:
             by_stream.setdefault(content.stream, []).append(content)
         for stream, parts in by_stream.items():
             counts = [None if part.is_gap else part.count for part in parts]
-            loss = self._begun(stream, since, min(part.began for part in parts))
+            loss = self._begun(stream, since, min(part.began for part in parts), DAMAGED)
             loss.upto = lost.last
             loss.count = sum(count or 0 for count in counts)
             loss.countable = since > handed and None not in counts
@@ -122,10 +126,10 @@ class Losses:
             self._board.lost[_origin(content.stream[0], content.data_type)] += content.count or 0
             self._board.spool.dropped += content.count or 0
 
-    def _begun(self, stream: Stream, number: int, began: int) -> Dropped:
+    def _begun(self, stream: Stream, number: int, began: int, why: str) -> Dropped:
         self.changed = True
         started = self.starts.earlier(stream, began)
-        return Dropped(*stream, started, "outbox", since=number)
+        return Dropped(*stream, started, "outbox", why, since=number)
 
     def _add(self, loss: Dropped, number: int, message: Message, record: Record) -> None:
         loss.add(record)

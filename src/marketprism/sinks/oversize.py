@@ -33,7 +33,9 @@ class Oversize:
         origin = (instrument.exchange, instrument.market_type, str(data_type))
         board.lost[origin] += 1
         began = starts.later((instrument, data_type), record.collected_at)
-        loss = Loss(instrument, data_type, began, "outbox")
+        loss = Loss(
+            instrument, data_type, began, "outbox", f"{len(message.payload)} bytes are too large"
+        )
         loss.add(record)
         gap = loss.gap(record.collected_at)
         board.tell_gap(gap)

@@ -481,7 +481,7 @@ def test_what_comes_to_a_live_connection_goes_on_from_its_cursor() -> None:
     line = Line()
     eth = Instrument("binance", "perpetual", "ETH-USDT", "ETHUSDT", "ETH", "USDT")
     want, cursor = Want(DataType.TRADE, eth), Cursor(last_id=3, received=5)
-    cursor.lose("metadata")
+    cursor.lose("metadata", "of a test")
     line.did(line.session.change([want], [], line.now, {want.stream: cursor}))
     gap, record = line.hear(trade(6, s="ETHUSDT")).records
     assert isinstance(gap, Gap)

@@ -162,7 +162,7 @@ def test_rows_that_were_missed_are_published_oldest_first() -> None:
     polled.answered(rows(0, 1))
     assert polled.answered(FetchFailed(None)) == Turn()
     assert polled.poll.request.url.endswith("limit=500")
-    polled.cursor.lose("restart")
+    polled.cursor.lose("restart", "of a test")
     assert numbers(polled.answered(rows(0, 9)[::-1])) == [2, 3, 4, 5, 6, 7, 8, 9]
     assert polled.cursor.gap is None
     assert numbers(polled.answered(rows(5, 10))) == [10]

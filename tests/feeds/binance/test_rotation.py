@@ -696,7 +696,7 @@ def test_liquidations_are_not_listened_to_before_they_are_taken_over() -> None:
     """A gap that stands open with the elder is not the younger's to end."""
     pair = market()
     pair.hear(pair.elder, liquidated(1))
-    pair.cursors[LIQUIDATIONS].lose("stale")
+    pair.cursors[LIQUIDATIONS].lose("stale", "of a test")
     pair.rotate()
     assert pair.gaps == []
     confirmed = pair.now.wall

@@ -136,7 +136,7 @@ def test_a_loss_of_the_elders_that_the_younger_heard_is_none() -> None:
     """The younger knows all since the last that was published."""
     pair = Pair.of(Line())
     pair.elder(told(0), told(1))
-    pair.old.cursors[STREAM].lose("stale")
+    pair.old.cursors[STREAM].lose("stale", "of a test")
     pair.younger(told(1), told(2))
     assert pair.told == [0, 1, 2]
 

@@ -84,7 +84,7 @@ def test_only_rows_past_the_cursor_are_published_oldest_first() -> None:
     cursors, one = {TOP: cursor}, poll()
     one.read(rows(0, 1), cursors, moment(1))
     assert one.read(rows(0, 1), cursors, moment(2)) == Turn()
-    cursor.lose("disconnect")
+    cursor.lose("disconnect", "of a test")
     turn = one.read(rows(0, 1, 2, 3), cursors, moment(3))
     assert [record.timestamp for record in turn.records] == [
         FIRST + 2 * FIVE_MINUTES,

@@ -329,7 +329,7 @@ def test_a_loss_of_the_elders_that_the_younger_heard_is_none() -> None:
     """The younger knows all since the last that was published."""
     pair = Pair.of(line_of(DataType.TRADE))
     pair.elder(trade(5))
-    pair.old.cursors[TRADES].lose("stale")
+    pair.old.cursors[TRADES].lose("stale", "of a test")
     pair.younger(trade(5), trade(6))
     assert trades(pair) == [5, 6]
     assert pair.gaps == []
@@ -432,7 +432,7 @@ def test_liquidations_that_are_the_elders_are_not_known_by_what_the_younger_hear
     old = line_of(DataType.LIQUIDATION, instrument=SWAP)
     cursor = old.cursors[LIQUIDATIONS]
     cursor.received = START
-    cursor.lose("stale")
+    cursor.lose("stale", "of a test")
     before = attrs.evolve(cursor)
     pair = Pair.of(old)
     pair.younger(liquidated(1))
@@ -884,7 +884,7 @@ def test_what_the_elder_is_refused_goes_over_as_soon_as_the_younger_hears_it() -
     """
     old = line_of(DataType.LIQUIDATION, instrument=SWAP)
     old.hear(liquidated(1))
-    old.cursors[LIQUIDATIONS].lose("stale")
+    old.cursors[LIQUIDATIONS].lose("stale", "of a test")
     old.session.streams[LIQUIDATIONS].phase = Phase.PARKED
     pair = Pair.of(old)
     pair.younger(liquidated(2, at=5))

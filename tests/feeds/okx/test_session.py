@@ -645,7 +645,7 @@ def test_what_comes_to_a_live_connection_goes_on_from_its_cursor() -> None:
     line = OkxLine()
     other = attrs.evolve(BTC, symbol="ETH-USDT", native_id="ETH-USDT")
     want, cursor = Want(DataType.TRADE, other), Cursor(last_id=3, received=5)
-    cursor.lose("metadata")
+    cursor.lose("metadata", "of a test")
     line.did(line.session.change([want], [], line.now, {want.stream: cursor}))
     gap, record = line.hear(trade(9).replace(b"BTC-USDT", b"ETH-USDT")).records
     assert isinstance(gap, Gap)

@@ -179,7 +179,8 @@ class BookStream:
         elif update.u > book.last_id and self._continues_book(update, book):
             self._apply(heard, now, turn)
         else:
-            self.state.cursor.lose("sequence")
+            why = f"the update {update.U}–{update.u} does not follow {book.last_id}"
+            self.state.cursor.lose("sequence", why)
             self.restart()
             self.buffer = [*before, heard]
             turn.steps.append(self._ask(Priority.RESYNC))

@@ -64,7 +64,7 @@ class OpenInterestPoll:
         """
         instrument, cursor = self.want.instrument, cursors[self.want.stream]
         if isinstance(answer, FetchFailed):
-            cursor.lose("disconnect")
+            cursor.lose("disconnect", answer.words)
             return Turn()
         try:
             body = read_open_interest(answer.body)
@@ -72,7 +72,7 @@ class OpenInterestPoll:
                 raise NotANumber(f"it is of {body.symbol[:40]!r}")
             open_interest = unsigned(body.openInterest)
         except (*UNREADABLE, NotANumber) as error:
-            cursor.lose("disconnect")
+            cursor.lose("disconnect", f"its answer cannot be read: {error}")
             return _unreadable(answer, error)
         told_at = body.time * 1_000_000
         place = continuity.placed(cursor, told_at, now)
@@ -182,7 +182,7 @@ class RatioPoll:
         instrument, data_type = self.want.instrument, self.want.data_type
         last = cursor.event_time
         if last is not None and told_at - last > _ROW:
-            cursor.lose("disconnect", before)
+            cursor.lose("disconnect", "rows are missing in the answer", before)
         elif last is not None:
             # The row after the last one: nothing was missed, whatever happened between.
             cursor.gap = None

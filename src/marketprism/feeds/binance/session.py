@@ -152,7 +152,7 @@ class BinanceSession:
         """
         data_type, native_id = stream
         if self._subscriptions.renew(stream):
-            self.streams[stream].cursor.lose("stale")
+            self.streams[stream].cursor.lose("stale", "it was silent, and is asked for anew")
             if data_type is DataType.ORDERBOOK:
                 self._streams.books[native_id].restart()
                 self._streams.books[native_id].acknowledged_at = None

@@ -14,9 +14,10 @@ from marketprism.feeds import decimals, handover
 from marketprism.feeds.binance.book import BookStream
 from marketprism.feeds.binance.messages import AggregateTrade, Trade
 from marketprism.feeds.binance.streams import Event, Streams, position, stream_of, told_at
+from marketprism.feeds.handover import Unjoined
 from marketprism.feeds.sampling import FundingSampling
 from marketprism.feeds.venue import Cursor, Phase, Reject, Session, Stream, Turn
-from marketprism.records import DataType, GapReason, Liquidation
+from marketprism.records import DataType, Liquidation
 
 SAMPLE_BYTES = 200
 
@@ -49,14 +50,14 @@ class Succession(handover.Succession[Event]):
             return position(first) if told else None
         return self._old.reached(stream)
 
-    def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
+    def _take(self, stream: Stream, unjoined: Unjoined, now: Moment, turn: Turn) -> None:
         before, state = self._old.states[stream], self._new.states[stream]
         joined = self._handover.joined(stream, self._reached)
         since = self._handover.since(stream)
         held, handed = self._handover.take(stream)
         state.last_record = before.last_record
         if not joined:
-            state.cursor.lose(reason)
+            state.cursor.lose(*unjoined)
         elif before.phase is Phase.LIVE:
             state.phase = Phase.LIVE
         if joined and stream[0] is DataType.TRADE:

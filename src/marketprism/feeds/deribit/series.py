@@ -21,7 +21,16 @@ from marketprism.clock import Moment
 from marketprism.feeds import continuity, decimals
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.deribit.messages import UNREADABLE, read_candle, read_page
-from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Priority, Reject, StreamState, Turn
+from marketprism.feeds.venue import (
+    Fetch,
+    Fetched,
+    FetchFailed,
+    OpenGap,
+    Priority,
+    Reject,
+    StreamState,
+    Turn,
+)
 from marketprism.records import GapReason, VolatilityIndex
 
 SECOND: Final = 1_000_000_000
@@ -60,7 +69,8 @@ class Filling:
     before: int
     """Nanoseconds: what is missing lies between, and is neither."""
     reason: GapReason
-    """Of the loss that made it."""
+    why: str
+    """Both of the loss that made it."""
     deadline: int
     resolution: int
     end: int
@@ -175,14 +185,15 @@ class Series:
         if last is None or told_at <= last:
             self._publish(record, now, turn)
             return
-        cursor.lose("disconnect")
-        reason: GapReason = "disconnect" if cursor.gap is None else cursor.gap.reason
+        cursor.lose("disconnect", "values are missing")
+        lost = cursor.gap or OpenGap("disconnect", last, "values are missing")
         hole = told_at - last
         self.held = [record]
         self.filling = Filling(
             after=last,
             before=told_at,
-            reason=reason,
+            reason=lost.reason,
+            why=lost.why,
             deadline=now.monotonic + PATIENCE,
             resolution=FINE if hole <= FINE_UP_TO else COARSE,
             end=told_at // MILLISECOND,
@@ -240,7 +251,7 @@ class Series:
     def _tell(self, earlier: int, later: int, filling: Filling, now: Moment, turn: Turn) -> None:
         """A gap between the values of these times. The first one began when sight was lost."""
         state, cursor = self.state, self.state.cursor
-        cursor.lose(filling.reason, earlier)
+        cursor.lose(filling.reason, filling.why, earlier)
         gap = cursor.close(
             state.instrument, state.data_type, now.wall, self.connection, until=later
         )
@@ -259,7 +270,7 @@ class Series:
                 state.cursor.gap = None if told_at == last else state.cursor.gap
                 state.duplicates += 1
                 return
-            state.cursor.lose("sequence")
+            state.cursor.lose("sequence", "its times began anew")
         if (told_at, None) in state.cursor.ahead:
             state.duplicates += 1
             return

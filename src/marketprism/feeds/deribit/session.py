@@ -223,7 +223,7 @@ class DeribitSession:
     def _lose_sight(self, command: Command[Stream]) -> None:
         """Of what is left, to be asked for anew: what it says meanwhile is not heard."""
         for stream in command.topics if command.leaving else ():
-            self.streams[stream].cursor.lose("stale")
+            self.streams[stream].cursor.lose("stale", "it was silent, and is asked for anew")
             self._series[stream[1]].restart()
 
     def _hear(self, heard: Frame, frame: bytes, now: Moment, turn: Turn) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from marketprism.clock import Moment
 from marketprism.feeds import handover
 from marketprism.feeds.deribit.series import Series
+from marketprism.feeds.handover import Unjoined
 from marketprism.feeds.venue import Phase, Session, Stream, Turn
-from marketprism.records import GapReason
 
 Value = tuple[int, str]
 """When it was so, nanoseconds, and what it was."""
@@ -38,7 +38,7 @@ class Succession(handover.Succession[Value]):
     def _reached(self, stream: Stream) -> int | None:
         return self._states[stream].cursor.event_time
 
-    def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
+    def _take(self, stream: Stream, unjoined: Unjoined, now: Moment, turn: Turn) -> None:
         before, series = self._elder.streams[stream], self._new[stream[1]]
         joined = self._handover.joined(stream, self._reached)
         first = self._handover.first(stream)
@@ -50,7 +50,7 @@ class Succession(handover.Succession[Value]):
                 series.state.phase = Phase.LIVE
             series.succeed(elder, overlaps=first is not None)
         else:
-            series.state.cursor.lose(reason)
+            series.state.cursor.lose(*unjoined)
             if first is not None:
                 _wait_on(series, elder, first[0], now, turn)
         for (told_at, value), heard in held:

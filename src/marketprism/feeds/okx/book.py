@@ -355,7 +355,7 @@ class BookStream:
                 written = update if told is None else update.applied(told)
                 self._publish(written, now, turn)
         elif known is not None and not seamless:
-            cursor.lose("sequence")
+            cursor.lose("sequence", f"the book at {book.last_id} does not continue {known}")
             bounds = (known + 1, book.last_id) if book.last_id > known else None
             gap = cursor.close(state.instrument, state.data_type, now.wall, self.connection, bounds)
             if gap is not None:
@@ -469,7 +469,7 @@ class BookStream:
         self.state.phase, self.state.detail = Phase.ACKNOWLEDGED, why
 
     def _out_of_step(self, why: str, now: Moment) -> None:
-        self.state.cursor.lose("sequence")
+        self.state.cursor.lose("sequence", why)
         self.state.resyncs += 1
         self._forget(f"resynchronising: {why}")
         wait = min(FIRST_RETRY << min(self.failures, 10), LONGEST_RETRY) if self.failures else 0

@@ -138,7 +138,7 @@ class RatioPoll:
         if last is not None and happened - last <= PERIOD_SECONDS * SECOND:
             cursor.gap = None
         elif last is not None:
-            cursor.lose("sequence", before)
+            cursor.lose("sequence", "rows are missing in the answer", before)
         gap = cursor.close(instrument, data_type, now.wall, self.connection, until=happened)
         if gap is not None:
             turn.records.append(gap)

@@ -190,7 +190,7 @@ class OkxSession:
             self._subscriptions.renew(key)
         elif self._subscriptions.room(now) >= 2:
             state, book = self.streams[stream], self._streams.books[stream[1]]
-            state.cursor.lose("stale")
+            state.cursor.lose("stale", "it was silent, and is asked for anew")
             state.resyncs += 1
             book.restart()
             book.resubscribe_at = now.monotonic
@@ -270,7 +270,7 @@ class OkxSession:
             for stream in self._streams.told_by(key):
                 if self._succession is None or stream not in self._succession:
                     state = self.streams[stream]
-                    state.cursor.lose("stale")
+                    state.cursor.lose("stale", "it was silent, and is asked for anew")
                     state.resyncs += 1
 
     def _push(self, key: Key, message: Message, sample: bytes, now: Moment, turn: Turn) -> None:

@@ -17,6 +17,7 @@ import msgspec
 
 from marketprism.clock import Moment
 from marketprism.feeds import decimals, handover
+from marketprism.feeds.handover import Unjoined
 from marketprism.feeds.okx import channels
 from marketprism.feeds.okx.book import BookStream
 from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot
@@ -26,7 +27,7 @@ from marketprism.feeds.okx.streams import Event, Streams
 from marketprism.feeds.sampling import FundingSampling
 from marketprism.feeds.venue import Cursor, Phase, Reject, Session, Stream, Turn
 from marketprism.orderbook import OrderBook
-from marketprism.records import DataType, GapReason, Liquidation
+from marketprism.records import DataType, Liquidation
 
 SAMPLE_BYTES = 200
 Held = HeldBook | Trade | Funding | Interest | Liquidation
@@ -97,7 +98,7 @@ class Succession(handover.Succession[Held]):
                 return first.timestamp if told else None
         return cursor.event_time
 
-    def _take(self, stream: Stream, reason: GapReason, now: Moment, turn: Turn) -> None:
+    def _take(self, stream: Stream, unjoined: Unjoined, now: Moment, turn: Turn) -> None:
         before, state = self._old.states[stream], self._new.states[stream]
         joined = self._handover.joined(stream, self._reached)
         since = self._handover.since(stream)
@@ -106,13 +107,13 @@ class Succession(handover.Succession[Held]):
         if isinstance(handed, BookStream):
             chain = held[0][0] if held else HeldBook()
             assert isinstance(chain, HeldBook)
-            self._take_book(chain, handed, reason, now, turn, joined=joined)
+            self._take_book(chain, handed, unjoined, now, turn, joined=joined)
             return
         if joined and before.phase is Phase.LIVE:
             state.phase = Phase.LIVE
         events, found = _past(held, state.cursor, handed)
         if not joined and not found:
-            state.cursor.lose(reason)
+            state.cursor.lose(*unjoined)
         elif held:
             # The younger heard all that came after what was published last.
             state.cursor.gap = None
@@ -129,7 +130,7 @@ class Succession(handover.Succession[Held]):
         self,
         chain: HeldBook,
         elder: BookStream,
-        reason: GapReason,
+        unjoined: Unjoined,
         now: Moment,
         turn: Turn,
         *,
@@ -150,7 +151,7 @@ class Succession(handover.Succession[Held]):
         whole = chain.whole()
         seamless = whole is not None and _overlaps(chain, whole, cursor)
         if not joined and not seamless:
-            cursor.lose(reason)
+            cursor.lose(*unjoined)
         if whole is not None:
             mine.book = whole
             # Numbers that are another count's tell nothing of what was published.
