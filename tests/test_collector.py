@@ -379,7 +379,7 @@ async def stored_at_least(count: int, server: Server) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_under_load_stores_everything_that_was_read(
-    number: signal.Signals, server: Server, tmp_path: Path, nursery: trio.Nursery
+    number: signal.Signals, server: Server, tmp_path: Path
 ) -> None:
     """Exit 0 within its grace; what the log says was received is in the stream, or on disk where
     the machine is too busy for that.
@@ -387,29 +387,31 @@ async def test_a_signal_under_load_stores_everything_that_was_read(
     exchange = simulator.market(
         "binance_spot", seed=3, trades_per_second=1000, quotes_per_second=1500
     )
-    address = await nursery.start(simulator.serve, exchange)
-    config = {
-        "exchanges": {
-            "binance_spot": {
-                "api": {"base_url": address.base_url, "ws_url": address.ws_url},
-                "symbols": ["BTC-USDT", "ETH-USDT"],
-            }
-        },
-        "nats": {"servers": [server.url]},
-        "http": {"port": free_port()},
-        "metrics": {"port": free_port()},
-    }
-    path = tmp_path / "collector.yaml"
-    path.write_text(json.dumps(config))
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "marketprism", "--config", str(path)],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-    )
-    await stored_at_least(2000, server)
-    process.send_signal(number)
-    with trio.fail_after(PATIENCE):
-        assert await process.wait() == 0
+    async with trio.open_nursery() as trading:
+        address = await trading.start(simulator.serve, exchange)
+        config = {
+            "exchanges": {
+                "binance_spot": {
+                    "api": {"base_url": address.base_url, "ws_url": address.ws_url},
+                    "symbols": ["BTC-USDT", "ETH-USDT"],
+                }
+            },
+            "nats": {"servers": [server.url]},
+            "http": {"port": free_port()},
+            "metrics": {"port": free_port()},
+        }
+        path = tmp_path / "collector.yaml"
+        path.write_text(json.dumps(config))
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "marketprism", "--config", str(path)],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+        )
+        await stored_at_least(2000, server)
+        process.send_signal(number)
+        with trio.fail_after(PATIENCE):
+            assert await process.wait() == 0
+        trading.cancel_scope.cancel()
     assert process.stderr is not None
     log = [json.loads(line) for line in (await process.stderr.receive_some(1 << 20)).splitlines()]
     (stopped,) = (line for line in log if line["event"] == "collector.stopped")

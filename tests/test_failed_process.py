@@ -76,6 +76,7 @@ async def test_a_failure_that_ends_the_process_leaves_what_it_read_on_disk(
     await doomed.start()
     with trio.fail_after(PATIENCE):
         assert await doomed.process.wait() == 1
+    assert doomed.log("collector.failed"), doomed.told
     (failed,) = doomed.log("collector.failed")
     assert failed["reason"] == "RuntimeError: a bug"
     (spooled,) = doomed.log("collector.spooled")

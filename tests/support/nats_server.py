@@ -15,6 +15,7 @@ import trio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
+from patience import PATIENCE
 from ports import free_port
 
 from marketprism.sinks.embedded import find_server
@@ -87,7 +88,7 @@ class Server:
     async def manage(self, subject: str, content: object = None) -> dict[str, Any]:
         async def question(client: Client) -> dict[str, Any]:
             body = b"" if content is None else json.dumps(content).encode()
-            answer = await client.request(f"$JS.API.{subject}", body, timeout=5)
+            answer = await client.request(f"$JS.API.{subject}", body, timeout=PATIENCE)
             decoded: dict[str, Any] = json.loads(answer.data)
             return decoded
 
@@ -103,11 +104,12 @@ class Server:
         async def question(client: Client) -> list[Msg]:
             context = client.jetstream()
             total = (await context.stream_info(stream)).state.messages
-            config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+            # On a busy machine the next fetch comes late: the server keeps the consumer till then.
+            config = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=PATIENCE)
             reader = await context.pull_subscribe("", stream=stream, config=config)
             messages: list[Msg] = []
             while len(messages) < total:
-                messages += await reader.fetch(min(1000, total - len(messages)), timeout=5)
+                messages += await reader.fetch(min(1000, total - len(messages)), timeout=PATIENCE)
             return messages
 
         return await self.ask(question)

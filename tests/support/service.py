@@ -94,6 +94,11 @@ class Service:
         lines = [line for line in self._errors.read_text().splitlines() if line.startswith("{")]
         return [line for line in map(json.loads, lines) if line["event"] == event]
 
+    @property
+    def told(self) -> str:
+        """All that it said on standard error."""
+        return self._errors.read_text()
+
     def usage(self) -> tuple[int, int, int]:
         """Resident bytes, open descriptors, threads."""
         process = psutil.Process(self.process.pid)
