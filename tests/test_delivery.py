@@ -224,6 +224,24 @@ async def test_the_sum_of_what_was_lost_is_bounded() -> None:
     assert loss.gap(3).lost is None
 
 
+async def test_a_snapshot_names_the_gap_that_it_heals_wherever_that_was_moved_to() -> None:
+    """Two gaps of a book in one millisecond: the second begins in the next one, and so says the
+    snapshot after it.
+    """
+    board = Board()
+    outbox = Outbox(1000, 2**30, board.outbox)
+    at = 2 * 1_000_000
+    records: list[Record] = []
+    for number in (5, 6):
+        gap = Gap(BTC, at, at, DataType.ORDERBOOK, "sequence", at, at, 1, number, None, FEED)
+        snapshot = OrderBookRecord(BTC, at, at, "snapshot", [], [], None, number, heals=at)
+        records += [gap, snapshot]
+    async with pumping(outbox, board) as outlet:
+        outlet.put(records, 0, FEED)
+    ends = [message.msg_id.rpartition(":")[2] for message in taken(outbox)]
+    assert ends == ["2", "2", "3", "3"]
+
+
 async def test_no_two_gaps_of_a_stream_share_an_id_whoever_tells_them() -> None:
     """A feed's that began as an oversize record was read; and what the outbox would tell itself."""
     board = Board()

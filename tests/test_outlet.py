@@ -5,6 +5,7 @@ import trio.testing
 from marketprism.instruments import Instrument
 from marketprism.outlet import Batch, Outlet
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
+from marketprism.sinks.gap_starts import GapStarts
 from marketprism.status import Board
 
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
@@ -155,8 +156,8 @@ async def test_the_stop_confesses_what_is_left_room_or_not() -> None:
 
 
 async def test_two_losses_of_a_stream_have_ids_of_their_own() -> None:
-    """Gap ids are made of `started_at` in milliseconds."""
-    outlet = Outlet(1, Board())
+    """Gap ids are made of `started_at` in milliseconds: who publishes them tells them apart."""
+    outlet, starts = Outlet(1, Board()), GapStarts()
     started = []
     for _ in range(3):
         outlet.put([trade(1), trade(1)], 0, FEED)
@@ -164,6 +165,7 @@ async def test_two_losses_of_a_stream_have_ids_of_their_own() -> None:
         outlet.confess(FEED, MILLISECOND, 0, none)
         (gap,) = await taken(outlet, 1)
         assert isinstance(gap, Gap)
+        starts.distinguish(gap)
         started.append(gap.started_at // MILLISECOND)
     assert len(set(started)) == 3
 
@@ -189,6 +191,9 @@ async def test_gaps_of_a_feed_and_of_the_channel_have_ids_of_their_own() -> None
     (other,) = await taken(outlet, 1)
     assert isinstance(told, Gap)
     assert isinstance(other, Gap)
+    starts = GapStarts()
+    for gap in (told, other):
+        starts.distinguish(gap)
     assert told.started_at // MILLISECOND != other.started_at // MILLISECOND
     assert other.started_at <= other.ended_at
 

@@ -6,7 +6,7 @@ import structlog
 
 from marketprism.clock import Moment
 from marketprism.outlet import Batch, Intake
-from marketprism.records import Gap, Record
+from marketprism.records import Record
 from marketprism.restart import Positions
 from marketprism.sinks.gap_starts import GapStarts
 from marketprism.sinks.outbox import Outbox
@@ -83,18 +83,10 @@ def _message(
     All gaps of a stream that a feed, the channel or this function tells pass here: no two of them
     begin in one millisecond.
     """
-    if isinstance(record, Gap):
-        _distinguish(record, starts)
+    starts.distinguish(record)
     message = encoded(record, board, starts)
     if message is None or len(message.payload) <= MAX_PAYLOAD_BYTES:
         return message
     board.sink.give_up(str(record.data_type), len(message.payload), now().monotonic)
     log.warning("record.oversize", subject=message.subject, bytes=len(message.payload))
     return instead_of(record, board, starts)
-
-
-def _distinguish(gap: Gap, starts: GapStarts) -> None:
-    started = starts.later((gap.instrument, gap.affected), gap.started_at)
-    if started != gap.started_at:
-        gap.started_at = started
-        gap.ended_at = gap.timestamp = max(gap.ended_at, started)

@@ -15,13 +15,10 @@ import structlog
 import trio
 
 from marketprism.feeds.venue import Stream
-from marketprism.instruments import Instrument
 from marketprism.loss import Loss
 from marketprism.pressure import Pressure
 from marketprism.records import DataType, Gap, OrderBookRecord, Record
 from marketprism.status import Board
-
-MILLISECOND = 1_000_000
 
 log = structlog.get_logger()
 
@@ -45,7 +42,6 @@ class Outlet:
         self._send, receive = trio.open_memory_channel[Batch](float("inf"))
         self._board = board
         self._losses: dict[tuple[str, Stream], Loss] = {}
-        self._last_started: dict[tuple[Instrument, DataType], int] = {}
         self.intake = Intake(receive, self._taken)
         """The far side."""
         board.channel.capacity = capacity
@@ -176,17 +172,6 @@ class Outlet:
         self._board.tell_gap(gap, quiet=self._sparing and loss.conflated)
         return gap
 
-    def _distinguish(self, gap: Gap) -> None:
-        """Gap ids are made of `started_at` in milliseconds: a feed's own gaps and overflows of
-        one stream must not share one.
-        """
-        key = (gap.instrument, gap.affected)
-        earliest = self._last_started.get(key, -MILLISECOND) // MILLISECOND + 1
-        if gap.started_at // MILLISECOND < earliest:
-            gap.started_at = earliest * MILLISECOND
-            gap.ended_at = gap.timestamp = max(gap.ended_at, gap.started_at)
-        self._last_started[key] = gap.started_at
-
     def _full(self) -> bool:
         # Half: a channel that is just below its edge would lose again with the next batch.
         return self._board.channel.held > self._board.channel.capacity // 2
@@ -205,14 +190,11 @@ class Outlet:
         loss = self._losses.get(key)
         if loss is None:
             began = record.started_at if isinstance(record, Gap) else record.collected_at
-            affected = stream[0]
-            latest = self._last_started.get((record.instrument, affected), -MILLISECOND)
-            started = max(began, latest + MILLISECOND)
             gives_way = self._board.channel.conflating and isinstance(record, OrderBookRecord)
             why = (
                 "books gave way, so that the rest had room" if gives_way else "the channel was full"
             )
-            loss = Loss(record.instrument, affected, started, connection, why, gives_way)
+            loss = Loss(record.instrument, stream[0], began, connection, why, gives_way)
             self._losses[key] = loss
         self._add(record, loss)
 
@@ -224,9 +206,6 @@ class Outlet:
         (board.conflated if gave_way else board.lost)[origin] += 1
 
     def _pass(self, records: list[Record], read_at: int) -> None:
-        for record in records:
-            if isinstance(record, Gap):
-                self._distinguish(record)
         self._board.channel.held += len(records)
         self._send.send_nowait(Batch(records, read_at))
 

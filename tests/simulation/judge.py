@@ -77,6 +77,8 @@ def judged(
     breaches: list[str] = []
     entries: dict[Key, list[Entry]] = defaultdict(list)
     ids: dict[str, int] = {}
+    open_gaps: dict[str, set[str]] = defaultdict(set)
+    """Of books, by instrument: when those began that no snapshot has healed yet."""
     for position, message in enumerate(stored):
         if message.msg_id in ids:
             breaches.append(f"stored twice: {message.msg_id} at {ids[message.msg_id]}, {position}")
@@ -97,6 +99,10 @@ def judged(
         uncounted = (fields["exchange"], data_type) == ("okx", "trade")
         late = uncounted and fields.get("connection") == CONNECTION
         entries[key].append(Entry(message.at, fields, gap and (stopped or late)))
+        if data_type == "orderbook":
+            breaches += _unhealed(
+                message.msg_id, fields, open_gaps[fields["exchange"] + fields["instrument_id"]]
+            )
         if gap and not fields["detail"]:
             breaches.append(f"{message.msg_id} says no cause")
         if not message.subject.endswith("." + fields["symbol"]):
@@ -131,6 +137,17 @@ def _stream(
             said = (fact.at for fact in told if fact.at >= terms.live_from)
             return [*_gaps(entries, next(said, math.inf) + LATENCY), *breaches]
     return [*_gaps(entries, terms.live_from), *breaches]
+
+
+def _unhealed(msg_id: str, fields: dict[str, Any], began: set[str]) -> Iterable[str]:
+    """Whether a snapshot of a book names one of the gaps before it, where there are any."""
+    if fields["data_type"] == "gap":
+        began.add(msg_id.rpartition(":")[2])
+    elif fields["update_type"] == "snapshot":
+        healed = msg_id.rpartition(":")[2]
+        if (healed not in began) if began else healed != "0":
+            yield f"{msg_id} heals none of the gaps that began at {sorted(began)}"
+        began.clear()
 
 
 def _trade_id(fields: dict[str, Any]) -> str:

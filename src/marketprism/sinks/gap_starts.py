@@ -3,7 +3,7 @@
 import msgspec
 
 from marketprism.instruments import Instrument
-from marketprism.records import DataType
+from marketprism.records import DataType, Gap, OrderBookRecord, Record
 from marketprism.sinks.identity import Stream, identifying
 
 MILLISECOND = 1_000_000
@@ -17,6 +17,24 @@ class GapStarts:
 
     def __init__(self) -> None:
         self._used: dict[Stream, dict[int, None]] = {}
+        self._moved: dict[Stream, tuple[int, int]] = {}
+        """From when to when the latest gap of a stream was moved, where it was."""
+
+    def distinguish(self, record: Record) -> None:
+        """See to it that a gap, as it is told, begins in a millisecond of its own; and that the
+        snapshot which heals it names that one.
+        """
+        if isinstance(record, Gap):
+            stream = record.instrument, record.affected
+            began, record.started_at = record.started_at, self.later(stream, record.started_at)
+            self._moved.pop(stream, None)
+            if record.started_at != began:
+                self._moved[stream] = began, record.started_at
+                record.ended_at = record.timestamp = max(record.ended_at, record.started_at)
+        elif self._moved and isinstance(record, OrderBookRecord) and record.heals:
+            began, moved = self._moved.get((record.instrument, DataType.ORDERBOOK), (0, 0))
+            if record.heals == began:
+                record.heals = moved
 
     def later(self, stream: Stream, at: int) -> int:
         """The first free time from `at` on, in nanoseconds; now it is taken."""
