@@ -16,6 +16,7 @@ from consumer import Consumer
 from forms import some
 from loopback import untrusting
 from nats_server import Server
+from patience import PATIENCE
 from peers import frame
 from rig import Rig, configured
 from wiretap import Relay, relaying
@@ -153,10 +154,10 @@ FAULTS: dict[str, Fault] = {
     "endless fragments": Fault(
         _endless_fragments,
         "1009",
-        8,
+        PATIENCE,
         lambda scene: scene.relay.go_on(),
-        # On a busy machine the streams, which say nothing meanwhile, are found silent before.
-        frozenset({"stale", "disconnect"}),
+        # On a busy machine it takes long until they are too many, and nothing is said meanwhile.
+        limits={"silence_timeout": PATIENCE},
     ),
     "acknowledged, no data": Fault(
         at_once(lambda scene: scene.exchange.faults.mute(5, stream="btcusdt@trade")),
@@ -251,11 +252,18 @@ async def test_a_fault_is_shown_survived_and_told(
         through = Address(f"ws://127.0.0.1:{relay.port}", address.base_url)
         config = configured(through, server, SYMBOLS, kind="raw", limits=LIMITS | fault.limits)
         other = configured(beside, server, SYMBOLS, venue="okx_spot")
+        silence = fault.limits.get("silence_timeout", 2)
         supervision = attrs.evolve(
             config.supervision,
             backoff=BackoffConfig(first=2, cap=2),
             breaker=BreakerConfig(recovery_timeout=1),
-            freshness=FreshnessConfig(first_record=2, first_trade=2, floor=2, ceiling=3, factor=2),
+            freshness=FreshnessConfig(
+                first_record=silence,
+                first_trade=silence,
+                floor=silence,
+                ceiling=silence + 1,
+                factor=2,
+            ),
             refused_retry=1,
         )
         both = {**config.exchanges, **other.exchanges}

@@ -23,7 +23,7 @@ import sys
 import trio
 
 from marketprism import app
-from marketprism.cli import main
+from marketprism.__main__ import main
 
 
 def failing(function, board_of):
@@ -43,14 +43,15 @@ def failing(function, board_of):
     return fail
 
 
-original = getattr(app, sys.argv[1])
+fails, sys.argv[1:] = sys.argv[1], ["--config", sys.argv[2]]
+original = getattr(app, fails)
 boards = {
     "pump": lambda arguments, _: arguments[2],
     "run_venue": lambda arguments, _: arguments[2].board,
     "serve": lambda _, options: options["board"],
 }
-setattr(app, sys.argv[1], failing(original, boards[sys.argv[1]]))
-sys.exit(main(["--config", sys.argv[2]]))
+setattr(app, fails, failing(original, boards[fails]))
+sys.exit(main())
 """
 
 
