@@ -3,6 +3,7 @@
 import pytest
 import trio
 from box import SETTLED, boxed
+from forms import LONG
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 from universe import VENUES
@@ -32,6 +33,7 @@ async def test_a_rotation_is_seen_by_nobody(venue: str, autojump_clock: MockCloc
     assert not box.collector.board.rejected
 
 
+@pytest.mark.skipif(not LONG, reason="many lives of connections: nox -s faults")
 async def test_rotations_take_place_one_after_the_other(autojump_clock: MockClock) -> None:
     """Though all connections were born together, and are due together."""
     async with boxed("binance_spot", "binance_derivatives", "okx_derivatives", life=LIFE) as box:
@@ -67,6 +69,7 @@ async def test_they_are_spread_over_the_end_of_a_life(autojump_clock: MockClock)
         assert began == pytest.approx(row.rotation_due / 1e9, abs=0.5)
 
 
+@pytest.mark.skipif(not LONG, reason="many lives of connections: nox -s faults")
 async def test_without_a_life_none_is_planned(autojump_clock: MockClock) -> None:
     """And nothing is due."""
     async with boxed("binance_spot") as box:
@@ -103,6 +106,7 @@ async def test_a_younger_that_is_refused_is_tried_again_later(
     assert 0 < rotated["seconds"] < 10
 
 
+@pytest.mark.skipif(not LONG, reason="many lives of connections: nox -s faults")
 async def test_a_younger_that_cannot_be_reached_leaves_the_turn_to_others(
     autojump_clock: MockClock,
 ) -> None:
@@ -139,6 +143,7 @@ async def test_a_younger_that_hears_nothing_is_given_up(autojump_clock: MockCloc
         assert await box.breaches() == []
 
 
+@pytest.mark.skipif(not LONG, reason="many lives of connections: nox -s faults")
 async def test_announcements_to_every_new_connection_are_not_chased(
     autojump_clock: MockClock,
 ) -> None:

@@ -13,6 +13,7 @@ from marketprism.instruments import Instrument
 from marketprism.outlet import Outlet
 from marketprism.pressure import Pressure
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
+from marketprism.sinks.gap_starts import GapStarts
 from marketprism.status import Board
 
 pytestmark = pytest.mark.once
@@ -43,6 +44,7 @@ class Feed:
     told: int = 0
     """Records that were put, but snapshots."""
     taken: list[Record] = attrs.field(factory=list)
+    starts: GapStarts = attrs.field(factory=GapStarts)
 
     def _tick(self) -> int:
         self.clock += MILLISECOND // 4
@@ -101,7 +103,11 @@ class Feed:
         for _ in range(batches):
             if not self.board.channel.held:
                 return
-            self.taken += (await anext(aiter(self.outlet.intake))).records
+            records = (await anext(aiter(self.outlet.intake))).records
+            for record in records:
+                # As the pump does, which tells gaps apart.
+                self.starts.distinguish(record)
+            self.taken += records
 
     async def end(self) -> None:
         """Relieved, confessed and taken to the last record."""
@@ -239,6 +245,9 @@ def test_gaps_of_the_session_in_between_change_nothing(
         if isinstance(record, Gap):
             starts[record.instrument, record.affected].append(record.started_at // MILLISECOND)
     assert all(len(set(times)) == len(times) for times in starts.values())
+    healed = [each.heals for each in feed.taken if isinstance(each, OrderBookRecord) and each.heals]
+    began = {each.started_at for each in feed.taken if isinstance(each, Gap)}
+    assert set(healed) <= began
     for instrument, last in feed.ids.items():
         gaps = seen_of_book(feed.taken, instrument)
         missing = {number for first, final in gaps for number in range(first, final + 1)}

@@ -19,6 +19,8 @@ from marketprism.feeds import OFFERS
 from marketprism.simulator import Address, Market, record
 from marketprism.simulator.capture import Line
 
+pytestmark = pytest.mark.once
+
 
 def capture(path: Path, *, venue: str = "binance_spot", without: str = "", url: str = "") -> Path:
     """A recording of two seconds, without some streams, from another host where `url` is given."""

@@ -9,6 +9,7 @@ import trio
 import universe
 import web
 from box import Box, boxed
+from forms import LONG
 from trio.testing import MockClock
 from universe import EPOCH
 
@@ -64,6 +65,7 @@ async def test_a_book_that_waits_for_its_host_waits_alone(
         }
 
 
+@pytest.mark.skipif(not LONG, reason="a long silence: nox -s faults")
 async def test_a_stream_that_stays_silent_costs_its_neighbours_nothing(
     autojump_clock: MockClock,
 ) -> None:

@@ -13,9 +13,9 @@ from universe import VENUES, Outcome, Plan, lived
 
 import marketprism
 
-FIXED = range(40)
+FIXED = range(30)
 """Seeds that every run has."""
-FRESH = 60
+FRESH = 40
 """How many more a run has, which no other state of the source had."""
 PARTS = 32
 """Tests that the seeds are dealt to, so that all cores have some."""

@@ -22,6 +22,8 @@ from marketprism.sinks.spool import NAME, Spool
 from marketprism.status import Board
 from marketprism.wire import Message
 
+pytestmark = pytest.mark.once
+
 LARGE = 10**9
 CAPACITY = 400
 """Of the outbox: it makes blocks of fifty."""

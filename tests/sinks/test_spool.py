@@ -19,6 +19,8 @@ from marketprism.sinks.marks import Mark
 from marketprism.sinks.spool import MARKS, NAME, Spool
 from marketprism.status import Board
 
+pytestmark = pytest.mark.once
+
 NOW = "20260101T000000Z"
 LARGE = 10**8
 
