@@ -40,6 +40,13 @@ def trade(number: int, at: int = 0) -> Trade:
     return Trade(BTC, at * SECOND, at * SECOND, str(number), "1", "1", "buy")
 
 
+def book(number: int, at: int, heals: int = 0) -> OrderBookRecord:
+    """A snapshot that ends with this update, read at so many seconds."""
+    snapshot = OrderBookRecord(BTC, at * SECOND, at * SECOND, "snapshot", (), (), number, number)
+    snapshot.heals = heals
+    return snapshot
+
+
 @attrs.define
 class Stream:
     """The stream in JetStream, and what it takes to ask it."""
@@ -93,7 +100,7 @@ class Case:
         """What the pump does with a batch."""
         messages = [encode(record) for record in records]
         if self.positions.late:
-            messages = self.positions.admitted(records, messages)
+            messages = self.positions.admitted(records, messages, self.outbox.starts)
         self.outbox.append(messages)
 
     def ahead(self) -> list[Record]:
@@ -413,6 +420,37 @@ async def test_what_a_feed_lost_before_its_first_record_is_known_better_by_the_p
     assert published[-1] == decode(encode(trade(first, at=900)).payload)
 
 
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("last", [5, 7])
+async def test_the_snapshot_that_a_late_book_begins_with_names_the_gap_before_it(
+    last: int, lost: bool, autojump_clock: MockClock
+) -> None:
+    """Nobody knew of the gap when the session made it; one that is stored is told no more, nor is
+    a gap before it.
+    """
+    case, want = Case(), Want(DataType.ORDERBOOK, BTC)
+    case.stream.store(book(last, at=100))
+    await case.positions.read([want])
+    await case.positions.catch_up(case.stream.last, case.outbox)
+    records: list[Record] = [book(7, at=900)]
+    if lost:
+        cursor = Cursor(received=890 * SECOND)
+        cursor.lose("disconnect", "of a test")
+        gap = cursor.close(BTC, DataType.ORDERBOOK, 900 * SECOND, "binance_spot/0", None)
+        assert gap is not None
+        records = [gap, book(7, at=900, heals=gap.started_at)]
+    case.pump(*records)
+    ids = [message.msg_id for _, message in case.outbox.take(99)]
+    if last == 7:
+        assert ids == []
+    else:
+        assert ids[-2:] == [
+            "gap:binance:spot:BTC-USDT:orderbook:100000",
+            "orderbook:binance:spot:BTC-USDT:snapshot:7:100000",
+        ]
+        assert len(ids) == 2 + lost
+
+
 async def test_a_late_stream_that_was_never_stored_has_no_gap(autojump_clock: MockClock) -> None:
     """Nothing came before its first message."""
     case = Case()
@@ -492,7 +530,7 @@ class Process:
         wants = {Want(DataType(each.data_type), each.instrument) for each in records}
         await self.positions.read(list(wants))
         messages = [encode(record) for record in records]
-        self.outbox.append(self.positions.admitted(records, messages))
+        self.outbox.append(self.positions.admitted(records, messages, self.outbox.starts))
 
     async def publishes(self, ahead: int = 99, stored: int = 99, acknowledged: int = 99) -> None:
         """NATS is there, for so many gaps that go ahead and so many messages, of which it
@@ -519,18 +557,6 @@ class Process:
         record = decode(message.payload)
         self.published.append(record)
         self.stream.store(record)
-
-
-def book(number: int, at: int) -> OrderBookRecord:
-    """A snapshot."""
-    return OrderBookRecord(
-        *(BTC, at * SECOND, at * SECOND),
-        update_type="snapshot",
-        bids=[("1", "1")],
-        asks=[("2", "1")],
-        first_update_id=None,
-        last_update_id=number,
-    )
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def _carry(
     board.processing.add((now().monotonic - batch.read_at) / 1e9, len(messages))
     try:
         if positions is not None and positions.late:
-            messages = positions.admitted(records, messages)
+            messages = positions.admitted(records, messages, outbox.starts)
     finally:
         outbox.append(messages)
 

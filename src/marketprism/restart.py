@@ -28,6 +28,8 @@ from marketprism import cursors
 from marketprism.clock import Moment
 from marketprism.feeds.venue import Capability, Cursor, Want
 from marketprism.records import DataType, Gap, Record
+from marketprism.sinks.gap_starts import GapStarts
+from marketprism.sinks.identity import healing
 from marketprism.sinks.last_message import Earlier, Last, Stored
 from marketprism.sinks.outbox import Outbox
 from marketprism.sinks.settling import forget
@@ -149,8 +151,8 @@ class Positions:
             waited = self._late.pop(key, None)
             if waited is None or waited.first is None or key not in found or key in told:
                 continue
-            if (gap := self._gap(found[key][0], waited.first[0])) is not None:
-                gaps.append(gap)
+            if (gap := self._gap(found[key][0], waited.first[0], outbox.starts)) is not None:
+                gaps += filter(None, [encoded(gap, self.board, outbox.starts)])
         if gaps:
             queue = Outbox(len(gaps), 1 << 30, QueueRow())
             queue.append(gaps)
@@ -228,7 +230,9 @@ class Positions:
         """There are streams whose position or whose first record has not come yet."""
         return bool(self._late)
 
-    def admitted(self, records: Sequence[Record], messages: Sequence[Message]) -> list[Message]:
+    def admitted(
+        self, records: Sequence[Record], messages: Sequence[Message], starts: GapStarts
+    ) -> list[Message]:
         """What is to be published of these: gaps before the first of late streams, and nothing
         that is stored already.
         """
@@ -245,13 +249,17 @@ class Positions:
             elif late is not None and late.known is not None:
                 del self._late[message.subject]
                 known, msg_id = late.known
-                if self._is_stored(record, message, known, msg_id):
-                    continue
-                if (gap := self._gap(known, record)) is not None:
-                    passed.append(gap)
+                is_stored = self._is_stored(record, message, known, msg_id)
+                gap = None if is_stored else self._gap(known, record, starts)
+                if gap is not None:
+                    passed += filter(None, [encoded(gap, self.board, starts)])
+                    message = healing(message, record, gap.started_at)
                 elif (doubt := doubts.get(message.subject)) in passed:
                     # Of a connection before its first record, the feed knew nothing to join it to.
                     passed.remove(doubt)
+                    message = healing(message, record, 0)
+                if is_stored or message.msg_id == msg_id:
+                    continue
             passed.append(message)
         return passed
 
@@ -341,12 +349,14 @@ class Positions:
             known, record, self.capability(_want(record))
         )
 
-    def _gap(self, known: Cursor, record: Record) -> Message | None:
+    def _gap(self, known: Cursor, record: Record, starts: GapStarts) -> Gap | None:
         has = self.capability(_want(record))
         gap = cursors.gap_before(known, record, has, CONNECTION)
         if gap is not None:
+            # Rather one that claims a moment too much than one that begins behind what is missing.
+            gap.started_at = starts.earlier((gap.instrument, gap.affected), gap.started_at)
             self.board.tell_gap(gap)
-        return None if gap is None else encoded(gap, self.board)
+        return gap
 
 
 def _told(

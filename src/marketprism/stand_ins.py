@@ -15,7 +15,7 @@ LOGGED = 10
 log = structlog.get_logger()
 
 
-def encoded(record: Record, board: Board, starts: GapStarts | None = None) -> Message | None:
+def encoded(record: Record, board: Board, starts: GapStarts) -> Message | None:
     """The message of a record; that of a gap in its place where it cannot be encoded, counted and
     logged. None: not even that can be.
 
@@ -37,7 +37,7 @@ def encoded(record: Record, board: Board, starts: GapStarts | None = None) -> Me
         return instead_of(record, board, starts)
 
 
-def instead_of(record: Record, board: Board, starts: GapStarts | None) -> Message | None:
+def instead_of(record: Record, board: Board, starts: GapStarts) -> Message | None:
     """The gap for a record that is given up, counted as lost; without ids where those cannot be
     written. None: it cannot be told.
     """
@@ -48,8 +48,7 @@ def instead_of(record: Record, board: Board, starts: GapStarts | None) -> Messag
     began = record.collected_at
     if isinstance(record, Gap):
         began = min(max(record.started_at, 0), began)
-    if starts is not None:
-        began = starts.later(stream, began)
+    began = starts.later(stream, began)
     unnamed = Record(instrument, None, record.collected_at)
     for lost in (record, unnamed):
         loss = Loss(

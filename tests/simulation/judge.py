@@ -77,8 +77,8 @@ def judged(
     breaches: list[str] = []
     entries: dict[Key, list[Entry]] = defaultdict(list)
     ids: dict[str, int] = {}
-    open_gaps: dict[str, set[str]] = defaultdict(set)
-    """Of books, by instrument: when those began that no snapshot has healed yet."""
+    open_gaps: dict[Key, set[str]] = defaultdict(set)
+    """Of books, by native id: when those began that no snapshot has healed yet."""
     for position, message in enumerate(stored):
         if message.msg_id in ids:
             breaches.append(f"stored twice: {message.msg_id} at {ids[message.msg_id]}, {position}")
@@ -101,7 +101,7 @@ def judged(
         entries[key].append(Entry(message.at, fields, gap and (stopped or late)))
         if data_type == "orderbook":
             breaches += _unhealed(
-                message.msg_id, fields, open_gaps[fields["exchange"] + fields["instrument_id"]]
+                message.msg_id, fields, open_gaps[(*key[:3], fields["instrument_id"])]
             )
         if gap and not fields["detail"]:
             breaches.append(f"{message.msg_id} says no cause")
@@ -143,6 +143,9 @@ def _unhealed(msg_id: str, fields: dict[str, Any], began: set[str]) -> Iterable[
     """Whether a snapshot of a book names one of the gaps before it, where there are any."""
     if fields["data_type"] == "gap":
         began.add(msg_id.rpartition(":")[2])
+        if fields["connection"] == CONNECTION:
+            # What it goes ahead of was accepted, with its id, before anybody knew of it.
+            began.add("0")
     elif fields["update_type"] == "snapshot":
         healed = msg_id.rpartition(":")[2]
         if (healed not in began) if began else healed != "0":

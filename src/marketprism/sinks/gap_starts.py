@@ -4,9 +4,8 @@ import msgspec
 
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Record
-from marketprism.sinks.identity import Stream, identifying
+from marketprism.sinks.identity import MILLISECOND, Stream, identifying
 
-MILLISECOND = 1_000_000
 _REMEMBERED = 1000
 
 

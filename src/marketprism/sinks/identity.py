@@ -1,10 +1,13 @@
 """Which record a message is of, read from its payload: what must be said when it is lost."""
 
+import attrs
 import msgspec
 
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.wire import Message, time_value
+
+MILLISECOND = 1_000_000
 
 Stream = tuple[Instrument, DataType]
 """What a gap speaks of."""
@@ -77,6 +80,16 @@ def identity(message: Message) -> Record:
 def collected_at(message: Message) -> int:
     """When the frame that told it was read."""
     return identity(message).collected_at
+
+
+def healing(message: Message, record: Record, started_at: int) -> Message:
+    """A snapshot's message when it heals a gap that began at `started_at` in nanoseconds (0: none):
+    its id says which, so one told before is another message. Any other message is as it was.
+    """
+    if not isinstance(record, OrderBookRecord) or record.update_type != "snapshot":
+        return message
+    name, _, _ = message.msg_id.rpartition(":")
+    return attrs.evolve(message, msg_id=f"{name}:{started_at // MILLISECOND}")
 
 
 def gap_start(message: Message) -> tuple[Stream, int]:

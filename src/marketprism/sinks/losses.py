@@ -19,8 +19,14 @@ from marketprism.loss import Loss
 from marketprism.records import DataType, Gap, OrderBookRecord, Record
 from marketprism.sinks.blocks import Numbered
 from marketprism.sinks.contents import Content, LostBlock
-from marketprism.sinks.gap_starts import MILLISECOND, GapStarts
-from marketprism.sinks.identity import Stream, affected, identifying, identity
+from marketprism.sinks.gap_starts import GapStarts
+from marketprism.sinks.identity import (
+    Stream,
+    affected,
+    healing,
+    identifying,
+    identity,
+)
 from marketprism.status import Board
 from marketprism.wire import Message, encode, subject
 
@@ -160,7 +166,7 @@ class Losses:
                 if not loss.stored:
                     passed.append((number - 1, self._tell(loss, record.collected_at, record)))
                 self._end(stream, number)
-                passed.append((number, _healing(message, record, loss)))
+                passed.append((number, healing(message, record, loss.started_at)))
         return passed
 
     def rest(self, number: Callable[[], int], *, closed: bool) -> list[Numbered]:
@@ -248,8 +254,8 @@ class Losses:
                 for loss in losses:
                     for number, message in waiting:
                         if _ends(loss, losses, number, message):
-                            healing = _healing(message, identity(message), loss)
-                            ids.setdefault(number, set()).add(healing.msg_id)
+                            healed = healing(message, identity(message), loss.started_at)
+                            ids.setdefault(number, set()).add(healed.msg_id)
                             break
         return ids
 
@@ -322,14 +328,6 @@ def _ends(loss: Dropped, losses: Sequence[Dropped], number: int, message: Messag
     if message.instrument != loss.instrument or any(each.holds(number, message) for each in losses):
         return False
     return not _is_update(identity(message))
-
-
-def _healing(message: Message, record: Record, loss: Dropped) -> Message:
-    """A snapshot's id names the gap that it heals: one told before is another message."""
-    if not isinstance(record, OrderBookRecord):
-        return message
-    identity, _, _ = message.msg_id.rpartition(":")
-    return attrs.evolve(message, msg_id=f"{identity}:{loss.started_at // MILLISECOND}")
 
 
 def _origin(instrument: Instrument, data_type: str) -> tuple[str, str, str]:
