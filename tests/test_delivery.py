@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from marketprism.delivery import pump
+from marketprism.feeds.venue import Want
 from marketprism.instruments import Instrument
 from marketprism.loss import Loss
 from marketprism.outlet import Outlet
@@ -53,10 +54,10 @@ def book(number: int, size: int) -> OrderBookRecord:
 
 
 @asynccontextmanager
-async def pumping(outbox: Outbox, board: Board) -> AsyncIterator[Outlet]:
+async def pumping(outbox: Outbox, board: Board, capacity: int = 1000) -> AsyncIterator[Outlet]:
     """A pump at work; leaving closes the channel, and waits for the pump to end."""
     async with trio.open_nursery() as nursery:
-        outlet = Outlet(1000, board)
+        outlet = Outlet(capacity, board)
         nursery.start_soon(pump, outlet.intake, outbox, board, clock)
         async with outlet:
             yield outlet
@@ -109,6 +110,30 @@ async def test_a_full_outbox_stops_the_pump_and_nothing_is_lost() -> None:
         messages += taken(outbox)
     assert [message.msg_id for message in messages] == [encode(trade(n)).msg_id for n in range(20)]
     assert sum(board.lost.values()) == 0
+
+
+async def test_a_gap_is_told_when_it_becomes_a_message() -> None:
+    """Counted once by origin and reason and in the row of its stream, and logged; so is one that
+    the channel makes of what it lost, a gap among it.
+    """
+    board = Board()
+    row = board.stream("binance_spot", Want(DataType.TRADE, BTC), FEED, None, 0)
+    outbox = Outbox(1000, 2**30, board.outbox)
+    lost = Gap(BTC, 3, 3, DataType.TRADE, "sequence", 2, 3, 2, 2, 1, FEED, "an id was missed")
+    with capture_logs() as logs:
+        async with pumping(outbox, board, capacity=3) as outlet:
+            outlet.put([trade(1), lost, trade(3), attrs.evolve(lost), trade(4)], 0, FEED)
+            outlet.close(5_000_000, 0)
+    told = [message for message in taken(outbox) if message.data_type == "gap"]
+    assert [json.loads(each.payload)["reason"] for each in told] == ["sequence", "overflow"]
+    assert board.gaps == {
+        ("binance", "spot", "trade", "sequence"): 1,
+        ("binance", "spot", "trade", "overflow"): 1,
+    }
+    assert row.gaps == 2
+    assert [(each["event"], each["detail"]) for each in logs] == [
+        ("stream.gap", "an id was missed")
+    ]
 
 
 async def test_a_record_too_large_for_the_sink_is_a_gap_in_its_place() -> None:
@@ -177,8 +202,7 @@ async def test_a_record_that_cannot_be_encoded_is_a_gap_in_its_place(record: Rec
     assert (told["data_type"], told["affected"], told["reason"]) == ("gap", affected, "overflow")
     assert board.faults == {"record_unencodable": 1}
     assert board.lost == {("binance", "spot", record.data_type): 1}
-    told_before = isinstance(record, Gap)
-    assert sum(board.gaps.values()) == (0 if told_before else 1)
+    assert sum(board.gaps.values()) == 1
     (line,) = logs
     assert (line["event"], line["log_level"]) == ("record.unencodable", "error")
 

@@ -15,12 +15,12 @@ from truth import Truthful
 from universe import EPOCH, Plan, configured
 from web import Net
 
-from marketprism.feeds.venue import Cursor, OpenGap
+from marketprism.feeds.venue import Cursor, OpenGap, Want
 from marketprism.gap_log import PATIENCE, GapLog
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, GapReason
 from marketprism.simulator.skin import Rates
-from marketprism.status import Board, ConnectionRow, StreamRow
+from marketprism.status import Board, ConnectionRow
 
 SECOND = 1_000_000_000
 AT = 1_764_000_000 * SECOND
@@ -81,9 +81,10 @@ def test_a_gap_is_logged_with_its_times_ids_and_cause() -> None:
             "symbol": "BTC-USDT",
             "data_type": "trade",
             "reason": "disconnect",
-            "cause": "closed: 1006",
+            "detail": "closed: 1006",
             "started_at": "2025-11-24T16:00:00.000Z",
             "ended_at": "2025-11-24T16:00:05.000Z",
+            "seconds": 5.0,
             "first_missing_id": 7,
             "last_missing_id": 9,
             "lost": 3,
@@ -120,9 +121,10 @@ def test_the_gaps_of_a_cut_are_one_line_and_each_at_debug() -> None:
             "connection": FEED,
             "streams": 200,
             "reason": "disconnect",
-            "cause": "no answer to a ping for 10 s",
+            "detail": "no answer to a ping for 10 s",
             "started_at": "2025-11-24T16:00:00.000Z",
             "ended_at": "2025-11-24T16:00:11.000Z",
+            "seconds": 11.0,
             "lost": 200,
             "uncounted": 100,
         }
@@ -193,17 +195,17 @@ def test_the_board_counts_what_it_has_logged() -> None:
     board.connections[FEED] = row
     cursor = Cursor(gap=OpenGap("disconnect", AT))
     btc = gap().instrument
-    stream = StreamRow("binance_spot", btc, DataType.TRADE, FEED, cursor=cursor)
-    board.streams["binance_spot", (DataType.TRADE, "BTCUSDT")] = stream
+    stream = board.stream("binance_spot", Want(DataType.TRADE, btc), FEED, None, 0)
+    stream.cursor = cursor
     assert (board.open_gaps(FEED), board.open_gaps("okx_spot/0")) == (1, 0)
     with capture_logs() as lines:
         board.tell_gap(gap(detail="closed: 1006"))
         board.tell_gap(gap(reason="sequence"))
-        board.tell_gap(gap(reason="overflow"), quiet=True)
+        board.tell_gap(attrs.evolve(gap(reason="overflow"), quiet=True))
         board.gap_log.close()
-    assert board.gaps.total() == 3
+    assert board.gaps.total() == stream.gaps == 3
     assert board.gaps["binance", "spot", "trade", "disconnect"] == 1
-    assert {line["reason"]: (line["log_level"], line["cause"]) for line in lines} == {
+    assert {line["reason"]: (line["log_level"], line["detail"]) for line in lines} == {
         "sequence": ("warning", None),
         "overflow": ("debug", None),
         "disconnect": ("warning", "closed: 1006"),
@@ -258,7 +260,7 @@ async def test_a_connection_with_two_hundred_streams_that_is_cut_is_a_few_lines(
     lost, back, gaps = told
     assert lost["streams"] == back["streams"] == STREAMS
     assert 0 < back["after"] < 10
-    assert gaps["cause"] == lost["reason"]
+    assert gaps["detail"] == lost["reason"]
     assert gaps["lost"] > 0
     each = [line for line in lines if line["event"] == "stream.gap"]
     # The ids of the others go on where they stood.

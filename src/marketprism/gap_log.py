@@ -58,9 +58,9 @@ class GapLog:
 
     _groups: dict[tuple[str, str], _Group] = attrs.field(factory=dict)
 
-    def tell(self, gap: Gap, *, quiet: bool = False) -> None:
-        """Log a gap now, or with those of its cut. `quiet`: at DEBUG alone."""
-        if quiet:
+    def tell(self, gap: Gap) -> None:
+        """Log a gap now, or with those of its cut; a quiet one at DEBUG alone."""
+        if gap.quiet:
             log.debug("stream.gap", **described(gap))
         elif gap.reason not in TOGETHER:
             log.warning("stream.gap", **described(gap))
@@ -101,12 +101,17 @@ class GapLog:
             connection=group.gap.connection,
             streams=group.number,
             reason=group.gap.reason,
-            cause=group.gap.detail,
+            detail=group.gap.detail,
             started_at=time_text(group.started_at),
             ended_at=time_text(group.ended_at),
+            seconds=_seconds(group.started_at, group.ended_at),
             lost=group.lost if group.uncounted < group.number else None,
             uncounted=group.uncounted,
         )
+
+
+def _seconds(started_at: int, ended_at: int) -> float:
+    return round((ended_at - started_at) / 1e9, 3)
 
 
 def described(gap: Gap) -> dict[str, object]:
@@ -116,9 +121,10 @@ def described(gap: Gap) -> dict[str, object]:
         "symbol": gap.instrument.symbol,
         "data_type": str(gap.affected),
         "reason": gap.reason,
-        "cause": gap.detail,
+        "detail": gap.detail,
         "started_at": time_text(gap.started_at),
         "ended_at": time_text(gap.ended_at),
+        "seconds": _seconds(gap.started_at, gap.ended_at),
         "first_missing_id": gap.first_missing_id,
         "last_missing_id": gap.last_missing_id,
         "lost": gap.lost,

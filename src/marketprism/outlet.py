@@ -166,10 +166,9 @@ class Outlet:
         return [self._told(loss, wall)]
 
     def _told(self, loss: Loss, wall: int) -> Gap:
-        """The confession, counted and in the log."""
         gap = loss.gap(wall)
         # Books that are told as snapshots only have a gap each few seconds: that is said once.
-        self._board.tell_gap(gap, quiet=self._sparing and loss.conflated)
+        gap.quiet = self._sparing and loss.conflated
         return gap
 
     def _full(self) -> bool:

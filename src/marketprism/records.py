@@ -207,3 +207,5 @@ class Gap(Record):
     """The feed that lost sight: `binance_spot/0`."""
     detail: str | None = None
     """The cause, in words for people."""
+    quiet: bool = attrs.field(default=False, eq=False)
+    """One of many, whose cause is said once: logged at DEBUG."""

@@ -355,7 +355,6 @@ class Positions:
         if gap is not None:
             # Rather one that claims a moment too much than one that begins behind what is missing.
             gap.started_at = starts.earlier((gap.instrument, gap.affected), gap.started_at)
-            self.board.tell_gap(gap)
         return gap
 
 

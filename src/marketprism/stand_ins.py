@@ -19,11 +19,13 @@ def encoded(record: Record, board: Board, starts: GapStarts) -> Message | None:
     """The message of a record; that of a gap in its place where it cannot be encoded, counted and
     logged. None: not even that can be.
 
+    All gaps become messages here, and are told by that: counted, and on their way into the log.
+
     What a record holds is bounded where it is read, so this is a bug of ours. It costs that record,
     not the process.
     """
     try:
-        return encode(record)
+        message = encode(record)
     except Exception as error:  # whatever it is
         board.faults[FAULT] += 1
         if board.faults[FAULT] <= LOGGED:
@@ -35,6 +37,9 @@ def encoded(record: Record, board: Board, starts: GapStarts) -> Message | None:
                 record=repr(record)[:500],
             )
         return instead_of(record, board, starts)
+    if isinstance(record, Gap):
+        board.tell_gap(record)
+    return message
 
 
 def instead_of(record: Record, board: Board, starts: GapStarts) -> Message | None:
@@ -64,7 +69,6 @@ def instead_of(record: Record, board: Board, starts: GapStarts) -> Message | Non
             message = encode(gap)
         except Exception:  # said above, of what it stands for
             continue
-        if not is_gap:  # which was counted when it was told
-            board.tell_gap(gap)
+        board.tell_gap(gap)
         return message
     return None

@@ -71,7 +71,8 @@ class StreamRow:
     last_record: int | None = None
     records_before: int = 0
     duplicates_before: int = 0
-    gaps_before: int = 0
+    gaps: int = 0
+    """Told of it, whoever told them."""
     resyncs_before: int = 0
     audits_before: Counter[str] = attrs.field(factory=Counter)
     freshness: "Freshness | None" = None
@@ -97,7 +98,6 @@ class StreamRow:
             return
         self.records_before += state.records
         self.duplicates_before += state.duplicates
-        self.gaps_before += state.gaps
         self.resyncs_before += state.resyncs
         self.audits_before.update(state.audits)
         self.last_record = state.last_record or self.last_record
@@ -146,10 +146,6 @@ class StreamRow:
     @property
     def duplicates(self) -> int:
         return self.duplicates_before + (self.live.duplicates if self.live else 0)
-
-    @property
-    def gaps(self) -> int:
-        return self.gaps_before + (self.live.gaps if self.live else 0)
 
     @property
     def resyncs(self) -> int:
@@ -441,13 +437,17 @@ class Board:
     """Errors that were survived in servers and libraries, by kind."""
     gap_log: GapLog = attrs.field(factory=GapLog)
     """Gaps on their way into the log."""
+    _rows: dict[tuple[str, str, str, str], StreamRow] = attrs.field(factory=dict)
+    """`streams`, by what a record says: exchange, market, type and native id."""
 
-    def tell_gap(self, gap: Gap, *, quiet: bool = False) -> None:
-        """Count a gap that is published, and have it logged; `quiet`: at DEBUG."""
+    def tell_gap(self, gap: Gap) -> None:
+        """Count a gap that is to be published, and have it logged."""
         instrument = gap.instrument
         origin = instrument.exchange, instrument.market_type, str(gap.affected)
         self.gaps[*origin, gap.reason] += 1
-        self.gap_log.tell(gap, quiet=quiet)
+        if (row := self._rows.get((*origin, instrument.native_id))) is not None:
+            row.gaps += 1
+        self.gap_log.tell(gap)
 
     def open_gaps(self, connection: str) -> int:
         """Of how many streams of a connection sight is lost."""
@@ -464,6 +464,8 @@ class Board:
         if row is None:
             row = StreamRow(venue, want.instrument, want.data_type, connection)
             self.streams[venue, want.stream] = row
+            market = want.instrument.exchange, want.instrument.market_type
+            self._rows[*market, str(want.data_type), want.instrument.native_id] = row
         row.connection, row.quiet_limit, row.begun = connection, quiet_limit, begun
         row.standing = None
         return row

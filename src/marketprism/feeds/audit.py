@@ -209,7 +209,6 @@ class Auditor:
         cursor.lose("sequence", why, None if known is None else known.wall)
         gap = cursor.close(state.instrument, state.data_type, now.wall, connection, missing)
         assert gap is not None
-        state.gaps += 1
         turn.records.append(gap)
         return gap.started_at
 

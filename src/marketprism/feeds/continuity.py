@@ -110,8 +110,6 @@ def accept_counted(
     else:
         gaps = _missing(state, number, now, connection)
     cursor.last_id, cursor.last_trade_id, ahead.candidate = number, part, None
-    if gaps:
-        state.gaps += len(gaps)
     if told:
         state.duplicates += 1
     else:
@@ -129,7 +127,6 @@ def accept_uncounted(
     """
     cursor = state.cursor
     gap = cursor.close(state.instrument, state.data_type, now.wall, connection)
-    state.gaps += gap is not None
     early = event_time is not None and cursor.clock.is_ahead(event_time, now)
     _accepted(state, None if early else event_time, now)
     cursor.ahead.count += early
@@ -141,8 +138,6 @@ def listening(state: StreamState, now: Moment, connection: str) -> Gap | None:
     subscription, if one is open. From here on, silence means that there was nothing.
     """
     gap = state.cursor.close(state.instrument, state.data_type, now.wall, connection)
-    if gap is not None:
-        state.gaps += 1
     state.cursor.received = now.wall
     return gap
 

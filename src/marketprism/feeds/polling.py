@@ -157,7 +157,6 @@ class _Polling:
         """Count what came; a good answer without news shows that the stream is had again, too."""
         state = self._state
         gaps = sum(isinstance(record, Gap) for record in turn.records)
-        state.gaps += gaps
         if news := len(turn.records) - gaps:
             state.records += news
             state.last_record = now.monotonic

@@ -160,7 +160,6 @@ class StreamState:
     """Monotonic nanoseconds of its last accepted record."""
     records: int = 0
     duplicates: int = 0
-    gaps: int = 0
     resyncs: int = 0
     audits: Counter[str] = attrs.field(factory=Counter)
     """Of a book: its comparisons with a fresh snapshot, by what came of them."""

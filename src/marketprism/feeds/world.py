@@ -77,14 +77,11 @@ class World:
 
     def publish(self, records: list[Record], read_at: int, connection: str) -> None:
         """Count records and hand them on; it never waits."""
-        board = self.board
+        received = self.board.received
         for record in records:
-            instrument = record.instrument
-            exchange, market_type = instrument.exchange, instrument.market_type
             if not isinstance(record, Gap):
-                board.received[exchange, market_type, record.data_type] += 1
-                continue
-            board.tell_gap(record)
+                instrument = record.instrument
+                received[instrument.exchange, instrument.market_type, record.data_type] += 1
         self.outlet.put(records, read_at, connection)
 
     def reject(self, venue: str, connection: str, reject: Reject, seen: dict[str, int]) -> None:

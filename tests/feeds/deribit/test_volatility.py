@@ -467,7 +467,6 @@ def test_a_hole_with_one_candle_in_it_is_not_filled() -> None:
     ]
     assert len({encode(gap).msg_id for gap in gaps}) == 2
     assert all(gap.collected_at == line.now.wall for gap in gaps)
-    assert line.session.streams[STREAM].gaps == 2
     assert line.cursors[STREAM].gap is None
 
 

@@ -468,7 +468,6 @@ class BookStream:
                 countable=self.countable,
             )
             if gap is not None:
-                state.gaps += 1
                 turn.records.append(gap)
                 heals = gap.started_at
         if not heals and (told := cursor.told) is not None:

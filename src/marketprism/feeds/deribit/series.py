@@ -256,7 +256,6 @@ class Series:
             state.instrument, state.data_type, now.wall, self.connection, until=later
         )
         if gap is not None:
-            state.gaps += 1
             turn.records.append(gap)
 
     def _publish(self, record: VolatilityIndex, now: Moment, turn: Turn) -> None:

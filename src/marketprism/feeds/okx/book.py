@@ -359,7 +359,6 @@ class BookStream:
             bounds = (known + 1, book.last_id) if book.last_id > known else None
             gap = cursor.close(state.instrument, state.data_type, now.wall, self.connection, bounds)
             if gap is not None:
-                state.gaps += 1
                 turn.records.append(gap)
                 heals = gap.started_at
         if not heals and (told := cursor.told) is not None:
