@@ -7,13 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forms import examples
 from hypothesis import HealthCheck, settings
 from nats_server import Server
 
 from marketprism.sinks.spool import Spool
 
 # A busy machine draws slowly, and is late: neither is a property of what is tested.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "patient",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=examples(200),
+)
 settings.load_profile("patient")
 
 

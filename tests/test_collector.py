@@ -129,6 +129,7 @@ def native(symbol: str) -> str:
 
 
 @pytest.mark.parametrize("name", RECORDINGS, ids=["2021-04-04", "2021-10-12"])
+@pytest.mark.once
 async def test_a_recording_rebuilds_its_books_and_has_every_trade_once(
     name: str, captures: Path, server: Server
 ) -> None:
@@ -378,6 +379,7 @@ async def stored_at_least(count: int, server: Server) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.once
 async def test_a_signal_under_load_stores_everything_that_was_read(
     number: signal.Signals, server: Server, tmp_path: Path
 ) -> None:

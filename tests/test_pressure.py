@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import attrs
 import pytest
 import trio
+from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -196,7 +197,7 @@ shares = st.sampled_from([None, 0.25, 0.5, 1.0])
 
 
 @given(capacities, shares, st.lists(quiet_actions, max_size=60))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_what_is_withheld_is_in_its_gap_to_the_id(
     capacity: int, share: float | None, script: Sequence[tuple[object, ...]]
 ) -> None:
@@ -234,7 +235,7 @@ def test_what_is_withheld_is_in_its_gap_to_the_id(
 
 
 @given(capacities, shares, st.lists(actions, max_size=60))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_gaps_of_the_session_in_between_change_nothing(
     capacity: int, share: float | None, script: Sequence[tuple[object, ...]]
 ) -> None:
@@ -264,7 +265,7 @@ def test_gaps_of_the_session_in_between_change_nothing(
 
 
 @given(capacities, st.lists(quiet_actions, max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_no_update_goes_where_the_rest_needs_the_room(
     capacity: int, script: Sequence[tuple[object, ...]]
 ) -> None:

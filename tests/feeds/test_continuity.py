@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import attrs
+from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,7 +161,7 @@ DELIVERED = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(delivered=st.lists(DELIVERED, max_size=60), slow=st.sampled_from([0, 0, DAY]))
 def test_nothing_is_told_twice_and_nothing_missing_without_a_gap(
     delivered: Sequence[tuple[str, int, int]], slow: int
@@ -204,7 +205,7 @@ def test_nothing_is_told_twice_and_nothing_missing_without_a_gap(
     assert unheard <= set(claimed)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from([0, 1, 1, 1, 5]), st.sampled_from([0, 0, 0, 61, 86_400])),

@@ -1,5 +1,6 @@
 """The latest ids of a stream whose ids come in no order."""
 
+from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,7 +9,7 @@ from marketprism.feeds.recent_ids import LEAST, MOST, SPAN, RecentIds
 SECOND = 1_000_000_000
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     jitter=st.lists(st.integers(0, 6), min_size=1, max_size=200),
     repeats=st.lists(st.tuples(st.integers(0, 199), st.integers(0, 199)), max_size=30),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from cards import CARDS, Card
 from desk import START, Desk
+from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -198,7 +199,7 @@ def test_it_is_published_once_however_often_it_is_told(card: Card) -> None:
 
 
 @EVERY
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     strays=st.lists(
         st.tuples(st.integers(0, 9), st.booleans(), st.sampled_from([61_000, DAY, 9_000 * DAY])),

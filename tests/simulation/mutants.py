@@ -27,10 +27,12 @@ class Mutant:
     """See `Plan`."""
     one_by_one: float = 0.0
     """The same."""
+    first: int = 0
+    """The seed to begin with: it lives through those before it."""
 
     def plans(self) -> Iterator[Plan]:
         """Universes to look for it in, seed by seed; small ones, for there are many mutants."""
-        for seed in count():
+        for seed in count(self.first):
             plan = Plan.of(seed)
             yield attrs.evolve(
                 plan,
@@ -53,11 +55,12 @@ def mutant(
     tight: bool = False,
     restarts: float = 0.0,
     one_by_one: float = 0.0,
+    first: int = 0,
 ) -> Callable[[Patch], Patch]:
     """Have a patch known by its name."""
 
     def add(patch: Patch) -> Patch:
-        MUTANTS[patch.__name__] = Mutant(patch, venue, kinds, tight, restarts, one_by_one)
+        MUTANTS[patch.__name__] = Mutant(patch, venue, kinds, tight, restarts, one_by_one, first)
         return patch
 
     return add

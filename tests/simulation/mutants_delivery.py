@@ -102,7 +102,7 @@ def updates_after_an_overflow_are_not_withheld(patch: pytest.MonkeyPatch) -> Non
     patch.setattr(Outlet, "_withheld", lambda *_: False)
 
 
-@mutant("binance_spot", "broker_killed", "broker_stalled", "cut", "skip", tight=True)
+@mutant("binance_spot", "broker_killed", "broker_stalled", "cut", "skip", tight=True, first=4)
 def a_gap_that_does_not_fit_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """What it spoke of is in no gap."""
     add = Loss.add

@@ -17,13 +17,13 @@ def a_new_process_knows_nothing_of_the_last(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Positions, "cursor", lambda *_: Cursor())
 
 
-@mutant("okx_derivatives", "broker_killed", "broker_killed", "garbage", restarts=10.0)
+@mutant("okx_derivatives", "broker_killed", "broker_killed", "garbage", restarts=10.0, first=4)
 def a_position_that_comes_late_is_of_no_use(patch: pytest.MonkeyPatch) -> None:
     """Where the sink was away at the start, nobody tells the gap."""
     patch.setattr(Positions, "_gap", lambda *_: None)
 
 
-@mutant("okx_derivatives", "garbage", restarts=8.0)
+@mutant("okx_derivatives", "garbage", restarts=8.0, first=3)
 def each_restart_tells_the_same_gap(patch: pytest.MonkeyPatch) -> None:
     """Until the next record."""
 

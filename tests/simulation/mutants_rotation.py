@@ -9,7 +9,7 @@ from marketprism.feed import Feed
 from marketprism.feeds.handover import Handover
 
 
-@mutant("okx_derivatives", "shutdown")
+@mutant("okx_derivatives", "shutdown", first=12)
 def what_was_held_back_is_dropped(patch: pytest.MonkeyPatch) -> None:
     """The younger begins with what it hears next."""
     take = Handover.take
@@ -20,7 +20,7 @@ def what_was_held_back_is_dropped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Handover, "take", taken)
 
 
-@mutant("binance_derivatives", "shutdown", "hole", "deaf")
+@mutant("binance_derivatives", "shutdown", "hole", "deaf", first=3)
 def a_silent_elder_is_believed(patch: pytest.MonkeyPatch) -> None:
     """It is not asked whether it lives."""
 
@@ -34,7 +34,7 @@ def a_silent_elder_is_believed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Handover, "joined", joined)
 
 
-@mutant("binance_derivatives", "shutdown", "hole", "deaf")
+@mutant("binance_derivatives", "shutdown", "hole", "deaf", first=5)
 def what_is_inherited_counts_as_joined(patch: pytest.MonkeyPatch) -> None:
     """An elder's death is no loss."""
     joined = Handover.joined

@@ -93,13 +93,13 @@ def the_time_of_a_fetched_okx_book_is_not_looked_at(patch: pytest.MonkeyPatch) -
     patch.setattr(okx_book.BookStream, "answered", undated)
 
 
-@mutant("binance_spot")
+@mutant("binance_spot", first=3)
 def what_lies_beyond_a_snapshot_is_shown(patch: pytest.MonkeyPatch) -> None:
     """Where a book was cut is forgotten."""
     patch.setattr(orderbook, "_worst", lambda *_, **__: None)
 
 
-@mutant("binance_derivatives")
+@mutant("binance_derivatives", first=3)
 def an_audit_compares_a_snapshot_as_it_came(patch: pytest.MonkeyPatch) -> None:
     """It is not led to where the book is."""
     lead = comparison.Trail.lead

@@ -13,9 +13,9 @@ from universe import VENUES, Outcome, Plan, lived
 
 import marketprism
 
-FIXED = range(30)
+FIXED = range(24)
 """Seeds that every run has."""
-FRESH = 40
+FRESH = 32
 """How many more a run has, which no other state of the source had."""
 PARTS = 32
 """Tests that the seeds are dealt to, so that all cores have some."""

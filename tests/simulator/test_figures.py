@@ -1,12 +1,13 @@
 """Figures that depend on a seed, a name and the time only."""
 
+from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketprism.simulator.figures import candle, long_share, row_times, volatility, wave
 
 NOW = 1_700_000_000
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=examples(25), deadline=None)
 
 
 @few

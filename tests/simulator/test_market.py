@@ -5,6 +5,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 import pytest
+from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ SYMBOL = "BTCUSDT"
 START = 1_700_000_000_050
 
 seeds = st.integers(0, 2**32)
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=examples(15), deadline=None)
 
 
 def busy(seed: int) -> Market:

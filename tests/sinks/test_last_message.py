@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 import pytest
+from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,7 +92,7 @@ def walked(places: Sequence[int]) -> tuple[list[int], int]:
         return [each.sequence for each in end.value], asked
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     steps=st.lists(st.sampled_from([1, 1, 2, 9, 150, 2_000, 40_000]), min_size=1, max_size=60),
     first=st.integers(1, 10**9),

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from forms import examples
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from market_log import BTC, ETH, Broker, Feed, Found, at_once
@@ -197,7 +198,7 @@ async def lived(steps: list[tuple[str, Any]], spool_bytes: int) -> History:
 
 
 @given(st.lists(STEPS, max_size=60), st.sampled_from([250_000, 400_000, 10**8]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_every_message_is_stored_once_in_order_or_lies_in_a_gap(
     steps: list[tuple[str, Any]], spool_bytes: int
 ) -> None:

@@ -7,12 +7,20 @@ from typing import TypeVar
 T = TypeVar("T", int, float)
 C = TypeVar("C")
 
+AGAIN = os.environ.get("MARKETPRISM_AGAIN") == "1"
 LONG = os.environ.get("MARKETPRISM_LONG") == "1"
 
 
 def form(short: T, long: T) -> T:
     """What is meant in this run."""
     return long if LONG else short
+
+
+def examples(number: int) -> int:
+    """Of a property: all of them in the long form, half by default, and a few where the tests run
+    once more, on another Python.
+    """
+    return number if LONG else max(5, number // (10 if AGAIN else 2))
 
 
 def some(cases: Iterable[C], *left_out: C) -> list[C]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
+from forms import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mutations import Mutation, mutations
@@ -493,7 +494,7 @@ def test_what_comes_to_a_live_connection_goes_on_from_its_cursor() -> None:
 # Books.
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     heard_from=st.integers(0, 10),
@@ -533,7 +534,7 @@ def test_any_order_of_snapshot_and_updates_gives_the_true_book(
 
 @example(seed=4194303, lost={3, 4, 22, 24}, repeated=set(), into=1, cut_at=25)
 @example(seed=0, lost={3, 23}, repeated=set(), into=1, cut_at=25)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     lost=st.sets(st.integers(3, 27), min_size=1, max_size=4),
@@ -702,7 +703,7 @@ def test_a_refused_stream_is_parked_alone() -> None:
     assert session.streams[LIQUIDATIONS].phase is Phase.PARKED
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(mutate=st.lists(mutations(), min_size=1, max_size=8), seed=st.integers(0, 1000))
 def test_a_mutated_frame_gives_nothing_worse_than_a_reject(
     mutate: list[Mutation], seed: int

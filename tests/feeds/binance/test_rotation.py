@@ -10,6 +10,7 @@ import attrs
 import pytest
 from consumer import Consumer
 from depth import Chain
+from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from usdm import (
@@ -652,7 +653,7 @@ def test_updates_cut_otherwise_on_the_other_connection_are_taken_where_they_over
 
 
 @given(kind=st.sampled_from(sorted(CHAINS)), seed=st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_however_the_two_interleave_a_book_is_whole(kind: str, seed: int) -> None:
     """Both hear one chain in order, each at its own pace, the younger from anywhere on."""
     make, chains = CHAINS[kind]

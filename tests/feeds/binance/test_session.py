@@ -8,6 +8,7 @@ import attrs
 import pytest
 from consumer import Consumer
 from depth import Chain
+from forms import examples
 from hand_played import HandPlayed
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -274,7 +275,7 @@ def test_trade_ids_that_start_over_do_not_silence_the_stream() -> None:
     assert gap["lost"] is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     heard_from=st.integers(0, 10),
@@ -311,7 +312,7 @@ def test_any_order_of_snapshot_and_updates_gives_the_true_book(
     assert line.consumer.gaps == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     lost=st.sets(st.integers(3, 27), min_size=1, max_size=4),
@@ -863,7 +864,7 @@ def test_bad_levels_are_rejected_whole() -> None:
     assert line.consumer.faults == []
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(mutate=st.lists(mutations(), min_size=1, max_size=8), seed=st.integers(0, 1000))
 def test_a_mutated_frame_gives_nothing_worse_than_a_reject(
     mutate: list[Mutation], seed: int

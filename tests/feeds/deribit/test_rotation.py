@@ -5,6 +5,7 @@ import random
 import attrs
 import pytest
 from deribit_line import CONFIG, STREAM, Line, candles, moment, seconds, told
+from forms import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -301,7 +302,7 @@ def story(
     return records, steps, set(sessions[0].streams) if len(sessions) == 2 else set()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     slowest=st.tuples(st.integers(0, 6_000), st.integers(0, 6_000)),

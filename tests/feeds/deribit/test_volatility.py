@@ -20,6 +20,7 @@ from deribit_line import (
     seconds,
     told,
 )
+from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import Mutation, mutations
@@ -641,7 +642,7 @@ def test_a_bad_frame_is_rejected_beside_its_good_neighbours(frame: bytes, reason
     assert reject.reason == reason
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(mutate=st.lists(mutations(), min_size=1, max_size=8))
 def test_a_mutated_frame_gives_nothing_worse_than_a_reject(mutate: list[Mutation]) -> None:
     """No exception, whatever it is turned into; values keep their order."""

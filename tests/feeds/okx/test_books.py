@@ -4,6 +4,7 @@ import json
 
 import attrs
 import pytest
+from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import Mutation, mutations
@@ -499,7 +500,7 @@ def test_a_snapshot_from_before_numbers_started_over_is_not_published_after_it()
     assert only_gap(line).last_missing_id == chain.truths[6].last_id
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     lost=st.sets(st.integers(1, 28), max_size=4),
@@ -627,7 +628,7 @@ def test_a_bad_update_is_rejected_whole(changes: dict[str, object]) -> None:
     assert true(line, chain)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(mutate=st.lists(mutations(), min_size=1, max_size=8), seed=st.integers(0, 1000))
 def test_a_mutated_frame_gives_nothing_worse_than_a_reject(
     mutate: list[Mutation], seed: int

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import attrs
 import pytest
+from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from okx_line import BTC, INVERSE, SWAP
@@ -19,7 +20,7 @@ PLAIN = st.from_regex(
 SIZES = st.sampled_from(["0.01", "0.1", "1", "10", "0.000001", "1000000", "0.0001"])
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(contracts=PLAIN, size=SIZES, price=PLAIN)
 def test_linear_is_exact(contracts: str, size: str, price: str) -> None:
     """Contracts × contract size, in plain notation."""
@@ -27,7 +28,7 @@ def test_linear_is_exact(contracts: str, size: str, price: str) -> None:
     assert Fraction(unsigned(said)) == Fraction(contracts) * Fraction(size)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(contracts=PLAIN, size=SIZES, price=PLAIN)
 def test_inverse_is_rounded_half_even_to_twelve_digits(
     contracts: str, size: str, price: str

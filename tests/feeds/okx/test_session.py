@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
+from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from okx_line import (
@@ -663,7 +664,7 @@ FRAMES = (
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(
     frame=st.sampled_from(FRAMES),
     where=st.integers(0, 10_000),

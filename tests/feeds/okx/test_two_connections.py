@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 from consumer import Consumer
+from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from okx_line import START, SWAP, SWAP_CONFIG
@@ -219,7 +220,7 @@ def times(first: int, last: int) -> st.SearchStrategy[int]:
 lags = st.tuples(st.integers(0, 1_500), st.integers(0, 1_500))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     slowest=lags,
@@ -241,7 +242,7 @@ def test_a_rotation_is_seen_by_nobody(
     assert two.consumer().faults == []
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     slowest=lags,
