@@ -211,7 +211,7 @@ def test_an_empty_board_is_starting_for_a_minute_then_unhealthy() -> None:
             lambda b: vars_of(b.spool, state="full", dropped=7, reason="no room"),
             "queues",
             "degraded",
-            "the oldest are lost, 7 so far: no room",
+            "the spool is full, and takes no more in: no room",
         ),
         (
             lambda b: vars_of(b.spool, state="failed", reason="read-only"),

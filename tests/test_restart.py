@@ -612,34 +612,6 @@ async def test_a_gap_that_a_process_could_not_tell_is_told_once_by_the_next(
     ]
 
 
-async def test_the_gap_ahead_of_what_was_dropped_is_told_by_the_next_process_too(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    """The disk was full: what it read first is gone, and inside a gap that follows the other."""
-    stream, published = Stream(), list[Record]()
-    stream.store(trade(100, at=100))
-    process = Process(tmp_path, stream, published)
-    await process.reads(*(trade(number, at=number) for number in range(200, 204)))
-    process.outbox.drop(2, 0)
-    for _ in range(2):
-        await process.outbox.store()
-        process = Process(tmp_path, stream, published)
-        await process.reads()
-    await process.publishes()
-    await process.outbox.store()
-    told = [
-        (record.reason, record.started_at // SECOND, record.first_missing_id, record.lost)
-        for record in published[:2]
-        if isinstance(record, Gap)
-    ]
-    assert told == [("restart", 100, 101, 99), ("overflow", 200, 200, 2)]
-    assert published[2:] == [decode(encode(trade(n, at=n)).payload) for n in (202, 203)]
-    process = Process(tmp_path, stream, published)
-    await process.reads()
-    await process.publishes()
-    assert len(published) == 4
-
-
 FULL = b'{"error":{"err_code":10077,"description":"maximum messages exceeded"},"seq":0}'
 
 

@@ -112,7 +112,7 @@ class SpoolLost(Transient):
 
 
 class SpoolFull(Transient):
-    """The spool may not grow: the oldest must go first."""
+    """The spool may not grow: what is not on it waits in memory."""
 
 
 class SpoolDamaged(MarketPrismError):

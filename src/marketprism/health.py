@@ -235,7 +235,7 @@ def _spool(row: SpoolRow, now: Moment) -> Iterator[str]:
         seconds = age(row.since, now) or 0.0
         yield f"spooling: {row.held:,} messages on disk, the sink behind for {seconds:.0f} s"
     if row.state == "full":
-        yield f"the spool is full and the oldest are lost, {row.dropped:,} so far: {row.reason}"
+        yield f"the spool is full, and takes no more in: {row.reason}"
     if row.state == "failed":
         yield f"the spool cannot be used: {row.reason}"
     if row.set_aside is not None:

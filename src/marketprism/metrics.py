@@ -305,7 +305,7 @@ class Metrics(Pages):
         )
         yield _counter(
             "outbox_dropped_messages",
-            "Messages that neither memory nor disk could keep; each lies in a published gap.",
+            "Accepted messages that a damaged disk lost; each lies in a published gap.",
             (),
             {(): row.dropped},
         )

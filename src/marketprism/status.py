@@ -351,7 +351,7 @@ class SpoolRow:
     since: int | None = None
     """Monotonic nanoseconds: since when messages go to disk."""
     dropped: int = 0
-    """Messages that had to go since the start; each lies inside a gap."""
+    """Messages that a damaged disk lost since the start; each lies inside a gap."""
     set_aside: str | None = None
     """A file that could not be used, and where it is now."""
 

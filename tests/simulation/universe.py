@@ -172,7 +172,7 @@ class Outcome:
     done: list[tuple[float, str, str]]
     stream: list[Stored]
     dropped: int
-    """Messages that the outbox had to let go."""
+    """Accepted messages that were lost."""
 
 
 @cache

@@ -257,27 +257,6 @@ class Backlog:
             self.recount(gone.items(), -1)
         return len(dict(stored).keys() - dict(dropped).keys())
 
-    def drop(self, messages: int, size: int) -> int:
-        """Let so many messages go, and as many as have so many bytes, of the oldest that were
-        never taken: those may be in the stream. The bytes that went.
-        """
-        kept: list[Numbered] = []
-        dropped: list[Numbered] = []
-        for queue in (self.waiting, self.tail):
-            if queue is self.tail and self.away:
-                break
-            while queue and (len(dropped) < messages or size > 0):
-                number, message = each = queue.popleft()
-                if number <= self.handed:
-                    kept.append(each)
-                    continue
-                self.losses.drop(number, message, self.handed)
-                dropped.append(each)
-                size -= len(message.payload)
-        self.waiting.extendleft(reversed(kept))
-        self.recount(dropped, -1)
-        return sum(len(message.payload) for _, message in dropped)
-
     @property
     def floor(self) -> int:
         """Nothing below this number is held, in memory."""
@@ -285,14 +264,6 @@ class Backlog:
             return self._order[0]
         queue = self.waiting or self.tail
         return queue[0][0] if queue else self._next
-
-    @property
-    def beyond(self) -> int:
-        """The lowest number in memory that was never taken."""
-        for number, _ in self.waiting:
-            if number > self.handed:
-                return number
-        return self.tail[0][0] if self.tail else self._next
 
     def unwritten(self, after: int) -> Iterator[Numbered]:
         """What is in memory beyond a number, in order; but not our own gaps, which are made anew

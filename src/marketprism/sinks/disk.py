@@ -125,8 +125,8 @@ class Disk:
     async def mark(self, handed: int = 0, floor: int = 0, placed: int = 0) -> None:
         await self._do(self.spool.mark, handed, floor, placed)
 
-    async def trim(self, floor: int, handed: int, beyond: int, losses: Saved) -> int:
-        left = await self._do(self.spool.trim, floor, handed, beyond, losses)
+    async def trim(self, floor: int, losses: Saved) -> int:
+        left = await self._do(self.spool.trim, floor, losses)
         self._row.file_bytes = self.spool.used
         return left
 

@@ -1,8 +1,8 @@
-"""What the outbox had to let go of each stream, and the gap that says so.
+"""What the disk lost of each stream, and the gap that says so.
 
-The oldest go first, so a loss is a stretch of the log. It is told where it ends: before the next
-message of its stream. The updates of a book do not chain after it, so they are part of it until a
-snapshot comes.
+A block that cannot be read is a stretch of the log. It is told where it ends: before the next
+message of each stream that was in it. The updates of a book do not chain after it, so they are part
+of it until a snapshot comes.
 """
 
 import bisect
@@ -32,7 +32,8 @@ from marketprism.wire import Message, encode, subject
 
 log = structlog.get_logger()
 
-FULL = "memory and disk were full"
+BEFORE = "memory and disk were full"
+"""Why something is lost that the version before let go."""
 DAMAGED = "a part of the spool on disk could not be read"
 
 
@@ -46,15 +47,14 @@ class Dropped(Loss):
     """The number of the message that ended it; 0 while it is open."""
     stored: bool = False
     """Its gap is in the stream already: a former process told it."""
-    unplaced: tuple[int, str] | None = None
-    """The number and the payload of one of them that was `unplaced`, its stream's first."""
 
     @classmethod
     def read(cls, saved: bytes) -> "Dropped":
         """One as it was saved. Raises MsgspecError, LookupError, ValueError or TypeError."""
         fields = msgspec.json.decode(saved)
         instrument = Instrument(*fields.pop("instrument"))
-        fields.setdefault("why", FULL)
+        fields.setdefault("why", BEFORE)
+        fields.pop("unplaced", None)
         return cls(instrument, DataType(fields.pop("affected")), **fields)
 
     def known_as(self, named: str, msg_id: str) -> bool:
@@ -75,7 +75,6 @@ class Dropped(Loss):
         self.count += before.count
         self.countable = self.countable and before.countable
         self.stored = before.stored
-        self.unplaced = before.unplaced or self.unplaced
         if self.first_id is None or before.first_id is not None:
             self.first_id = before.first_id
         if self.last_id is None:
@@ -99,16 +98,6 @@ class Losses:
     def __bool__(self) -> bool:
         """Something is open."""
         return bool(self._open)
-
-    def drop(self, number: int, message: Message, handed: int) -> None:
-        """This one goes; all up to `handed` stay."""
-        record = identity(message)
-        stream = (message.instrument, affected(message, record))
-        losses = self._open.setdefault(stream, [])
-        if not losses or losses[-1].upto <= handed:
-            began = record.started_at if isinstance(record, Gap) else record.collected_at
-            losses.append(self._begun(stream, number, began, FULL))
-        self._add(losses[-1], number, message, record)
 
     def drop_block(self, lost: LostBlock, *, after: int = 0, handed: int = 0) -> None:
         """Messages that lay together cannot be read any more; all up to `after` are held all the
@@ -140,8 +129,6 @@ class Losses:
     def _add(self, loss: Dropped, number: int, message: Message, record: Record) -> None:
         loss.add(record)
         loss.upto = number
-        if message.unplaced:
-            loss.unplaced = number, message.payload.decode()
         self.changed = True
         self._board.lost[_origin(message.instrument, message.data_type)] += 1
         self._board.spool.dropped += 1
@@ -214,21 +201,6 @@ class Losses:
     def subjects(self) -> set[str]:
         """Of the gaps of those that are open."""
         return {subject(Gap.data_type, instrument) for instrument, _ in self._open}
-
-    def unplaced(self, placed: int) -> list[Message]:
-        """Those of open losses that were `unplaced`, beyond a number."""
-        return [
-            Message(
-                subject(loss.affected, loss.instrument),
-                "",
-                loss.unplaced[1].encode(),
-                loss.instrument,
-                loss.affected,
-                unplaced=True,
-            )
-            for loss in chain(*self._open.values())
-            if loss.unplaced is not None and loss.unplaced[0] > placed
-        ]
 
     def passed(self, number: int, message: Message) -> Dropped | None:
         """This one was stored, and so was the gap of the loss that it ended; or it was a part of

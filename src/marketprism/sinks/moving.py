@@ -65,8 +65,6 @@ class Moving:
         for each in lost:
             outbox.losses.drop_block(each, handed=mark.handed)
             dropped = max(dropped, each.last)
-        for message in outbox.losses.unplaced(mark.placed):
-            self.unplaced.setdefault(message.subject, message)
         outbox.continue_after(max(dropped, *attrs.astuple(mark)))
         self._placed = mark.placed
         for block in spool.blocks():
@@ -92,19 +90,13 @@ class Moving:
 
     async def _put(self) -> None:
         """Write the oldest of the tail. Where nothing else is on disk alone, and there are few in
-        memory, they stay there too.
+        memory, they stay there too. Raises SpoolFull where there is no room: the tail stays.
         """
         outbox = self._outbox
         assert outbox.tail is not None
         batch = self._at_once(outbox.tail)
         stay = not outbox.away and self._short and not outbox.pressed
-        try:
-            await self._write(batch, batch[-1][0] if stay else 0)
-        except SpoolFull as full:
-            self._disk.say("full", str(full))
-            if not await self._make_room(payload_bytes(batch)):
-                raise SpoolLost(str(full)) from full
-            return
+        await self._write(batch, batch[-1][0] if stay else 0)
         for _ in batch:
             outbox.tail.popleft()
         if self._row.state == "full" and not self._disk.crowded:
@@ -138,16 +130,6 @@ class Moving:
         """
         floor = 0 if self._outbox.losses.changed else self._floor
         await self._disk.mark(handed, floor)
-
-    async def _forgo(self) -> None:
-        """Let the oldest go that are on disk alone: memory, which is full, has no room to have them
-        back first.
-        """
-        batch = await self._next()
-        losses, handed = self._outbox.losses, self._outbox.handed
-        for number, message in batch:
-            losses.drop(number, message, handed)
-        self._returned(batch)
 
     async def _salvage(self, why: str) -> None:
         """The file is damaged: go on with what can be read of it. What memory still has of a block
@@ -227,39 +209,19 @@ class Moving:
 
     async def _trim(self) -> None:
         outbox, floor = self._outbox, self._floor
-        beyond = min(outbox.beyond, self._loaded + 1) if outbox.away else outbox.beyond
         self._trimmed_at = trio.current_time()
         with contextlib.suppress(SpoolFull, SpoolLost):  # what follows says it
             await self._mark(self._loaded)
         saved, changed = outbox.losses.saved(), outbox.losses.changed
         outbox.losses.changed = False
         try:
-            left = await self._disk.trim(floor, outbox.handed, beyond, saved)
+            left = await self._disk.trim(floor, saved)
         except SpoolLost as failure:
             self._trouble = failure
             outbox.losses.changed = outbox.losses.changed or changed
             return
         self._trimmed = floor
         outbox.losses.forget(left)
-
-    async def _make_room(self, size: int) -> bool:
-        """Let the oldest go, so many bytes of payload; whether anything went."""
-        outbox, gone = self._outbox, 0
-        outbox.held_back = True
-        try:
-            while gone < size:
-                went = outbox.drop(0, size - gone)
-                gone += went
-                if not went:
-                    if not outbox.away:
-                        break
-                    await self._fetch()
-            await self._trim()
-        finally:
-            outbox.held_back = False
-        if self._trouble is not None:
-            raise self._trouble  # else more and more would go, and make no room
-        return gone > 0
 
     def _at_once(self, messages: Iterable[Numbered]) -> list[Numbered]:
         """As many of them as are written together."""

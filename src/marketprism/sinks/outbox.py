@@ -34,8 +34,8 @@ class Outbox(Backlog):
     `max_bytes` of payload in memory, and what one `append` may bring beyond. `row` shows how full
     it is.
 
-    With a spool, what there is beyond three quarters of that waits on disk; when the disk has no
-    room or fails, the oldest go, each inside a gap. Without one nothing accepted is dropped.
+    With a spool, what there is beyond three quarters of that waits on disk. When the disk has no
+    room or fails, it is full as it is without one: nothing that was accepted is thrown away.
 
     One task appends and one takes; only `room` and `available` wait. `run` is a third.
     """

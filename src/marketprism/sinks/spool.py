@@ -355,13 +355,12 @@ class Spool:
         self.clear()
         self._open_marks().write(Mark())
 
-    def trim(self, floor: int, handed: int, beyond: int, losses: Saved) -> int:
-        """Delete the blocks of which nothing is held any more, and save what was dropped: nothing
-        below `floor` is held, and nothing above `handed` and below `beyond`. The lowest number
-        that is left.
+    def trim(self, floor: int, losses: Saved) -> int:
+        """Delete the blocks of which nothing is held any more, since nothing below `floor` is, and
+        save what was lost. The lowest number that is left.
         """
         with self._changing() as connection:
-            self._delete(connection, "last < ? OR (first > ? AND last < ?)", floor, handed, beyond)
+            self._delete(connection, "last < ?", floor)
             self._save(connection, losses)
         lowest = self.lowest()
         return floor if lowest is None else lowest

@@ -15,7 +15,7 @@ import trio
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
 from marketprism.sinks.backlog import STEP, Backlog, payload_bytes
 from marketprism.sinks.disk import Disk
-from marketprism.sinks.moving import PARTS, Moving
+from marketprism.sinks.moving import PARTS, TRIM, Moving
 from marketprism.status import Board
 
 TICK = 0.02
@@ -32,10 +32,11 @@ class Spooling(Moving):
     def __init__(self, outbox: Backlog, disk: Disk, board: Board) -> None:
         super().__init__(outbox, disk, board)
         self._retry_at = 0.0
-        """When it may be written again, after it failed; the same for reading, and for letting
-        go what is on it:"""
+        """When it may be written again, after it failed; the same where it was full, for reading,
+        and for looking whether it can be read:"""
+        self._put_at = 0.0
         self._read_at = 0.0
-        self._forgo_at = 0.0
+        self._look_at = 0.0
 
     @property
     def usable(self) -> bool:
@@ -89,8 +90,8 @@ class Spooling(Moving):
             await self._mend(str(damage))
         except SpoolLost as failure:
             self._failed(failure)
-        if outbox.full and self._row.state == "failed":
-            await self._let_go()
+        if outbox.full and outbox.away and self._row.state == "failed":
+            await self._look()
         outbox.moved()
         if outbox.tail is not None:
             return TICK
@@ -132,13 +133,23 @@ class Spooling(Moving):
         self._trouble = None
         # The last ones are not written any more: once the disk is empty they need not be.
         if outbox.tail and (outbox.away or outbox.waiting or outbox.pressed):
-            await self._put()
+            await self._put_in_turn()
         if self._trim_due:
             await self._trim()
         if self._trouble is not None:
             raise self._trouble
         if self._row.state == "failed":
             self._disk.say("spooling")
+
+    async def _put_in_turn(self) -> None:
+        """Where the disk is full, what is not on it waits in memory until something is deleted."""
+        if trio.current_time() < self._put_at:
+            return
+        try:
+            await self._put()
+        except SpoolFull as full:
+            self._put_at = trio.current_time() + TRIM
+            self._disk.say("full", str(full))
 
     async def _end(self) -> None:
         """All that was on disk is acknowledged: from now on it is memory again."""
@@ -161,23 +172,15 @@ class Spooling(Moving):
             await self._disk.remove()
             log.warning("spool.removed", path=self._row.path, reason=str(failure))
 
-    async def _let_go(self) -> None:
-        """The disk does not work and memory is full: the oldest go."""
-        outbox = self._outbox
-        row = outbox.row
-        if outbox.tail is None:
-            outbox.losses.forget(outbox.floor)
-        messages = row.held - row.capacity * 7 // 8
-        size = row.held_bytes - row.capacity_bytes * 7 // 8
-        if outbox.drop(messages, size) or not outbox.away:
+    async def _look(self) -> None:
+        """The disk does not work, and memory is full. What can be read of it goes on as soon as
+        there is room; where it cannot be read either, nothing would go on any more: it is given up.
+        """
+        if trio.current_time() < self._look_at:
             return
-        # All that could go is younger than what is on the disk alone. That gives memory no room
-        # before all of it is gone, so it goes bit by bit: the disk may take something again.
-        if trio.current_time() < self._forgo_at:
-            return
-        self._forgo_at = trio.current_time() + RETRY
+        self._look_at = trio.current_time() + RETRY
         try:
-            await self._forgo()
+            await self._next()
         except SpoolDamaged as damage:
             await self._mend(str(damage))
         except SpoolLost as failure:
@@ -241,12 +244,25 @@ class Spooling(Moving):
         self._trouble = None
         if outbox.tail is None:
             await self._begin()
-        while outbox.tail:
-            await self._put()
+        try:
+            await self._put_all()
+        except SpoolFull as full:
+            self._disk.say("full", str(full))
         if outbox.row.held or outbox.away or outbox.losses:
             await self._trim()
         else:
             await self._clear()
+
+    async def _put_all(self) -> None:
+        trimmed = False
+        while self._outbox.tail:
+            try:
+                await self._put()
+            except SpoolFull:
+                if trimmed:
+                    raise
+                trimmed = True
+                await self._trim()
 
     def _failed(self, failure: Exception) -> None:
         self._retry_at = trio.current_time() + RETRY
