@@ -10,6 +10,7 @@ from cards import CARDS, Card
 from desk import START, Desk
 
 from marketprism import cursors
+from marketprism.clock import HOUR
 from marketprism.feeds import capability
 from marketprism.feeds.venue import Capability, Cursor, Fetch, Want
 from marketprism.instruments import Instrument
@@ -163,7 +164,7 @@ OTHERS = [
     trade("9" * 5000),
     trade(str(2**63)),
     book(1),
-    Trade(BTC, START, START + 2 * cursors.HOUR, "7", "1", "1", "buy"),
+    Trade(BTC, START, START + 2 * HOUR, "7", "1", "1", "buy"),
 ]
 
 
@@ -211,7 +212,7 @@ def test_a_last_message_of_a_time_to_come_is_a_position_by_its_id_and_when_it_wa
     has = capability(want)
     record = cursors.read(stored[-1].payload, want, START + SECOND, has)
     last_id = cursors.cursor(record, None, None, has).last_id
-    record.timestamp = START + 30 * 24 * cursors.HOUR
+    record.timestamp = START + 30 * 24 * HOUR
     again = cursors.read(encode(record).payload, want, START + SECOND, has)
     found = cursors.cursor(again, stored[-1].msg_id, None, has)
     assert (found.last_id, found.event_time, found.received) == (last_id, None, record.collected_at)

@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import attrs
 
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.feeds.venue import Phase
 from marketprism.status import Board, ConnectionRow, StreamRow
 
-SECOND = 1_000_000_000
 NOTHING_FOR = 60.0
 """Seconds without a record that are borne of any stream: no rhythm is judged more closely."""
 SLOW = 900.0

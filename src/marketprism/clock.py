@@ -1,6 +1,11 @@
 """Time, as everything here is told it: nobody but `app` reads a clock."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+MILLISECOND: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+HOUR: Final = 3600 * SECOND
+"""Nanoseconds."""
 
 
 class Moment(NamedTuple):

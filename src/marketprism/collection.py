@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 
 import trio
 
+from marketprism.clock import SECOND
 from marketprism.feed import Feed
 from marketprism.feeds.polling import run_poll
 from marketprism.feeds.venue import Cursor, Poll, Stream, Venue, Want
@@ -13,7 +14,6 @@ from marketprism.metadata import Doubt, doubt
 from marketprism.records import DataType
 from marketprism.settings import SupervisionConfig
 
-SECOND = 1_000_000_000
 SPEAKING = 15 * SECOND
 """What said something in so long a time is alive, whatever the list says of its market."""
 

@@ -5,18 +5,16 @@ from collections.abc import Iterable
 import msgspec
 
 from marketprism import wire
+from marketprism.clock import HOUR, MILLISECOND, SECOND
 from marketprism.feeds.bounds import LARGEST, is_id, is_time
 from marketprism.feeds.exchange_clock import TOLERANCE
 from marketprism.feeds.recent_ids import Id, RecentIds
 from marketprism.feeds.venue import Capability, Cursor, Want
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 
-MILLISECOND = 1_000_000
-SECOND = 1_000_000_000
 WHY = "the process began anew"
 LONGEST_NAME = 100
 """Characters of an id that is no number."""
-HOUR = 3_600_000_000_000
 """Nanoseconds that our clock may be wrong by; a later time is not believed."""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import structlog
 import trio
 
+from marketprism.clock import SECOND
 from marketprism.errors import Lost, Refused, Transient
 from marketprism.feeds.connection import Connection
 from marketprism.feeds.freshness import Freshness
@@ -21,7 +22,6 @@ from marketprism.settings import SupervisionConfig
 from marketprism.status import ConnectionRow
 from marketprism.supervise import Attempt, Backoff, Conclusion, Ended, supervise
 
-SECOND = 1_000_000_000
 STAGGER = 0.05
 """The part of a life by which rotations are spread: connections are born together."""
 LOOK_SECONDS = 0.25

@@ -15,7 +15,7 @@ import trio
 from marketprism import stream_checks
 from marketprism.arrivals import voices
 from marketprism.checks import Check, Level, few, missing
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.errors import SinkState
 from marketprism.feeds.hosts import TRY
 from marketprism.memory_report import high_words, size_text
@@ -27,7 +27,6 @@ from marketprism.status import Board, QueueRow, SinkRow, SpoolRow
 from marketprism.supervise import BreakerState
 from marketprism.wire import MAX_PAYLOAD_BYTES
 
-SECOND = 1_000_000_000
 STARTING_WITHIN = 60.0
 """Seconds after the start in which what is not there yet may still be coming."""
 REMEMBERED = 600.0

@@ -25,7 +25,7 @@ import structlog
 import trio
 
 from marketprism.cgroup import Limit
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.feeds.venue import Session
 from marketprism.memory_report import LARGE_RECORD_BYTES, held, memory_report, split
 from marketprism.outlet import Outlet
@@ -33,8 +33,6 @@ from marketprism.report import resident_memory
 from marketprism.settings import Burden, MemoryConfig
 from marketprism.sinks.outbox import Outbox
 from marketprism.status import Board, MemoryRow
-
-SECOND = 1_000_000_000
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ import attrs
 import psutil
 
 from marketprism import log
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.feeds.hosts import host_of
 from marketprism.redaction import HIDDEN, redact
 from marketprism.status import (
@@ -24,7 +24,6 @@ from marketprism.status import (
 )
 from marketprism.wire import time_text
 
-SECOND = 1_000_000_000
 RATES_OVER = 10 * SECOND
 """How far the recent rates look back, once there are samples from so long ago."""
 

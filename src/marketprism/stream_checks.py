@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from marketprism.arrivals import NOTHING_FOR, SECOND, Voice, arrival, down
+from marketprism.arrivals import NOTHING_FOR, Voice, arrival, down
 from marketprism.checks import Check, Level, few, missing
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.feeds.venue import Phase
 from marketprism.markets import Standing
 from marketprism.report import age, wall_text

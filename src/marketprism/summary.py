@@ -10,11 +10,9 @@ from typing import Any
 
 import attrs
 
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.health import judge
 from marketprism.status import Board, Origin
-
-SECOND = 1_000_000_000
 
 
 @attrs.frozen

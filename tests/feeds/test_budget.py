@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketprism.feeds.budget import SECOND, Budget
+from marketprism.clock import SECOND
+from marketprism.feeds.budget import Budget
 
 LIMIT, PERIOD = 100, 60.0
 

@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from marketprism.feeds.freshness import SECOND, Freshness, Step
+from marketprism.clock import SECOND
+from marketprism.feeds.freshness import Freshness, Step
 from marketprism.feeds.venue import Capability, Cursor, Phase, Stream, StreamState
 from marketprism.instruments import Instrument
 from marketprism.records import DataType

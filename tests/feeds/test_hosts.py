@@ -3,9 +3,9 @@
 import pytest
 from structlog.testing import capture_logs
 
+from marketprism.clock import SECOND
 from marketprism.feeds.hosts import Hosts, host_of
 from marketprism.feeds.http_answers import Guess, HttpAnswer, Meaning
-from marketprism.feeds.stops import SECOND
 from marketprism.status import Board
 
 HOST = "api.binance.com"

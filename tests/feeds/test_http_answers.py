@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketprism.clock import SECOND
 from marketprism.feeds.http_answers import (
     LONGEST_STOP,
-    SECOND,
     SHORTEST_STOP,
     STOPS,
     HttpAnswer,

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketprism.clock import SECOND
 from marketprism.feeds.http_answers import Guess
-from marketprism.feeds.stops import LOOK, SECOND, Stop
+from marketprism.feeds.stops import LOOK, Stop
 
 GUESS = Guess(10.0, 35.0)
 ONE, OTHER = object(), object()

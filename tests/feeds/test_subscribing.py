@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketprism.clock import Moment
-from marketprism.feeds.subscribing import HOUR, SECOND, Command, Rules, Subscriptions
+from marketprism.clock import HOUR, SECOND, Moment
+from marketprism.feeds.subscribing import Command, Rules, Subscriptions
 
 ANSWER_WITHIN = 10 * SECOND
 RULES = Rules(batch=100, answer_within=ANSWER_WITHIN, refused_retry=300.0, an_hour=14_400)

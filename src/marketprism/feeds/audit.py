@@ -7,17 +7,17 @@ What both know must agree; and where the snapshot reaches further, so does the b
 from collections.abc import Iterable, Set
 from enum import StrEnum
 from itertools import islice
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 from zlib import crc32
 
 import attrs
 
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
+from marketprism.feeds import venue
 from marketprism.feeds.comparison import Change, Proof, Trail, Verdict
 from marketprism.feeds.venue import Diverged, Fetch, FetchFailed, Priority, StreamState, Turn
 from marketprism.orderbook import OrderBook
 
-SECOND: Final = 1_000_000_000
 LEAD: Final = SECOND // 2
 """Updates are remembered for so long before the request: the host that answers it may lag behind
 the one that streams."""
@@ -50,11 +50,8 @@ class Outcome(StrEnum):
     """The book fell out of step meanwhile, its ids began anew, or it could not wait any longer."""
 
 
-class Tag(NamedTuple):
-    """Which answer this is."""
-
-    native_id: str
-    attempt: int
+class Tag(venue.Tag):
+    """The same, of an audit."""
 
 
 @attrs.define(eq=False)

@@ -4,7 +4,7 @@ from collections import deque
 
 import attrs
 
-SECOND = 1_000_000_000
+from marketprism.clock import SECOND
 
 
 @attrs.define

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.errors import Lost, MarketPrismError, Quiet, RateLimited, Refused, Transient
 from marketprism.feeds.dialing import translated
 from marketprism.feeds.frames import BatchingConnection
-from marketprism.feeds.freshness import SECOND, Freshness
+from marketprism.feeds.freshness import Freshness
 from marketprism.feeds.freshness import Step as Answer
 from marketprism.feeds.hosts import host_of
 from marketprism.feeds.http_answers import Guess, HttpAnswer, Meaning

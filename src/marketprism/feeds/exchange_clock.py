@@ -13,9 +13,8 @@ from typing import Final
 
 import attrs
 
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 
-SECOND: Final = 1_000_000_000
 TOLERANCE: Final = 60 * SECOND
 """How far ahead of the exchange's clock a stamp is still believed."""
 EVERY: Final = SECOND

@@ -11,11 +11,11 @@ from enum import IntEnum
 
 import attrs
 
+from marketprism.clock import SECOND
 from marketprism.feeds.venue import Capability, Phase, Stream, StreamState
 from marketprism.records import DataType
 from marketprism.settings import FreshnessConfig
 
-SECOND = 1_000_000_000
 LEARNED = (DataType.TRADE, DataType.ORDERBOOK)
 """Streams whose limit is learned from their own rhythm."""
 ANSWERED = (DataType.ORDERBOOK, DataType.FUNDING_RATE, DataType.OPEN_INTEREST)

@@ -21,7 +21,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import attrs
 
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.feeds.venue import Phase, Session, Stream, StreamState, Turn
 from marketprism.records import GapReason
 
@@ -29,7 +29,6 @@ Event = TypeVar("Event")
 Reached = Callable[[Stream], int | None]
 """How far the elder published a stream, in the terms of `hold`'s position."""
 
-SECOND = 1_000_000_000
 OVERLAP = 5 * SECOND
 PATIENCE = 30 * SECOND
 MAX_HELD = 20_000

@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 
 import attrs
 
+from marketprism.clock import SECOND
+
 FORBIDDEN: Final = (401, 403, 451)
 """Statuses that mean us, or our place: not the moment."""
 PASSING: Final = (408, 425, 429, 418)
@@ -20,7 +22,6 @@ SHORTEST_STOP, LONGEST_STOP = 1.0, 3 * 86_400.0
 go from 2 minutes to 3 days.
 https://developers.binance.com/docs/binance-spot-api-docs/rest-api/limits
 """
-SECOND: Final = 1_000_000_000
 
 _seconds: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?").fullmatch
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.errors import Lost, Refused
 from marketprism.feeds.rest import failure
 from marketprism.feeds.venue import (
@@ -28,7 +28,6 @@ from marketprism.settings import SupervisionConfig
 from marketprism.status import lasted
 from marketprism.supervise import Attempt, Ended, supervise
 
-SECOND = 1_000_000_000
 JITTER, MOST_JITTER = 0.05, 5.0
 """Part of a period, and seconds, that a poll may come late, so that not all ask at once."""
 AT_ONCE = 5.0

@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 
 import attrs
 
-SECOND: Final = 1_000_000_000
+from marketprism.clock import SECOND
+
 SPAN: Final = 10 * SECOND
 """By the exchange's time: what came later than that after another is not expected before it."""
 LEAST: Final = 16

@@ -12,9 +12,9 @@ import httpx
 import trio
 from httpcore._backends.trio import TrioStream
 
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.errors import Lost, RateLimited, Refused, Transient
-from marketprism.feeds.budget import SECOND, Budget
+from marketprism.feeds.budget import Budget
 from marketprism.feeds.dialing import FOREIGN, connect, words
 from marketprism.feeds.hosts import Hosts, host_of
 from marketprism.feeds.http_answers import FORBIDDEN, HttpAnswer, Meaning, worded

@@ -4,7 +4,9 @@ from typing import Final
 
 import attrs
 
-WINDOW: Final = 30 * 1_000_000_000
+from marketprism.clock import SECOND
+
+WINDOW: Final = 30 * SECOND
 """Nanoseconds. Windows begin at multiples of it, so that two collectors choose the same events."""
 
 

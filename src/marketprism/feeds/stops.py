@@ -9,9 +9,9 @@ from typing import Final
 
 import attrs
 
+from marketprism.clock import SECOND
 from marketprism.feeds.http_answers import Guess
 
-SECOND: Final = 1_000_000_000
 LOOK: Final = SECOND // 4
 """How often it is looked whether the one call has been answered."""
 

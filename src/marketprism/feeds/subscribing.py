@@ -26,12 +26,10 @@ from typing import Generic, NamedTuple, TypeVar
 
 import attrs
 
-from marketprism.clock import Moment
+from marketprism.clock import HOUR, SECOND, Moment
 from marketprism.errors import Lost
 from marketprism.feeds.venue import Close, Park, Phase, Rotate, StreamState, Turn
 
-SECOND = 1_000_000_000
-HOUR = 3600 * SECOND
 PASSING_FIRST, PASSING_CAP = SECOND // 2, 15 * SECOND
 """Waits while the exchange cannot: doubled each time; twice the cap where operations are scarce."""
 FIRST_REFUSED_RETRY = 30 * SECOND

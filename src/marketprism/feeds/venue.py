@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 import attrs
 
-from marketprism.clock import Moment
+from marketprism.clock import MILLISECOND, Moment
 from marketprism.errors import Transient
 from marketprism.feeds.ahead import Ahead
 from marketprism.feeds.exchange_clock import ExchangeClock
@@ -30,6 +30,8 @@ Stream = tuple[DataType, str]
 """Data type and native instrument id: the unit of freshness, gaps, parking and hand-over."""
 
 
+SAMPLE_BYTES: Final = 200
+"""Of a rejected frame, so many are logged."""
 LONGEST_WHY: Final = 300
 """Characters: what an exchange says may be long."""
 
@@ -89,9 +91,8 @@ class Cursor:
         """
         if self.received is None or self.gap is not None:
             return
-        millisecond = 1_000_000
         began = self.received if since is None else min(since, self.received)
-        started = max(began, (self.gap_started // millisecond + 1) * millisecond)
+        started = max(began, (self.gap_started // MILLISECOND + 1) * MILLISECOND)
         self.gap = OpenGap(reason, started, why[:LONGEST_WHY])
         self.gap_started = started
 
@@ -188,6 +189,13 @@ class Send:
     payload: str
     number: int | None = None
     """Where it is awaited: `Session.sent` is told of it when it leaves."""
+
+
+class Tag(NamedTuple):
+    """Which answer this is: an earlier one is not wanted any more."""
+
+    native_id: str
+    attempt: int
 
 
 @attrs.frozen

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from marketprism.clock import SECOND
 from marketprism.feeds.binance.answers import interpret
-from marketprism.feeds.http_answers import LONGEST_STOP, SECOND, STOPS, HttpAnswer, Meaning
+from marketprism.feeds.http_answers import LONGEST_STOP, STOPS, HttpAnswer, Meaning
 
 NOW = 1_516_180_000
 """Seconds; 2018-01-17 09:06:40 GMT."""

@@ -25,10 +25,10 @@ from usdm import (
     trade,
 )
 
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.feeds import audit
 from marketprism.feeds.binance import BinanceDerivatives, BinanceSpot
-from marketprism.feeds.handover import MAX_HELD, OVERLAP, PATIENCE, SECOND
+from marketprism.feeds.handover import MAX_HELD, OVERLAP, PATIENCE
 from marketprism.feeds.venue import (
     Cursor,
     Fetch,

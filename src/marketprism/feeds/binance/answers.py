@@ -9,6 +9,7 @@ from typing import Final
 
 import attrs
 
+from marketprism.clock import MILLISECOND
 from marketprism.feeds.binance.messages import UNREADABLE, Failure, read_failure
 from marketprism.feeds.http_answers import (
     FORBIDDEN,
@@ -44,7 +45,7 @@ def interpret(answer: HttpAnswer, wall: int) -> Meaning:
             meaning, error=f"{failure.code}: {failure.msg[:200]}", passes=_passes(answer, failure)
         )
     if banned:
-        until = seconds_until(int(banned[1]) * 1_000_000, answer, wall)
+        until = seconds_until(int(banned[1]) * MILLISECOND, answer, wall)
         waits = later(meaning.retry_after, until)
         error = meaning.error or "banned"
         return attrs.evolve(meaning, error=error, passes=True, stop=STOPS[418], retry_after=waits)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import attrs
 import msgspec
 
-from marketprism.clock import Moment
+from marketprism.clock import MILLISECOND, SECOND, Moment
 from marketprism.feeds import decimals
 from marketprism.feeds.audit import Auditor
 from marketprism.feeds.binance.market import Rule, Source
@@ -30,6 +30,7 @@ from marketprism.feeds.binance.messages import (
 from marketprism.feeds.comparison import Change, Verdict
 from marketprism.feeds.venue import (
     REFUSED_RETRY,
+    SAMPLE_BYTES,
     Fetch,
     Fetched,
     FetchFailed,
@@ -40,13 +41,13 @@ from marketprism.feeds.venue import (
     Reject,
     Send,
     StreamState,
+    Tag,
     Turn,
 )
 from marketprism.orderbook import Ends, OrderBook
 from marketprism.records import Level, OrderBookRecord
 from marketprism.settings import OrderbookOptions
 
-SECOND = 1_000_000_000
 MAX_BUFFERED = 3_000
 """Updates that wait for a snapshot: five minutes of a book at its full pace."""
 FIRST_RETRY, LONGEST_RETRY = SECOND // 2, 30 * SECOND
@@ -65,13 +66,6 @@ Sides = tuple[Sequence[Level], Sequence[Level]]
 """Bids and asks."""
 
 
-class Tag(NamedTuple):
-    """Which answer this is."""
-
-    native_id: str
-    attempt: int
-
-
 class _Heard(NamedTuple):
     update: DepthUpdate
     wall: int
@@ -84,7 +78,7 @@ def _read(body: bytes) -> DepthSnapshot | Reject:
         snapshot = read_snapshot(body)
         snapshot.bids, snapshot.asks = decimals.pairs(snapshot.bids, snapshot.asks)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        return Reject("unreadable snapshot", str(error), body[:200])
+        return Reject("unreadable snapshot", str(error), body[:SAMPLE_BYTES])
     return snapshot
 
 
@@ -92,7 +86,7 @@ def _event_time(update: DepthUpdate) -> int:
     told_at = update.E if update.T is None else update.T
     if told_at is None:
         raise decimals.NotANumber("it has no time")
-    return told_at * 1_000_000
+    return told_at * MILLISECOND
 
 
 def _applied(heard: _Heard, book: OrderBook | None) -> Sides:
@@ -503,7 +497,7 @@ class BookStream:
             self._conclude(self.auditor.took(change, self.book), now, turn)
 
     def _made(self, snapshot: DepthSnapshot, now: Moment) -> OrderBook:
-        event_time = None if snapshot.T is None else snapshot.T * 1_000_000
+        event_time = None if snapshot.T is None else snapshot.T * MILLISECOND
         if event_time is not None and self._is_ahead(event_time, now):
             event_time = None
         last_id, limit = snapshot.lastUpdateId, self.source.limit

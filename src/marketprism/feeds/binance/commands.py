@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from marketprism.feeds.subscribing import SECOND, Command, Rules
+from marketprism.clock import SECOND
+from marketprism.feeds.subscribing import Command, Rules
 from marketprism.feeds.venue import Send, Stream
 
 ANSWER_WITHIN: Final = 10 * SECOND

@@ -4,15 +4,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from marketprism.clock import Moment
+from marketprism.clock import HOUR, MILLISECOND, Moment
 from marketprism.feeds.binance.messages import LiquidationOrder, MarkPriceUpdate
 from marketprism.feeds.bounds import believed
 from marketprism.feeds.decimals import known, signed, unsigned
 from marketprism.instruments import Instrument
 from marketprism.records import FundingRate, Liquidation
 
-HOUR = 3_600_000_000_000
-MILLISECOND = 1_000_000
 _SIDES: Final[Mapping[str | None, Literal["buy", "sell"]]] = {"BUY": "buy", "SELL": "sell"}
 
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import attrs
 
-from marketprism.clock import Moment
+from marketprism.clock import MILLISECOND, SECOND, Moment
 from marketprism.feeds import continuity
 from marketprism.feeds.binance.messages import (
     UNREADABLE,
@@ -17,7 +17,17 @@ from marketprism.feeds.binance.messages import (
 )
 from marketprism.feeds.continuity import Place, apart
 from marketprism.feeds.decimals import NotANumber, known, unsigned
-from marketprism.feeds.venue import Cursor, Fetch, Fetched, FetchFailed, Reject, Stream, Turn, Want
+from marketprism.feeds.venue import (
+    SAMPLE_BYTES,
+    Cursor,
+    Fetch,
+    Fetched,
+    FetchFailed,
+    Reject,
+    Stream,
+    Turn,
+    Want,
+)
 from marketprism.records import (
     AllAccountRatio,
     DataType,
@@ -26,10 +36,9 @@ from marketprism.records import (
     TopPositionRatio,
 )
 
-SAMPLE_BYTES = 200
 ROW_SECONDS: Final = 300
 """The ratios come in rows of five minutes, the shortest that is offered."""
-_ROW: Final = ROW_SECONDS * 1_000_000_000
+_ROW: Final = ROW_SECONDS * SECOND
 FEW_ROWS, MANY_ROWS = 30, 500
 """How many rows are asked for: as a rule, and while rows may have been missed. Binance gives no
 more than 500, which is 41 hours."""
@@ -74,7 +83,7 @@ class OpenInterestPoll:
         except (*UNREADABLE, NotANumber) as error:
             cursor.lose("disconnect", f"its answer cannot be read: {error}")
             return _unreadable(answer, error)
-        told_at = body.time * 1_000_000
+        told_at = body.time * MILLISECOND
         place = continuity.placed(cursor, told_at, now)
         if place in (Place.LATEST, Place.PAST):
             return Turn()
@@ -161,7 +170,7 @@ class RatioPoll:
                 continue
             if row.symbol not in (None, self.want.instrument.native_id):
                 raise NotANumber(f"it is of {row.symbol[:40]!r}")
-            told_at = row.timestamp * 1_000_000
+            told_at = row.timestamp * MILLISECOND
             if (last is None or told_at > last) and not _plain(row):
                 detail = "it has no number"
                 turn.steps.append(Reject("bad number", detail, bytes(raw)[:SAMPLE_BYTES]))

@@ -9,7 +9,6 @@ from marketprism.clock import Moment
 from marketprism.errors import Lost
 from marketprism.feeds import audit, decimals
 from marketprism.feeds.binance import commands
-from marketprism.feeds.binance.book import Tag
 from marketprism.feeds.binance.market import Market
 from marketprism.feeds.binance.messages import (
     COIN_MARGINED,
@@ -24,6 +23,7 @@ from marketprism.feeds.subscribing import Command, Subscriptions
 from marketprism.feeds.venue import (
     NO_CURSORS,
     REFUSED_RETRY,
+    SAMPLE_BYTES,
     Close,
     Cursor,
     Fetched,
@@ -37,6 +37,7 @@ from marketprism.feeds.venue import (
     Step,
     Stream,
     StreamState,
+    Tag,
     Turn,
     Want,
 )
@@ -45,7 +46,6 @@ from marketprism.settings import VenueConfig
 
 SETTLE_SECONDS = 0.5
 """From a book's subscription to its snapshot's request: time for the exchange to confirm."""
-SAMPLE_BYTES = 200
 
 
 class BinanceSession:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from marketprism.clock import Moment
+from marketprism.clock import MILLISECOND, Moment
 from marketprism.feeds import continuity, decimals
 from marketprism.feeds.binance import perpetuals
 from marketprism.feeds.binance.book import BookStream
@@ -21,14 +21,22 @@ from marketprism.feeds.binance.messages import (
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.market_trades import NO_MARKET_TRADE, left_out
 from marketprism.feeds.sampling import FundingSampling
-from marketprism.feeds.venue import Cursor, Phase, Reject, Stream, StreamState, Turn, Want
+from marketprism.feeds.venue import (
+    SAMPLE_BYTES,
+    Cursor,
+    Phase,
+    Reject,
+    Stream,
+    StreamState,
+    Turn,
+    Want,
+)
 from marketprism.records import DataType, Liquidation
 from marketprism.records import Trade as TradeRecord
 from marketprism.settings import VenueConfig
 
 Event = DepthUpdate | Trade | AggregateTrade | MarkPriceUpdate | Liquidation
 """What a stream tells; a liquidation as it is published, since its id depends on its push."""
-SAMPLE_BYTES = 200
 REMEMBERED = 100
 """Liquidations of one symbol whose ids are known: a minute and a half at the most there can be."""
 
@@ -51,11 +59,11 @@ def told_at(event: Event) -> int:
     if isinstance(event, Liquidation):
         return event.timestamp or 0
     if isinstance(event, MarkPriceUpdate):
-        return event.E * 1_000_000
+        return event.E * MILLISECOND
     at = event.T
     if isinstance(event, DepthUpdate) and at is None:
         at = event.E
-    return (at or 0) * 1_000_000
+    return (at or 0) * MILLISECOND
 
 
 def position(event: Event) -> int:
@@ -67,7 +75,7 @@ def position(event: Event) -> int:
     if isinstance(event, AggregateTrade):
         return event.a
     if isinstance(event, MarkPriceUpdate):
-        return event.E * 1_000_000
+        return event.E * MILLISECOND
     return event.timestamp or 0
 
 
@@ -208,7 +216,7 @@ class Streams:
         price, quantity = decimals.unsigned(event.p), decimals.unsigned(event.q)
         maker = event.m
         state = self.trades[event.s]
-        traded_at = event.T * 1_000_000
+        traded_at = event.T * MILLISECOND
         # One number has been seen to be of two aggregates: only their trades tell them apart. For
         # the rest those prove nothing, as some trades are in no aggregate.
         part = None if last is None else int(last)

@@ -16,10 +16,8 @@ from marketprism.feeds.binance.messages import AggregateTrade, Trade
 from marketprism.feeds.binance.streams import Event, Streams, position, stream_of, told_at
 from marketprism.feeds.handover import Unjoined
 from marketprism.feeds.sampling import FundingSampling
-from marketprism.feeds.venue import Cursor, Phase, Reject, Session, Stream, Turn
+from marketprism.feeds.venue import SAMPLE_BYTES, Cursor, Phase, Reject, Session, Stream, Turn
 from marketprism.records import DataType, Liquidation
-
-SAMPLE_BYTES = 200
 
 
 class Succession(handover.Succession[Event]):

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from marketprism.clock import Moment
-from marketprism.feeds.subscribing import SECOND, Command, Rules
+from marketprism.clock import SECOND, Moment
+from marketprism.feeds.subscribing import Command, Rules
 from marketprism.feeds.venue import Send, Stream
 
 CHANNEL: Final = "deribit_volatility_index."

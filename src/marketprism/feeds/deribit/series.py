@@ -13,15 +13,16 @@ A hole is filled when its candles are there at their step. Each stretch without 
 its bounds: what the exchange did not have, or not in time, or what could not be read.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import attrs
 
-from marketprism.clock import Moment
+from marketprism.clock import MILLISECOND, SECOND, Moment
 from marketprism.feeds import continuity, decimals
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.deribit.messages import UNREADABLE, read_candle, read_page
 from marketprism.feeds.venue import (
+    SAMPLE_BYTES,
     Fetch,
     Fetched,
     FetchFailed,
@@ -29,12 +30,11 @@ from marketprism.feeds.venue import (
     Priority,
     Reject,
     StreamState,
+    Tag,
     Turn,
 )
 from marketprism.records import GapReason, VolatilityIndex
 
-SECOND: Final = 1_000_000_000
-MILLISECOND: Final = 1_000_000
 PATIENCE: Final = 30 * SECOND
 """How long live values wait for those before them."""
 RETRY_AFTER: Final = 2 * SECOND
@@ -51,14 +51,6 @@ RESET_AFTER: Final = 3
 """So many values in a row before the last one: that one's time was wrong."""
 LAG: Final = 60
 """So many values that another connection told may be heard again, and are no such doubt."""
-SAMPLE_BYTES: Final = 200
-
-
-class Tag(NamedTuple):
-    """Which answer this is."""
-
-    native_id: str
-    attempt: int
 
 
 @attrs.define(eq=False)

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from marketprism.clock import Moment
+from marketprism.clock import MILLISECOND, SECOND, Moment
 from marketprism.errors import Lost, RateLimited
 from marketprism.feeds import decimals
 from marketprism.feeds.deribit import answers, requests
@@ -20,12 +20,13 @@ from marketprism.feeds.deribit.messages import (
     read_volatility,
 )
 from marketprism.feeds.deribit.requests import CHANNEL
-from marketprism.feeds.deribit.series import MILLISECOND, SAMPLE_BYTES, SECOND, Series, Tag
+from marketprism.feeds.deribit.series import Series
 from marketprism.feeds.deribit.succession import Succession
 from marketprism.feeds.subscribing import Command, Subscriptions, doubted, park
 from marketprism.feeds.venue import (
     NO_CURSORS,
     REFUSED_RETRY,
+    SAMPLE_BYTES,
     Close,
     Cursor,
     Fetched,
@@ -37,6 +38,7 @@ from marketprism.feeds.venue import (
     Session,
     Stream,
     StreamState,
+    Tag,
     Turn,
     Want,
 )

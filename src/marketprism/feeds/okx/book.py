@@ -11,11 +11,11 @@ Of two books from before and after it the times alone say which is the later one
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import attrs
 
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.feeds import decimals
 from marketprism.feeds.audit import Auditor
 from marketprism.feeds.comparison import Change, Verdict
@@ -34,6 +34,7 @@ from marketprism.feeds.okx.messages import (
 from marketprism.feeds.subscribing import park, pause_of
 from marketprism.feeds.venue import (
     REFUSED_RETRY,
+    SAMPLE_BYTES,
     Fetch,
     Fetched,
     FetchFailed,
@@ -42,13 +43,13 @@ from marketprism.feeds.venue import (
     Priority,
     Reject,
     StreamState,
+    Tag,
     Turn,
 )
 from marketprism.orderbook import OrderBook
 from marketprism.records import OrderBookRecord
 from marketprism.settings import OrderbookOptions
 
-SECOND: Final = 1_000_000_000
 SNAPSHOT_WITHIN: Final = 5 * SECOND
 """From a subscription's acknowledgement; later, the snapshot is fetched over REST."""
 BOOKS_WEIGHT: Final = 1
@@ -64,13 +65,6 @@ STEADY_AFTER: Final = 60 * SECOND
 """In step for so long, the next loss is a new one, not a retry that failed."""
 CLOCKS_APART: Final = 5 * SECOND
 """How far the times of a fetched snapshot and of updates within it may differ."""
-
-
-class Tag(NamedTuple):
-    """Which answer this is."""
-
-    native_id: str
-    attempt: int
 
 
 @attrs.define(eq=False)
@@ -183,7 +177,7 @@ class BookStream:
         try:
             snapshot, event_time = self._read(answer.body)
         except (*UNREADABLE, ValueError) as error:
-            turn.steps.append(Reject("unreadable snapshot", str(error), answer.body[:200]))
+            turn.steps.append(Reject("unreadable snapshot", str(error), answer.body[:SAMPLE_BYTES]))
             self.auditor.failed(attempt, None, now)
             return
         if self.book is not None:
@@ -275,7 +269,7 @@ class BookStream:
         try:
             snapshot, event_time = self._read(answer.body)
         except (*UNREADABLE, ValueError) as error:
-            turn.steps.append(Reject("unreadable snapshot", str(error), answer.body[:200]))
+            turn.steps.append(Reject("unreadable snapshot", str(error), answer.body[:SAMPLE_BYTES]))
             self._later(now, f"its snapshot cannot be read: {error}")
             return
         heard = self.backlog.updates

@@ -4,7 +4,7 @@ from collections import Counter
 
 import msgspec
 
-from marketprism.clock import Moment
+from marketprism.clock import HOUR, Moment
 from marketprism.feeds import continuity
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.contracts import base_quantity
@@ -22,17 +22,15 @@ from marketprism.feeds.okx.messages import (
 )
 from marketprism.feeds.recent_ids import RecentIds
 from marketprism.feeds.sampling import FundingSampling
-from marketprism.feeds.venue import Cursor, Phase, Reject, StreamState, Turn
+from marketprism.feeds.venue import SAMPLE_BYTES, Cursor, Phase, Reject, StreamState, Turn
 from marketprism.instruments import Instrument
 from marketprism.records import FundingRate as FundingRecord
 from marketprism.records import Liquidation as LiquidationRecord
 from marketprism.records import OpenInterest as OpenInterestRecord
 from marketprism.records import Trade as TradeRecord
 
-HOUR = 3_600_000_000_000
 LONGEST_INTERVAL = 168
 """Hours: what is longer is no funding interval."""
-SAMPLE_BYTES = 200
 
 
 def trade(state: StreamState, said: Trade, now: Moment, connection: str, turn: Turn) -> None:

@@ -7,9 +7,8 @@ from typing import Final
 
 import attrs
 
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.errors import Lost
-from marketprism.feeds.subscribing import SECOND
 from marketprism.feeds.venue import Close, Send
 
 PONG_WITHIN: Final = 10 * SECOND

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.feeds import continuity
 from marketprism.feeds.continuity import apart
 from marketprism.feeds.decimals import unsigned
@@ -23,6 +23,7 @@ from marketprism.feeds.okx.messages import (
     read_ratio,
 )
 from marketprism.feeds.venue import (
+    SAMPLE_BYTES,
     Cursor,
     Fetch,
     Fetched,
@@ -36,7 +37,6 @@ from marketprism.feeds.venue import (
 from marketprism.instruments import Instrument
 from marketprism.records import AllAccountRatio, DataType, TopPositionRatio
 
-SECOND: Final = 1_000_000_000
 PERIOD: Final = "5m"
 PERIOD_SECONDS: Final = 300.0
 ROWS: Final = 24
@@ -50,7 +50,6 @@ AGAIN: Final = 20.0
 """Seconds until a row that was not there yet is asked for again, at least."""
 SPREAD: Final = 560
 """So many polls have offsets of their own within a period; the next share them again."""
-SAMPLE_BYTES: Final = 200
 PATHS: Final[Mapping[DataType, str]] = {
     DataType.LSR_TOP_POSITION: "long-short-position-ratio-contract-top-trader",
     DataType.LSR_ALL_ACCOUNT: "long-short-account-ratio-contract",

@@ -6,11 +6,10 @@ from typing import Final
 
 import msgspec
 
-from marketprism.clock import Moment
+from marketprism.clock import SECOND, Moment
 from marketprism.feeds import audit
 from marketprism.feeds.decimals import NotANumber
 from marketprism.feeds.okx import commands
-from marketprism.feeds.okx.book import SECOND, Tag
 from marketprism.feeds.okx.heartbeat import Heartbeat
 from marketprism.feeds.okx.messages import UNREADABLE, Key, Message, read_message
 from marketprism.feeds.okx.streams import (
@@ -25,6 +24,7 @@ from marketprism.feeds.subscribing import Command, Subscriptions, doubted, park
 from marketprism.feeds.venue import (
     NO_CURSORS,
     REFUSED_RETRY,
+    SAMPLE_BYTES,
     Cursor,
     Fetched,
     FetchFailed,
@@ -36,13 +36,13 @@ from marketprism.feeds.venue import (
     Session,
     Stream,
     StreamState,
+    Tag,
     Turn,
     Want,
 )
 from marketprism.records import DataType
 from marketprism.settings import VenueConfig
 
-SAMPLE_BYTES: Final = 200
 UPGRADE: Final = "64008"
 """A notice 60 s before a server is upgraded."""
 _IGNORED: Final = frozenset({"channel-conn-count", "login"})

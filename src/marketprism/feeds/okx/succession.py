@@ -25,11 +25,10 @@ from marketprism.feeds.okx.held import HeldBook
 from marketprism.feeds.okx.messages import Funding, Interest, Trade, nanoseconds, number
 from marketprism.feeds.okx.streams import Event, Streams
 from marketprism.feeds.sampling import FundingSampling
-from marketprism.feeds.venue import Cursor, Phase, Reject, Session, Stream, Turn
+from marketprism.feeds.venue import SAMPLE_BYTES, Cursor, Phase, Reject, Session, Stream, Turn
 from marketprism.orderbook import OrderBook
 from marketprism.records import DataType, Liquidation
 
-SAMPLE_BYTES = 200
 Held = HeldBook | Trade | Funding | Interest | Liquidation
 
 
