@@ -19,13 +19,14 @@ from marketprism.feeds.binance.messages import (
     read_exchange_info,
     read_funding_info,
 )
-from marketprism.feeds.binance.planning import BinanceShard, spread
 from marketprism.feeds.binance.polls import (
     PATHS,
     ROW_SECONDS,
     OpenInterestPoll,
     RatioPoll,
 )
+from marketprism.feeds.binance.shard import BinanceShard
+from marketprism.feeds.planning import spread
 from marketprism.feeds.venue import Capability, Fetch, Poll, Priority, Shard, Want
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
@@ -145,15 +146,16 @@ class BinanceDerivatives:
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
         """Shards by route; within one, an instrument's streams share a connection."""
         shards: list[Shard] = []
+        room = self.manners.streams_per_connection
         for route, market in self._markets.items():
             prefix = f"{self.name}/{route}/"
             groups = spread(
                 [want for want in wants if want.data_type in market.channels],
                 [shard for shard in current if shard.id.startswith(prefix)],
-                self.manners.streams_per_connection,
+                lambda group: len(group) <= room,
             )
             shards += [
-                BinanceShard(f"{prefix}{number}", tuple(group), market, self.settings)
+                BinanceShard(f"{prefix}{number}", group, market, self.settings)
                 for number, group in enumerate(groups)
             ]
         return shards

@@ -8,7 +8,8 @@ import msgspec
 from marketprism.feeds.binance.answers import interpret
 from marketprism.feeds.binance.market import DepthRule, Market, follows
 from marketprism.feeds.binance.messages import SPOT, read_exchange_info
-from marketprism.feeds.binance.planning import BinanceShard, spread
+from marketprism.feeds.binance.shard import BinanceShard
+from marketprism.feeds.planning import spread
 from marketprism.feeds.venue import (
     Capability,
     Fetch,
@@ -92,9 +93,10 @@ class BinanceSpot:
 
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
         """An instrument's streams share a connection; connections are filled one by one."""
-        groups = spread(wants, current, self.manners.streams_per_connection)
+        room = self.manners.streams_per_connection
+        groups = spread(wants, current, lambda group: len(group) <= room)
         return [
-            BinanceShard(f"{self.name}/{number}", tuple(group), self._market, self.settings)
+            BinanceShard(f"{self.name}/{number}", group, self._market, self.settings)
             for number, group in enumerate(groups)
         ]
 

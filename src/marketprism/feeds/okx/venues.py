@@ -15,6 +15,7 @@ from marketprism.feeds.okx.answers import interpret
 from marketprism.feeds.okx.instruments import read_instruments
 from marketprism.feeds.okx.ratios import PERIOD_SECONDS, ratio_polls
 from marketprism.feeds.okx.session import OkxSession
+from marketprism.feeds.planning import spread
 from marketprism.feeds.venue import (
     REFUSED_RETRY,
     Capability,
@@ -83,20 +84,9 @@ class _OkxVenue:
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
         """An instrument's streams share a connection; connections are filled one by one."""
         streamed = [want for want in wants if self.offers[want.data_type].by == "stream"]
-        wanted = set(streamed)
-        groups = [[want for want in shard.wants if want in wanted] for shard in current]
-        placed = {want for group in groups for want in group}
-        by_instrument: dict[str, list[Want]] = {}
-        for want in streamed:
-            if want not in placed:
-                by_instrument.setdefault(want.instrument.native_id, []).append(want)
-        for together in by_instrument.values():
-            group = next((each for each in groups if self._fits(each + together)), None)
-            if group is None:
-                groups.append(group := [])
-            group += together
+        groups = spread(streamed, current, self._fits)
         return [
-            OkxShard(f"{self.name}/{number}", tuple(group), self.settings)
+            OkxShard(f"{self.name}/{number}", group, self.settings)
             for number, group in enumerate(groups)
         ]
 
