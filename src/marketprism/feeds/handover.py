@@ -15,14 +15,13 @@ missing then is told as a gap, as after any reconnect. What the elder is refused
 nothing, is the younger's as soon as that hears it.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 import attrs
 
 from marketprism.clock import SECOND, Moment
-from marketprism.feeds.venue import Phase, Session, Stream, StreamState, Turn
+from marketprism.feeds.venue import Phase, Session, Stream
 from marketprism.records import GapReason
 
 Event = TypeVar("Event")
@@ -137,55 +136,3 @@ class Handover(Generic[Event]):
         if held.position is None or held.since is None:
             return False
         return now.monotonic - held.since.monotonic >= PATIENCE
-
-
-class Succession(ABC, Generic[Event]):
-    """When each stream goes over from the elder; how it does is the venue's."""
-
-    def __init__(self, elder: Session, states: Mapping[Stream, StreamState]) -> None:
-        """`states` are the younger's; those that the elder has too go over."""
-        self._states = states
-        self._handover = Handover[Event](elder, [each for each in states if each in elder.streams])
-
-    def __contains__(self, stream: object) -> bool:
-        return stream in self._handover
-
-    def __bool__(self) -> bool:
-        return bool(self._handover)
-
-    def confirmed(self, stream: Stream, now: Moment) -> None:
-        """The younger's subscription stands."""
-        self._handover.acknowledged(stream, now)
-
-    def proceed(self, now: Moment, turn: Turn) -> None:
-        """Take over what has joined, and what was waited for long enough."""
-        for stream in self._handover.due(self._reached, now):
-            self._take(stream, LATE, now, turn)
-
-    def inherit(self, now: Moment, turn: Turn) -> None:
-        """The elder is gone: all that is left goes on from here."""
-        self._handover.bereave()
-        for stream in self._handover.due(self._reached, now):
-            self._take(stream, ENDED, now, turn)
-
-    def refused(self, stream: Stream) -> None:
-        """The younger cannot have a stream now. The elder's goes on while it speaks; where the
-        elder cannot have it either, there is nothing to take over.
-        """
-        before = self._handover.elder.streams.get(stream)
-        if before is not None and before.phase is Phase.PARKED:
-            self.give_up(stream)
-
-    def give_up(self, stream: Stream) -> None:
-        """The younger cannot have a stream, so nobody will: sight of it is lost."""
-        if stream in self._handover:
-            self._handover.take(stream)
-            self._states[stream].cursor.lose("disconnect", "the new connection cannot have it")
-
-    @abstractmethod
-    def _reached(self, stream: Stream) -> int | None:
-        """See `Reached`."""
-
-    @abstractmethod
-    def _take(self, stream: Stream, unjoined: Unjoined, now: Moment, turn: Turn) -> None:
-        """Go on with a stream; `unjoined` is the gap's, if it has not joined."""

@@ -1,6 +1,6 @@
 """What a Binance connection knows of each of its streams, and what follows from their events."""
 
-from collections import Counter, deque
+from collections import Counter
 from typing import Literal
 
 import msgspec
@@ -20,11 +20,10 @@ from marketprism.feeds.binance.messages import (
 )
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.market_trades import NO_MARKET_TRADE, left_out
-from marketprism.feeds.sampling import FundingSampling
+from marketprism.feeds.streams import Streams
 from marketprism.feeds.venue import (
     SAMPLE_BYTES,
     Cursor,
-    Phase,
     Reject,
     Stream,
     StreamState,
@@ -37,8 +36,6 @@ from marketprism.settings import VenueConfig
 
 Event = DepthUpdate | Trade | AggregateTrade | MarkPriceUpdate | Liquidation
 """What a stream tells; a liquidation as it is published, since its id depends on its push."""
-REMEMBERED = 100
-"""Liquidations of one symbol whose ids are known: a minute and a half at the most there can be."""
 
 
 def stream_of(event: Event | ForceOrder) -> Stream:
@@ -79,67 +76,42 @@ def position(event: Event) -> int:
     return event.timestamp or 0
 
 
-class Streams:
+class BinanceStreams(Streams[BookStream, Event]):
     """The streams of one connection."""
+
+    remembered = 100  # a minute and a half at the most there can be
 
     def __init__(
         self, name: str, market: Market, settings: VenueConfig, refused_retry: float
     ) -> None:
-        self.states: dict[Stream, StreamState] = {}
-        self.books: dict[str, BookStream] = {}
-        self.trades: dict[str, StreamState] = {}
-        self.funding: dict[str, FundingSampling] = {}
-        self.liquidated: dict[str, deque[str]] = {}
-        """The ids of the latest liquidations. They do not count, so only they tell what is new."""
-        self._name = name
+        super().__init__(name)
         self._market = market
         self._settings = settings
         self._refused_retry = refused_retry
 
     def add(self, want: Want, cursor: Cursor) -> None:
         """One more, that goes on from there."""
-        state = StreamState(want.instrument, want.data_type, cursor)
-        native_id = want.instrument.native_id
-        self.states[want.stream] = state
-        match want.data_type:
-            case DataType.ORDERBOOK:
-                rule, options = self._market.depth, self._settings.orderbook
-                self.books[native_id] = BookStream(
-                    state,
-                    rule.source(native_id, options.depth),
-                    options,
-                    self._name,
-                    rule.joins,
-                    rule.continues,
-                    rule.countable,
-                    self._refused_retry,
-                )
-            case DataType.TRADE:
-                kind = "raw" if self._market.channels[DataType.TRADE] == "@trade" else "aggregated"
-                if cursor.counts not in (None, kind):
-                    # Trades and aggregates are counted apart.
-                    cursor.last_id = cursor.counts = None
-                    cursor.last_trade_id = cursor.ahead.candidate = None
-                self.trades[native_id] = state
-            case DataType.FUNDING_RATE:
-                self.funding[native_id] = FundingSampling()
-            case DataType.LIQUIDATION:
-                self.liquidated[native_id] = deque(maxlen=REMEMBERED)
+        super().add(want, cursor)
+        if want.data_type is not DataType.TRADE:
+            return
+        kind = "raw" if self._market.channels[DataType.TRADE] == "@trade" else "aggregated"
+        if cursor.counts not in (None, kind):
+            # Trades and aggregates are counted apart.
+            cursor.last_id = cursor.counts = None
+            cursor.last_trade_id = cursor.ahead.candidate = None
 
-    def remove(self, stream: Stream) -> object:
-        """One less; what was known of it beyond its cursor."""
-        data_type, native_id = stream
-        del self.states[stream]
-        match data_type:
-            case DataType.ORDERBOOK:
-                return self.books.pop(native_id)
-            case DataType.TRADE:
-                return self.trades.pop(native_id)
-            case DataType.FUNDING_RATE:
-                return self.funding.pop(native_id)
-            case DataType.LIQUIDATION:
-                return self.liquidated.pop(native_id)
-        return None
+    def _book(self, state: StreamState) -> BookStream:
+        rule, options = self._market.depth, self._settings.orderbook
+        return BookStream(
+            state,
+            rule.source(state.instrument.native_id, options.depth),
+            options,
+            self._name,
+            rule.joins,
+            rule.continues,
+            rule.countable,
+            self._refused_retry,
+        )
 
     def liquidation(
         self, event: ForceOrder, equals: Counter[str], now: Moment
@@ -152,10 +124,7 @@ class Streams:
         state = self.states[DataType.LIQUIDATION, event.o.s]
         return perpetuals.liquidation(event.o, state.instrument, equals, now)
 
-    def accept(self, event: Event, now: Moment, turn: Turn) -> None:
-        """An event, and when it was heard. Raises NotANumber, and KeyError where it is of no
-        stream of ours.
-        """
+    def accept(self, stream: Stream, event: Event, now: Moment, turn: Turn) -> None:
         if isinstance(event, DepthUpdate):
             self.books[event.s].hear(event, now, turn)
         elif isinstance(event, AggregateTrade):
@@ -169,26 +138,6 @@ class Streams:
             self._mark_price(event, now, turn)
         else:
             self._liquidated(event, now, turn)
-
-    def confirmed(self, stream: Stream, now: Moment) -> None:
-        """The exchange confirmed the subscription."""
-        state = self.states[stream]
-        if state.phase in (Phase.WANTED, Phase.PARKED):
-            state.phase, state.detail = Phase.ACKNOWLEDGED, None
-        if stream[0] is DataType.ORDERBOOK:
-            self.books[stream[1]].acknowledged_at = now.monotonic
-
-    def listening(self, stream: Stream, now: Moment, turn: Turn) -> None:
-        """From here on this connection hears all of a stream: for one that may be silent for
-        hours, its gap ends.
-        """
-        if stream[0] is DataType.TRADE:
-            continuity.awaited(self.states[stream], now)
-        if stream[0] is not DataType.LIQUIDATION:
-            return
-        gap = continuity.listening(self.states[stream], now, self._name)
-        if gap is not None:
-            turn.records.append(gap)
 
     def reached(self, stream: Stream) -> int | None:
         """How far a stream was published; None before the first and while a book is out of step."""
@@ -215,7 +164,7 @@ class Streams:
     ) -> None:
         price, quantity = decimals.unsigned(event.p), decimals.unsigned(event.q)
         maker = event.m
-        state = self.trades[event.s]
+        state = self.states[DataType.TRADE, event.s]
         traded_at = event.T * MILLISECOND
         # One number has been seen to be of two aggregates: only their trades tell them apart. For
         # the rest those prove nothing, as some trades are in no aggregate.
@@ -266,13 +215,3 @@ class Streams:
             # It says nothing new, but that nothing was missed.
             cursor.received = now.wall
             state.last_record = now.monotonic
-
-    def _liquidated(self, record: Liquidation, now: Moment, turn: Turn) -> None:
-        native_id = record.instrument.native_id
-        state, told = self.states[DataType.LIQUIDATION, native_id], self.liquidated[native_id]
-        if record.liquidation_id in told:
-            state.duplicates += 1
-            return
-        told.append(record.liquidation_id)
-        gap = continuity.accept_uncounted(state, record.timestamp, now, self._name)
-        turn.records += [record] if gap is None else [gap, record]

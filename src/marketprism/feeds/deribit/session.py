@@ -1,14 +1,16 @@
 """What one Deribit connection remembers: JSON-RPC requests, heartbeats, volatility indices."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
 from marketprism.clock import MILLISECOND, SECOND, Moment
 from marketprism.errors import Lost, RateLimited
 from marketprism.feeds import decimals
+from marketprism.feeds.conversation import Conversation
 from marketprism.feeds.deribit import answers, requests
+from marketprism.feeds.deribit.indices import Indices, Succession, Value
 from marketprism.feeds.deribit.messages import (
     UNREADABLE,
     Frame,
@@ -20,24 +22,18 @@ from marketprism.feeds.deribit.messages import (
     read_volatility,
 )
 from marketprism.feeds.deribit.requests import CHANNEL
-from marketprism.feeds.deribit.series import Series
-from marketprism.feeds.deribit.succession import Succession
-from marketprism.feeds.subscribing import Command, Subscriptions, doubted, park
+from marketprism.feeds.subscribing import Command
 from marketprism.feeds.venue import (
-    NO_CURSORS,
     REFUSED_RETRY,
     SAMPLE_BYTES,
     Close,
     Cursor,
     Fetched,
     FetchFailed,
-    Holding,
-    Phase,
     Reject,
     Send,
-    Session,
+    Step,
     Stream,
-    StreamState,
     Tag,
     Turn,
     Want,
@@ -52,7 +48,7 @@ HEARTBEAT_AGAIN: Final = 30 * SECOND
 """From a refusal of heartbeats to asking for them again."""
 
 
-class DeribitSession:
+class DeribitSession(Conversation[Stream, Indices, Value]):
     """One connection's memory."""
 
     def __init__(
@@ -63,29 +59,21 @@ class DeribitSession:
         cursors: Mapping[Stream, Cursor],
         refused_retry: float = REFUSED_RETRY,
     ) -> None:
-        self.name = name
-        self.url = settings.api.ws_url.rstrip("/") + "/ws/api/v2"
-        self.streams: dict[Stream, StreamState] = {}
-        self._settings = settings
-        self._series: dict[str, Series] = {}
+        known = Indices(name, settings)
         rules = requests.rules(settings.limits.subscribe_batch, refused_retry)
-        self._subscriptions = Subscriptions[Stream](name, rules)
+        url = settings.api.ws_url.rstrip("/") + "/ws/api/v2"
+        super().__init__(name, url, known, rules, wants, cursors)
+        self._settings = settings
         self._formalities = requests.Formalities()
         self._heartbeat_at: int | None = None
         """Monotonic: when heartbeats are asked for again."""
         self._spoke_at: int | None = None
         """Monotonic: when the exchange last told a value."""
-        self._succession: Succession | None = None
-        self._released: set[Stream] = set()
-        """Indices that another connection goes on with: what still comes of them is no news."""
-        for want in wants:
-            self._add(want, cursors.get(want.stream) or Cursor())
 
     def opening(self, now: Moment) -> Turn:
         """Ask for heartbeats, then subscribe."""
-        turn = Turn(steps=[self._ask_for_heartbeats()])
-        self._say(self._subscriptions.subscribe(list(self.streams), now), turn)
-        return turn
+        heartbeats = self._ask_for_heartbeats()
+        return Turn(steps=[heartbeats, *self._subscribe(list(self.streams), now)])
 
     def sent(self, number: int, now: Moment) -> None:
         """Its answer is due from now on."""
@@ -105,14 +93,14 @@ class DeribitSession:
             except decimals.NotANumber as error:
                 turn.steps.append(Reject("bad number", str(error), frame[:SAMPLE_BYTES]))
         self._proceed(now, turn)
-        self._say(self._subscriptions.proceed(now), turn)
+        turn.steps += self._said(self._subscriptions.proceed(now))
         return turn
 
     def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
         """What was missed, or why it cannot be had."""
         turn = Turn()
         assert isinstance(tag, Tag)
-        if (series := self._series.get(tag.native_id)) is not None:
+        if (series := self._streams.series.get(tag.native_id)) is not None:
             series.answered(tag.attempt, answer, now, turn)
         return turn
 
@@ -122,43 +110,14 @@ class DeribitSession:
         """
         turn = Turn()
         self._proceed(now, turn)
-        for series in self._series.values():
+        for series in self._streams.series.values():
             series.tick(now, turn)
         if self._heartbeat_at is not None and now.monotonic >= self._heartbeat_at:
             turn.steps.append(self._ask_for_heartbeats())
         for method, sent_at in self._formalities.overdue(now):
-            if not self._spoke_since(sent_at):
+            if not self._speaks(sent_at):
                 turn.steps.append(Close(Lost(f"{method} was not answered")))
-        due = self._subscriptions.tick(now)
-        for command in due.commands:
-            self._lose_sight(command)
-        self._say(due.commands, turn)
-        if due.unheard:
-            speaks = self._spoke_since(now.monotonic - requests.ANSWER_WITHIN)
-            turn.steps.append(doubted(CHANNEL + due.unheard[0][1], speaks=speaks))
-        return turn
-
-    def change(
-        self,
-        add: Sequence[Want],
-        remove: Sequence[Want],
-        now: Moment,
-        cursors: Mapping[Stream, Cursor] = NO_CURSORS,
-    ) -> Turn:
-        """Subscribe and unsubscribe on the live connection."""
-        turn = Turn()
-        gone = [want.stream for want in remove if want.stream in self.streams]
-        self._say(self._subscriptions.unsubscribe(gone, now), turn)
-        for stream in gone:
-            if self._succession is not None:
-                self._succession.give_up(stream)
-            del self.streams[stream]
-            del self._series[stream[1]]
-        new = [want for want in add if want.stream not in self.streams]
-        for want in new:
-            self._released.discard(want.stream)
-            self._add(want, cursors.get(want.stream) or Cursor())
-        self._say(self._subscriptions.subscribe([want.stream for want in new], now), turn)
+        self._ask_again(now, turn)
         return turn
 
     def renew(self, stream: Stream, now: Moment) -> Turn:
@@ -168,49 +127,27 @@ class DeribitSession:
         self._subscriptions.renew(stream)
         return Turn()
 
-    def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
-        """Nothing: there is no book here."""
-        return Turn()
+    def _topic(self, stream: Stream) -> Stream:
+        return stream
 
-    def holding(self) -> Holding:
-        """Nothing that counts."""
-        return Holding()
+    def _told_by(self, topic: Stream) -> Sequence[Stream]:
+        return [topic] if topic in self.streams else []
 
-    def forgo(self, now: Moment) -> None:
-        """Nothing waits for a snapshot here."""
+    def _words(self, topic: Stream) -> str:
+        return CHANNEL + topic[1]
 
-    def adopt(self, elder: Session) -> None:
-        """Take over from the session of a connection that is to end, index by index."""
-        self._succession = Succession(elder, self._series)
+    def _said(self, asked: Sequence[Command[Stream]]) -> list[Step]:
+        return list(map(requests.said, asked))
 
-    def release(self, stream: Stream) -> object:
-        """It is the younger's from now on."""
-        del self.streams[stream]
-        self._released.add(stream)
-        self._subscriptions.forget(stream)
-        return self._series.pop(stream[1])
+    def _speaks(self, since: int) -> bool:
+        return self._spoke_at is not None and self._spoke_at >= since
 
-    def inherit(self, now: Moment) -> Turn:
-        """The elder's connection has ended: go on with all that is left."""
-        turn = Turn()
-        if self._succession is not None:
-            self._succession.inherit(now, turn)
-            self._succession = None
-        return turn
+    def _follow(self, elder: Self) -> Succession:
+        return Succession(elder, self._streams)
 
-    def _proceed(self, now: Moment, turn: Turn) -> None:
-        if self._succession is not None:
-            self._succession.proceed(now, turn)
-            self._succession = self._succession or None
-
-    def _add(self, want: Want, cursor: Cursor) -> None:
-        state = StreamState(want.instrument, want.data_type, cursor)
-        self.streams[want.stream] = state
-        base_url = self._settings.api.base_url.rstrip("/")
-        self._series[want.instrument.native_id] = Series(state, base_url, self.name)
-
-    def _say(self, commands: Sequence[Command[Stream]], turn: Turn) -> None:
-        turn.steps += map(requests.said, commands)
+    def _lose_sight(self, stream: Stream) -> None:
+        self.streams[stream].cursor.lose("stale", "it was silent, and is asked for anew")
+        self._streams.series[stream[1]].restart()
 
     def _ask_for_heartbeats(self) -> Send:
         self._heartbeat_at = None
@@ -218,15 +155,6 @@ class DeribitSession:
         interval = max(asked, SHORTEST_HEARTBEAT)
         number = self._subscriptions.number()
         return self._formalities.ask(number, HEARTBEATS, {"interval": interval})
-
-    def _spoke_since(self, moment: int) -> bool:
-        return self._spoke_at is not None and self._spoke_at >= moment
-
-    def _lose_sight(self, command: Command[Stream]) -> None:
-        """Of what is left, to be asked for anew: what it says meanwhile is not heard."""
-        for stream in command.topics if command.leaving else ():
-            self.streams[stream].cursor.lose("stale", "it was silent, and is asked for anew")
-            self._series[stream[1]].restart()
 
     def _hear(self, heard: Frame, frame: bytes, now: Moment, turn: Turn) -> None:
         sample = frame[:SAMPLE_BYTES]
@@ -251,18 +179,16 @@ class DeribitSession:
         index, told_at = told.channel.removeprefix(CHANNEL), told.data.timestamp * MILLISECOND
         named = told.channel.startswith(CHANNEL) and told.data.index_name in (None, index)
         stream = DataType.VOLATILITY_INDEX, index
-        series = self._series.get(index)
         self._spoke_at = now.monotonic
         left = self._subscriptions.leaving(stream)
-        if not named or not (series or left or stream in self._released):
+        if not named or not (stream in self.streams or left or stream in self._released):
             turn.steps.append(Reject("unknown channel", told.channel, sample))
-        elif series is not None and not left:
+        elif stream in self.streams and not left:
             value = decimals.from_json(bytes(told.data.volatility))
             self._subscriptions.spare(stream)
             if self._subscriptions.heard(stream):
-                self._confirmed(stream, now)
-            if self._succession is None or not self._succession.hold(stream, told_at, value, now):
-                series.hear(told_at, value, now, turn)
+                self._confirmed(stream, now, turn)
+            self._happened(stream, (told_at, value), now, turn)
 
     def _answered(self, heard: Frame, sample: bytes, now: Moment, turn: Turn) -> None:
         number = heard.number
@@ -276,7 +202,7 @@ class DeribitSession:
         if granted is None:
             turn.steps.append(Reject("unknown answer", "an answer to no request", sample))
         for stream in granted or ():
-            self._confirmed(stream, now)
+            self._confirmed(stream, now, turn)
 
     def _left_out(self, number: int, result: msgspec.Raw) -> list[Stream]:
         """What was asked for with that number, has not spoken yet, and is not in the list of what
@@ -293,14 +219,6 @@ class DeribitSession:
             if CHANNEL + stream[1] not in granted and stream in self._subscriptions.unconfirmed
         ]
 
-    def _confirmed(self, stream: Stream, now: Moment) -> None:
-        if (state := self.streams.get(stream)) is None:
-            return
-        if state.phase in (Phase.WANTED, Phase.PARKED):
-            state.phase, state.detail = Phase.ACKNOWLEDGED, None
-        if self._succession is not None:
-            self._succession.confirmed(stream, now)
-
     def _refused(
         self, number: int | None, problem: Problem, sample: bytes, now: Moment, turn: Turn
     ) -> None:
@@ -314,8 +232,3 @@ class DeribitSession:
             passes = problem.number in answers.PASSING
             for stream in self._subscriptions.refused(number, now, passes=passes):
                 self._park(stream, problem.words, turn)
-
-    def _park(self, stream: Stream, why: str, turn: Turn) -> None:
-        if self._succession is not None:
-            self._succession.refused(stream)
-        park(self.streams[stream], why, turn)

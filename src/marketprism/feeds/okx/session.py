@@ -2,41 +2,27 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
 from marketprism.clock import SECOND, Moment
-from marketprism.feeds import audit
+from marketprism.feeds.conversation import Conversation
 from marketprism.feeds.decimals import NotANumber
 from marketprism.feeds.okx import commands
 from marketprism.feeds.okx.heartbeat import Heartbeat
 from marketprism.feeds.okx.messages import UNREADABLE, Key, Message, read_message
-from marketprism.feeds.okx.streams import (
-    CHANNELS,
-    Event,
-    Streams,
-    key_of,
-    stream_of,
-)
-from marketprism.feeds.okx.succession import Succession
-from marketprism.feeds.subscribing import Command, Subscriptions, doubted, park
+from marketprism.feeds.okx.streams import CHANNELS, Event, OkxStreams, key_of, stream_of
+from marketprism.feeds.okx.succession import Held, Succession
+from marketprism.feeds.subscribing import Command
 from marketprism.feeds.venue import (
-    NO_CURSORS,
     REFUSED_RETRY,
     SAMPLE_BYTES,
     Cursor,
-    Fetched,
-    FetchFailed,
-    Holding,
-    Phase,
     Reject,
     Rotate,
-    Send,
-    Session,
+    Step,
     Stream,
-    StreamState,
-    Tag,
     Turn,
     Want,
 )
@@ -48,7 +34,7 @@ UPGRADE: Final = "64008"
 _IGNORED: Final = frozenset({"channel-conn-count", "login"})
 
 
-class OkxSession:
+class OkxSession(Conversation[Key, OkxStreams, Held]):
     """One connection's memory."""
 
     def __init__(
@@ -59,27 +45,16 @@ class OkxSession:
         cursors: Mapping[Stream, Cursor],
         refused_retry: float = REFUSED_RETRY,
     ) -> None:
-        self.name = name
-        self.url = settings.api.ws_url.rstrip("/") + "/ws/v5/public"
-        self._streams = Streams(name, settings, refused_retry)
-        self._succession: Succession | None = None
+        known = OkxStreams(name, settings, refused_retry)
         rules = commands.rules(settings.limits.subscribe_batch, refused_retry)
-        self._subscriptions = Subscriptions[Key](name, rules)
-        self._released: set[Key] = set()
-        """Those that went over to another connection: what is still heard of them is no news."""
+        url = settings.api.ws_url.rstrip("/") + "/ws/v5/public"
+        super().__init__(name, url, known, rules, wants, cursors)
         self._heartbeat = Heartbeat(round(settings.limits.heartbeat * SECOND))
-        for want in wants:
-            self._streams.add(want, cursors.get(want.stream) or Cursor())
-
-    @property
-    def streams(self) -> Mapping[Stream, StreamState]:
-        """Those that this connection has, or is about to take over."""
-        return self._streams.states
 
     def opening(self, now: Moment) -> Turn:
         """Everything is subscribed at once; books bring their own snapshots."""
         self._heartbeat.begin(now)
-        return Turn(steps=[*self._subscribe(list(self.streams), now)])
+        return Turn(steps=self._subscribe(list(self.streams), now))
 
     def sent(self, number: int, now: Moment) -> None:
         """Its answer is due from now on."""
@@ -110,19 +85,7 @@ class OkxSession:
             else:
                 turn.steps.append(Reject("not an event", "neither event nor push", sample))
         self._proceed(now, turn)
-        turn.steps += map(commands.said, self._subscriptions.proceed(now))
-        return turn
-
-    def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
-        """A snapshot, or why there is none."""
-        turn = Turn()
-        if isinstance(tag, audit.Tag):
-            if (book := self._streams.books.get(tag.native_id)) is not None:
-                book.audited(tag.attempt, answer, now, turn)
-            return turn
-        assert isinstance(tag, Tag)
-        if (book := self._streams.books.get(tag.native_id)) is not None:
-            book.answered(tag.attempt, answer, now, turn)
+        turn.steps += self._said(self._subscriptions.proceed(now))
         return turn
 
     def tick(self, now: Moment) -> Turn:
@@ -134,48 +97,8 @@ class OkxSession:
             turn.steps.append(self._heartbeat.ping(self._subscriptions.number(), now))
         self._proceed(now, turn)
         self._resubscribe(now, turn)
-        for book in self._streams.books.values():
-            book.tick(now, turn)
-        audit.tick(self._streams.books.values(), now, turn)
-        due = self._subscriptions.tick(now)
-        for command in due.commands:
-            self._lose_sight(command)
-            turn.steps.append(commands.said(command))
-        if due.unheard:
-            channel, subject = due.unheard[0]
-            speaks = self._heartbeat.spoke_since(now.monotonic - commands.ANSWER_WITHIN)
-            turn.steps.append(doubted(f"{channel} of {subject}", speaks=speaks))
-        return turn
-
-    def change(
-        self,
-        add: Sequence[Want],
-        remove: Sequence[Want],
-        now: Moment,
-        cursors: Mapping[Stream, Cursor] = NO_CURSORS,
-    ) -> Turn:
-        """Subscribe and unsubscribe on the live connection, without touching other streams."""
-        gone = [want.stream for want in remove if want.stream in self.streams]
-        for stream in gone:
-            if self._succession is not None:
-                self._succession.give_up(stream)
-            self._streams.remove(stream)
-        kept = set(map(key_of, self.streams))
-        left = [key for key in dict.fromkeys(map(key_of, gone)) if key not in kept]
-        steps = [commands.said(each) for each in self._subscriptions.unsubscribe(left, now)]
-        confirmed = any(
-            data_type is DataType.LIQUIDATION and state.phase in (Phase.ACKNOWLEDGED, Phase.LIVE)
-            for (data_type, _), state in self.streams.items()
-        )
-        new = [want for want in add if want.stream not in self.streams]
-        for want in new:
-            self._streams.add(want, cursors.get(want.stream) or Cursor())
-        fresh = [want.stream for want in new if key_of(want.stream) not in kept]
-        turn = Turn(steps=[*steps, *self._subscribe(fresh, now)])
-        if confirmed:
-            for want in new:
-                if want.data_type is DataType.LIQUIDATION:
-                    self._stand(want.stream, now, turn)
+        self._tick_books(now, turn)
+        self._ask_again(now, turn)
         return turn
 
     def renew(self, stream: Stream, now: Moment) -> Turn:
@@ -196,53 +119,23 @@ class OkxSession:
             book.resubscribe_at = now.monotonic
         return Turn()
 
-    def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
-        """A snapshot from the local book."""
-        turn = Turn()
-        if (book := self._streams.books.get(stream[1])) is not None:
-            book.restate(heals, now, turn, lost=True)
-        return turn
+    def _topic(self, stream: Stream) -> Key:
+        return key_of(stream)
 
-    def holding(self) -> Holding:
-        """Books, and what waits for their snapshots."""
-        each = [book.holding() for book in self._streams.books.values()]
-        return Holding(*map(sum, zip(*each, strict=True))) if each else Holding()
+    def _told_by(self, topic: Key) -> Sequence[Stream]:
+        return self._streams.told_by(topic)
 
-    def forgo(self, now: Moment) -> None:
-        """Every book that is out of step does."""
-        for book in self._streams.books.values():
-            book.forgo(now)
+    def _words(self, topic: Key) -> str:
+        return f"{topic.channel} of {topic.subject}"
 
-    def adopt(self, elder: Session) -> None:
-        """Take over from the session of a connection that is to end, stream by stream."""
-        assert isinstance(elder, OkxSession)
-        self._succession = Succession(elder, elder._streams, self._streams)
+    def _said(self, asked: Sequence[Command[Key]]) -> list[Step]:
+        return list(map(commands.said, asked))
 
-    def release(self, stream: Stream) -> object:
-        """It is the younger's from now on: its book, or what was told of it last."""
-        handed, key = self._streams.remove(stream), key_of(stream)
-        if not self._streams.told_by(key):
-            self._released.add(key)
-            self._subscriptions.forget(key)
-        return handed
+    def _speaks(self, since: int) -> bool:
+        return self._heartbeat.spoke_since(since)
 
-    def inherit(self, now: Moment) -> Turn:
-        """The elder's connection has ended: go on with all that is left."""
-        turn = Turn()
-        if self._succession is not None:
-            self._succession.inherit(now, turn)
-            self._succession = None
-        return turn
-
-    def _proceed(self, now: Moment, turn: Turn) -> None:
-        if self._succession is not None:
-            self._succession.proceed(now, turn)
-            self._succession = self._succession or None
-
-    def _subscribe(self, streams: Sequence[Stream], now: Moment) -> list[Send]:
-        keys = list(dict.fromkeys(map(key_of, streams)))
-        self._released.difference_update(keys)
-        return [commands.said(command) for command in self._subscriptions.subscribe(keys, now)]
+    def _follow(self, elder: Self) -> Succession:
+        return Succession(elder, elder._streams, self._streams)
 
     def _resubscribe(self, now: Moment, turn: Turn) -> None:
         due = []
@@ -261,17 +154,14 @@ class OkxSession:
             book.restart()
             due.append(key)
         if due:
-            turn.steps += map(commands.said, self._subscriptions.unsubscribe(due, now))
-            turn.steps += map(commands.said, self._subscriptions.subscribe(due, now))
+            turn.steps += self._said(self._subscriptions.unsubscribe(due, now))
+            turn.steps += self._said(self._subscriptions.subscribe(due, now))
 
-    def _lose_sight(self, command: Command[Key]) -> None:
-        """Of what is left, to be asked for anew: what it says meanwhile is not heard."""
-        for key in command.topics if command.leaving else ():
-            for stream in self._streams.told_by(key):
-                if self._succession is None or stream not in self._succession:
-                    state = self.streams[stream]
-                    state.cursor.lose("stale", "it was silent, and is asked for anew")
-                    state.resyncs += 1
+    def _lose_sight(self, stream: Stream) -> None:
+        if not self._awaits(stream):
+            state = self.streams[stream]
+            state.cursor.lose("stale", "it was silent, and is asked for anew")
+            state.resyncs += 1
 
     def _push(self, key: Key, message: Message, sample: bytes, now: Moment, turn: Turn) -> None:
         self._heartbeat.spoke_at = now.monotonic
@@ -314,10 +204,6 @@ class OkxSession:
         turn.steps += [_reject(error, detail) for error, detail in bad]
         return [((DataType.LIQUIDATION, each.instrument.native_id), each) for each in records]
 
-    def _happened(self, stream: Stream, event: Event, now: Moment, turn: Turn) -> None:
-        if self._succession is None or not self._succession.hold(stream, event, now):
-            self._streams.accept(stream, event, now, turn)
-
     def _event(self, message: Message, event: str, sample: bytes, now: Moment, turn: Turn) -> None:
         if event == "subscribe" and message.arg is not None:
             if self._subscriptions.accepted(message.arg.key):
@@ -331,17 +217,6 @@ class OkxSession:
         elif event != "notice" and event not in _IGNORED:
             turn.steps.append(Reject("unknown event", event[:80], sample))
 
-    def _confirmed(self, key: Key, now: Moment, turn: Turn) -> None:
-        for stream in self._streams.told_by(key):
-            self._stand(stream, now, turn)
-
-    def _stand(self, stream: Stream, now: Moment, turn: Turn) -> None:
-        """Its subscription is confirmed."""
-        if self._succession is not None and stream in self._succession:
-            self._succession.confirmed(stream, now)
-        else:
-            self._streams.stand(stream, now, turn)
-
     def _refused(self, message: Message, sample: bytes, now: Moment, turn: Turn) -> None:
         code = str(message.code)
         why = f"{code}: {message.msg}" if code else message.msg
@@ -349,11 +224,9 @@ class OkxSession:
         said = None if message.arg is None else message.arg.key
         for key in commands.refused(self._subscriptions, code, said, message.msg, now):
             for stream in self._streams.told_by(key):
-                if self._succession is not None:
-                    self._succession.refused(stream)
                 if stream[0] is DataType.ORDERBOOK:
                     self._streams.books[stream[1]].refused()
-                park(self.streams[stream], why, turn)
+                self._park(stream, why, turn)
 
 
 def _reject(error: Exception, sample: bytes) -> Reject:

@@ -1,6 +1,6 @@
 """What an OKX connection knows of each of its streams, and what follows from their elements."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from typing import Final
 from urllib.parse import quote
@@ -8,7 +8,6 @@ from urllib.parse import quote
 import msgspec
 
 from marketprism.clock import Moment
-from marketprism.feeds import continuity
 from marketprism.feeds.okx import channels
 from marketprism.feeds.okx.book import BookStream
 from marketprism.feeds.okx.chain import Heard, Snapshot, read
@@ -24,8 +23,8 @@ from marketprism.feeds.okx.messages import (
     read_liquidated,
     read_trade,
 )
-from marketprism.feeds.sampling import FundingSampling
-from marketprism.feeds.venue import REFUSED_RETRY, Cursor, Phase, Stream, StreamState, Turn, Want
+from marketprism.feeds.streams import Streams
+from marketprism.feeds.venue import REFUSED_RETRY, Stream, StreamState, Turn
 from marketprism.records import DataType, Liquidation
 from marketprism.settings import VenueConfig
 
@@ -38,9 +37,6 @@ CHANNELS: Final[Mapping[DataType, str]] = {
 }
 LIQUIDATED: Final = "SWAP"
 """The instrument type whose liquidations are subscribed."""
-REMEMBERED: Final = 1_000
-"""Liquidations of one instrument whose ids are known."""
-
 Event = Heard | Snapshot | Trade | Funding | Interest | Liquidation
 """What a stream tells; a liquidation as it is published, since its id depends on its push."""
 
@@ -70,51 +66,23 @@ def stream_of(key: Key) -> Stream:
     return _DATA_TYPES[key.channel], key.subject
 
 
-class Streams:
+class OkxStreams(Streams[BookStream, Event]):
     """The streams of one connection."""
+
+    remembered = 1_000
 
     def __init__(
         self, name: str, settings: VenueConfig, refused_retry: float = REFUSED_RETRY
     ) -> None:
-        self.states: dict[Stream, StreamState] = {}
-        self.books: dict[str, BookStream] = {}
-        self.funding: dict[str, FundingSampling] = {}
-        self.liquidated: dict[str, deque[str]] = {}
-        """The ids of the latest liquidations. They do not count, so only they tell what is new."""
-        self._name = name
+        super().__init__(name)
         self._settings = settings
         self._refused_retry = refused_retry
         self._snapshots = settings.api.base_url.rstrip("/") + "/api/v5/market/books"
 
-    def add(self, want: Want, cursor: Cursor) -> None:
-        """One more, that goes on from there."""
-        state = StreamState(want.instrument, want.data_type, cursor)
-        native_id = want.instrument.native_id
-        self.states[want.stream] = state
-        match want.data_type:
-            case DataType.ORDERBOOK:
-                url = f"{self._snapshots}?instId={quote(native_id, safe='')}&sz=400"
-                options = self._settings.orderbook
-                self.books[native_id] = BookStream(
-                    state, url, options, self._name, self._refused_retry
-                )
-            case DataType.FUNDING_RATE:
-                self.funding[native_id] = FundingSampling()
-            case DataType.LIQUIDATION:
-                self.liquidated[native_id] = deque(maxlen=REMEMBERED)
-
-    def remove(self, stream: Stream) -> object:
-        """One less; what was known of it beyond its cursor."""
-        data_type, native_id = stream
-        del self.states[stream]
-        match data_type:
-            case DataType.ORDERBOOK:
-                return self.books.pop(native_id)
-            case DataType.FUNDING_RATE:
-                return self.funding.pop(native_id)
-            case DataType.LIQUIDATION:
-                return self.liquidated.pop(native_id)
-        return None
+    def _book(self, state: StreamState) -> BookStream:
+        native_id = quote(state.instrument.native_id, safe="")
+        url = f"{self._snapshots}?instId={native_id}&sz=400"
+        return BookStream(state, url, self._settings.orderbook, self._name, self._refused_retry)
 
     def told_by(self, key: Key) -> list[Stream]:
         """The streams of a topic."""
@@ -146,7 +114,6 @@ class Streams:
         return channels.liquidations(state.instrument, said, equals, now)
 
     def accept(self, stream: Stream, event: Event, now: Moment, turn: Turn) -> None:
-        """An event, and when it was heard. Raises NotANumber."""
         state = self.states[stream]
         match event:
             case Heard() | Snapshot():
@@ -159,29 +126,10 @@ class Streams:
             case Interest():
                 channels.open_interest(state, event, now, self._name, turn)
             case Liquidation():
-                self._liquidated(state, event, now, turn)
+                self._liquidated(event, now, turn)
 
-    def stand(self, stream: Stream, now: Moment, turn: Turn) -> None:
-        """The subscription is confirmed, by its answer or by what it tells: of liquidations,
-        silence means from now on that there were none.
-        """
-        state = self.states[stream]
-        if state.phase in (Phase.WANTED, Phase.PARKED):
-            state.phase, state.detail = Phase.ACKNOWLEDGED, None
+    def listening(self, stream: Stream, now: Moment, turn: Turn) -> None:
+        """Of a book, a snapshot is due."""
         if stream[0] is DataType.ORDERBOOK:
             self.books[stream[1]].subscribed(now)
-        elif stream[0] is DataType.TRADE:
-            continuity.awaited(state, now)
-        elif stream[0] is DataType.LIQUIDATION:
-            gap = continuity.listening(state, now, self._name)
-            if gap is not None:
-                turn.records.append(gap)
-
-    def _liquidated(self, state: StreamState, record: Liquidation, now: Moment, turn: Turn) -> None:
-        told = self.liquidated[state.instrument.native_id]
-        if record.liquidation_id in told:
-            state.duplicates += 1
-            return
-        told.append(record.liquidation_id)
-        gap = continuity.accept_uncounted(state, record.timestamp, now, self._name)
-        turn.records += [record] if gap is None else [gap, record]
+        super().listening(stream, now, turn)

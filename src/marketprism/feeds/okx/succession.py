@@ -10,60 +10,53 @@ past it. That is no gap when the elder told something at its snapshot's time or 
 know overlaps.
 """
 
-from collections import deque
 from collections.abc import Sequence
 
-import msgspec
-
 from marketprism.clock import Moment
-from marketprism.feeds import decimals, handover
-from marketprism.feeds.handover import Unjoined
+from marketprism.feeds import succession
 from marketprism.feeds.okx import channels
 from marketprism.feeds.okx.book import BookStream
 from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot
 from marketprism.feeds.okx.held import HeldBook
 from marketprism.feeds.okx.messages import Funding, Interest, Trade, nanoseconds, number
-from marketprism.feeds.okx.streams import Event, Streams
+from marketprism.feeds.okx.streams import Event, OkxStreams
 from marketprism.feeds.sampling import FundingSampling
-from marketprism.feeds.venue import SAMPLE_BYTES, Cursor, Phase, Reject, Session, Stream, Turn
+from marketprism.feeds.succession import Taken
+from marketprism.feeds.venue import Cursor, Phase, Session, Stream, Turn
 from marketprism.orderbook import OrderBook
-from marketprism.records import DataType, Liquidation
+from marketprism.records import Liquidation
 
-Held = HeldBook | Trade | Funding | Interest | Liquidation
+Held = HeldBook | Event
+"""What is held of a stream; what a book tells is put together."""
 
 
-class Succession(handover.Succession[Held]):
+class Succession(succession.Succession[Held]):
     """The streams that the younger connection has not taken over yet."""
 
-    def __init__(self, elder: Session, old: Streams, new: Streams) -> None:
-        super().__init__(elder, new.states)
+    def __init__(self, elder: Session, old: OkxStreams, new: OkxStreams) -> None:
+        super().__init__(elder, new)
         self._old = old
         self._new = new
 
-    def confirmed(self, stream: Stream, now: Moment) -> None:
-        """The younger's subscription stands."""
-        state = self._new.states[stream]
-        if state.phase in (Phase.WANTED, Phase.PARKED):
-            state.phase, state.detail = Phase.ACKNOWLEDGED, None
-        if stream[0] is DataType.ORDERBOOK:
-            self._new.books[stream[1]].acknowledged_at = now.monotonic
-        super().confirmed(stream, now)
-
-    def hold(self, stream: Stream, event: Event, now: Moment) -> bool:
-        """Whether an event is held back: it is of a stream that is the elder's still. Raises
-        NotANumber.
-        """
-        if stream not in self._handover:
+    def hold(self, stream: Stream, event: Held, now: Moment) -> bool:
+        if not isinstance(event, Heard | Snapshot):
+            return super().hold(stream, event, now)
+        if stream not in self:
             return False
-        if isinstance(event, Heard | Snapshot):
-            self._hold_book(stream, event, now)
-        else:
-            place, told_at = _position(event, now)
-            # What bears a time to come tells nothing of where the stream stands.
-            clock = self._new.states[stream].cursor.clock
-            counts = isinstance(event, Liquidation) or not clock.is_ahead(told_at, now)
-            self._handover.hold(stream, place if counts else None, event, now)
+        self._hold_book(stream, event, now)
         return True
+
+    def _place(self, event: Held, now: Moment) -> tuple[int, int | None]:
+        match event:
+            case Trade():
+                return number(event.tradeId), nanoseconds(event.ts)
+            case Funding():
+                told_at = channels.funding_told_at(event, now)
+                return told_at, told_at
+            case Interest():
+                return nanoseconds(event.ts), nanoseconds(event.ts)
+        assert isinstance(event, Liquidation)
+        return event.timestamp or 0, None
 
     def _hold_book(self, stream: Stream, event: Heard | Snapshot, now: Moment) -> None:
         book = self._handover.first(stream)
@@ -78,8 +71,7 @@ class Succession(handover.Succession[Held]):
 
     def _reached(self, stream: Stream) -> int | None:
         cursor, native_id = self._new.states[stream].cursor, stream[1]
-        first = self._handover.first(stream)
-        match first:
+        match first := self._handover.first(stream):
             case HeldBook():
                 book = self._old.books[native_id]
                 return None if _beyond(first, book, cursor) is None else 0
@@ -95,50 +87,37 @@ class Succession(handover.Succession[Held]):
                 # Their times are not in order: what the elder has told, it has told by id.
                 told = first.liquidation_id in self._old.liquidated[native_id]
                 return first.timestamp if told else None
-        return cursor.event_time
+        return super()._reached(stream)
 
-    def _take(self, stream: Stream, unjoined: Unjoined, now: Moment, turn: Turn) -> None:
-        before, state = self._old.states[stream], self._new.states[stream]
-        joined = self._handover.joined(stream, self._reached)
-        since = self._handover.since(stream)
-        held, handed = self._handover.take(stream)
-        state.last_record = before.last_record
-        if isinstance(handed, BookStream):
-            chain = held[0][0] if held else HeldBook()
-            assert isinstance(chain, HeldBook)
-            self._take_book(chain, handed, unjoined, now, turn, joined=joined)
+    def _go_on(self, stream: Stream, taken: Taken[Held], now: Moment, turn: Turn) -> None:
+        if isinstance(taken.handed, BookStream):
+            self._go_on_with_book(taken, taken.handed, now, turn)
             return
-        if joined and before.phase is Phase.LIVE:
+        state = self._new.states[stream]
+        if taken.joined and taken.before.phase is Phase.LIVE:
             state.phase = Phase.LIVE
-        events, found = _past(held, state.cursor, handed)
-        if not joined and not found:
-            state.cursor.lose(*unjoined)
-        elif held:
+        events, found = _past(taken.held, state.cursor, taken.handed)
+        if not taken.joined and not found:
+            state.cursor.lose(*taken.unjoined)
+        elif taken.held:
             # The younger heard all that came after what was published last.
             state.cursor.gap = None
-        if isinstance(handed, FundingSampling):
-            self._new.funding[stream[1]] = handed
-        elif isinstance(handed, deque):
-            self._new.liquidated[stream[1]] = handed
+        self._new.go_on_with(stream, taken.handed)
         for event, heard in events:
             self._accept(stream, event, heard, turn)
-        if state.cursor.gap is not None and since is not None:
-            self._new.stand(stream, since, turn)
+        if state.cursor.gap is not None and taken.since is not None:
+            self._new.confirmed(stream, taken.since)
+            self._new.listening(stream, taken.since, turn)
 
-    def _take_book(
-        self,
-        chain: HeldBook,
-        elder: BookStream,
-        unjoined: Unjoined,
-        now: Moment,
-        turn: Turn,
-        *,
-        joined: bool,
+    def _go_on_with_book(
+        self, taken: Taken[Held], elder: BookStream, now: Moment, turn: Turn
     ) -> None:
+        chain = taken.held[0][0] if taken.held else HeldBook()
+        assert isinstance(chain, HeldBook)
         native_id = elder.state.instrument.native_id
         mine = self._new.books[native_id]
         state, cursor = mine.state, mine.state.cursor
-        if joined and _in_step(elder):
+        if taken.joined and _in_step(elder):
             elder.state, elder.acknowledged_at = state, mine.acknowledged_at
             mine.auditor.succeed(elder.auditor)
             elder.auditor = mine.auditor
@@ -149,8 +128,8 @@ class Succession(handover.Succession[Held]):
             return
         whole = chain.whole()
         seamless = whole is not None and _overlaps(chain, whole, cursor)
-        if not joined and not seamless:
-            cursor.lose(*unjoined)
+        if not taken.joined and not seamless:
+            cursor.lose(*taken.unjoined)
         if whole is not None:
             mine.book = whole
             # Numbers that are another count's tell nothing of what was published.
@@ -160,28 +139,6 @@ class Succession(handover.Succession[Held]):
         mine.backlog = Backlog(list(chain.updates))
         if mine.acknowledged_at is not None:
             mine.subscribed(Moment(now.wall, mine.acknowledged_at))
-
-    def _accept(self, stream: Stream, event: Held, heard: Moment, turn: Turn) -> None:
-        assert not isinstance(event, HeldBook)
-        try:
-            self._new.accept(stream, event, heard, turn)
-        except decimals.NotANumber as error:
-            sample = msgspec.json.encode(event)[:SAMPLE_BYTES]
-            turn.steps.append(Reject("bad number", str(error), sample))
-
-
-def _position(event: Trade | Funding | Interest | Liquidation, now: Moment) -> tuple[int, int]:
-    """Where an event stands, in the terms of `_reached`, and its time. Raises NotANumber."""
-    match event:
-        case Trade():
-            return number(event.tradeId), nanoseconds(event.ts)
-        case Funding():
-            told_at = channels.funding_told_at(event, now)
-        case Interest():
-            told_at = nanoseconds(event.ts)
-        case _:
-            told_at = event.timestamp or 0
-    return told_at, told_at
 
 
 def _past(

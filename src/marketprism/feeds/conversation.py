@@ -1,0 +1,261 @@
+"""What one connection remembers, as far as that is the same for every exchange. Pure.
+
+A **topic** is what is subscribed (`subscribing.py`): it tells of one stream, or of several. What
+became of it is told of each of them: confirmed, refused, left, never answered.
+
+A stream is this connection's own, or the elder's still, until it goes over (`handover.py`): then
+what is heard of it is held back, and its subscription is confirmed to the succession alone.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, Self, TypeVar
+
+from marketprism.clock import Moment
+from marketprism.feeds import audit
+from marketprism.feeds.streams import Streams
+from marketprism.feeds.subscribing import Command, Rules, Subscriptions, doubted, park
+from marketprism.feeds.succession import Succession
+from marketprism.feeds.venue import (
+    NO_CURSORS,
+    Cursor,
+    Fetched,
+    FetchFailed,
+    Holding,
+    Phase,
+    Session,
+    Step,
+    Stream,
+    StreamState,
+    Tag,
+    Turn,
+    Want,
+)
+
+Topic = TypeVar("Topic")
+Known = TypeVar("Known", bound=Streams[Any, Any])
+"""What it knows of its streams."""
+Event = TypeVar("Event")
+
+
+class Conversation(ABC, Generic[Topic, Known, Event]):
+    """A session, but for what its exchange says.
+
+    A venue's session adds `opening`, `receive`, `tick` (of `_tick_books`, `_proceed` and
+    `_ask_again`, in its own order) and `renew`, and what is abstract here: how topics are named and
+    said, and how another connection's streams go on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        known: Known,
+        rules: Rules,
+        wants: Sequence[Want],
+        cursors: Mapping[Stream, Cursor],
+    ) -> None:
+        self.name = name
+        self.url = url
+        self._streams = known
+        self._answer_within = rules.answer_within
+        self._subscriptions = Subscriptions[Topic](name, rules, self._is_by_itself)
+        self._succession: Succession[Event] | None = None
+        self._released: set[Topic] = set()
+        """Those that went over to another connection: what is still heard of them is no news."""
+        for want in wants:
+            known.add(want, cursors.get(want.stream) or Cursor())
+
+    @property
+    def streams(self) -> Mapping[Stream, StreamState]:
+        """Those that this connection has, or is about to take over."""
+        return self._streams.states
+
+    def sent(self, number: int, now: Moment) -> None:
+        """Its answer is due from now on."""
+        self._subscriptions.sent(number, now)
+
+    def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
+        """A snapshot, or why there is none."""
+        turn = Turn()
+        assert isinstance(tag, Tag)
+        if (book := self._streams.books.get(tag.native_id)) is None:
+            return turn
+        if isinstance(tag, audit.Tag):
+            book.audited(tag.attempt, answer, now, turn)
+        else:
+            book.answered(tag.attempt, answer, now, turn)
+        return turn
+
+    def change(
+        self,
+        add: Sequence[Want],
+        remove: Sequence[Want],
+        now: Moment,
+        cursors: Mapping[Stream, Cursor] = NO_CURSORS,
+    ) -> Turn:
+        """Subscribe and unsubscribe on the live connection, without touching other streams. What
+        shares a topic with others is left with the last of them, and stands where they do.
+        """
+        gone = [want.stream for want in remove if want.stream in self.streams]
+        for stream in gone:
+            if self._succession is not None:
+                self._succession.give_up(stream)
+            self._streams.remove(stream)
+        kept = set(map(self._topic, self.streams))
+        standing = {
+            self._topic(stream)
+            for stream, state in self.streams.items()
+            if state.phase in (Phase.ACKNOWLEDGED, Phase.LIVE)
+        }
+        left = [topic for topic in dict.fromkeys(map(self._topic, gone)) if topic not in kept]
+        turn = Turn(steps=self._said(self._subscriptions.unsubscribe(left, now)))
+        new = [want for want in add if want.stream not in self.streams]
+        for want in new:
+            self._streams.add(want, cursors.get(want.stream) or Cursor())
+        fresh = [want.stream for want in new if self._topic(want.stream) not in kept]
+        turn.steps += self._subscribe(fresh, now)
+        for want in new:
+            if self._topic(want.stream) in standing:
+                self._stand(want.stream, now, turn)
+        return turn
+
+    def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
+        """A snapshot from the local book."""
+        turn = Turn()
+        if (book := self._streams.books.get(stream[1])) is not None:
+            book.restate(heals, now, turn, lost=True)
+        return turn
+
+    def holding(self) -> Holding:
+        """Books, and what waits for their snapshots."""
+        each = [book.holding() for book in self._streams.books.values()]
+        return Holding(*map(sum, zip(*each, strict=True))) if each else Holding()
+
+    def forgo(self, now: Moment) -> None:
+        """Every book that is out of step does."""
+        for book in self._streams.books.values():
+            book.forgo(now)
+
+    # From one connection to the next
+
+    def adopt(self, elder: Session) -> None:
+        """Take over from the session of a connection that is to end, stream by stream."""
+        assert isinstance(elder, type(self))
+        self._succession = self._follow(elder)
+
+    def release(self, stream: Stream) -> object:
+        """It is the younger's from now on: what was known of it beyond its cursor."""
+        handed, topic = self._streams.remove(stream), self._topic(stream)
+        if not self._told_by(topic):
+            self._released.add(topic)
+            self._subscriptions.forget(topic)
+        return handed
+
+    def inherit(self, now: Moment) -> Turn:
+        """The elder's connection has ended: go on with all that is left."""
+        turn = Turn()
+        if self._succession is not None:
+            self._succession.inherit(now, turn)
+            self._succession = None
+        return turn
+
+    def _proceed(self, now: Moment, turn: Turn) -> None:
+        """Take over what has joined."""
+        if self._succession is not None:
+            self._succession.proceed(now, turn)
+            self._succession = self._succession or None
+
+    def _awaits(self, stream: Stream) -> bool:
+        """Whether a stream is another connection's still."""
+        return self._succession is not None and stream in self._succession
+
+    def _happened(self, stream: Stream, event: Event, now: Moment, turn: Turn) -> None:
+        """An event of a stream. Raises NotANumber, and KeyError where it is of none of ours."""
+        if self._succession is None or not self._succession.hold(stream, event, now):
+            self._streams.accept(stream, event, now, turn)
+
+    # What becomes of a topic
+
+    def _subscribe(self, streams: Sequence[Stream], now: Moment) -> list[Step]:
+        topics = list(dict.fromkeys(map(self._topic, streams)))
+        self._released.difference_update(topics)
+        return self._said(self._subscriptions.subscribe(topics, now))
+
+    def _confirmed(self, topic: Topic, now: Moment, turn: Turn) -> None:
+        """By the answer to its command, or by what it tells."""
+        for stream in self._told_by(topic):
+            self._stand(stream, now, turn)
+
+    def _stand(self, stream: Stream, now: Moment, turn: Turn) -> None:
+        """Its subscription is confirmed."""
+        self._streams.confirmed(stream, now)
+        if self._succession is not None and stream in self._succession:
+            self._succession.confirmed(stream, now)
+        else:
+            self._streams.listening(stream, now, turn)
+
+    def _park(self, stream: Stream, why: str, turn: Turn) -> None:
+        """It cannot be had now, and is asked for again; meanwhile the board says why."""
+        if self._succession is not None:
+            self._succession.refused(stream)
+        park(self.streams[stream], why, turn)
+
+    # What time brings
+
+    def _tick_books(self, now: Moment, turn: Turn) -> None:
+        """Their retries, due snapshots and audits."""
+        for book in self._streams.books.values():
+            book.tick(now, turn)
+        audit.tick(self._streams.books.values(), now, turn)
+
+    def _ask_again(self, now: Moment, turn: Turn) -> None:
+        """Topics that were refused, or not answered, or are to be renewed. What is left for that is
+        out of sight: what it says meanwhile is not heard.
+        """
+        due = self._subscriptions.tick(now)
+        for command in due.commands:
+            for topic in command.topics if command.leaving else ():
+                for stream in self._told_by(topic):
+                    self._lose_sight(stream)
+        turn.steps += self._said(due.commands)
+        if due.unheard:
+            turn.steps.append(self._doubt(due.unheard, now))
+
+    def _doubt(self, unheard: Sequence[Topic], now: Moment) -> Step:
+        """What becomes of a connection that twice did not answer for these."""
+        speaks = self._speaks(now.monotonic - self._answer_within)
+        return doubted(self._words(unheard[0]), speaks=speaks)
+
+    # A venue's own
+
+    @abstractmethod
+    def _topic(self, stream: Stream) -> Topic:
+        """What tells of a stream."""
+
+    @abstractmethod
+    def _told_by(self, topic: Topic) -> Sequence[Stream]:
+        """The streams of ours that it tells of."""
+
+    @abstractmethod
+    def _words(self, topic: Topic) -> str:
+        """Its name, for people."""
+
+    @abstractmethod
+    def _said(self, asked: Sequence[Command[Topic]]) -> list[Step]:
+        """What to do for these to be said."""
+
+    @abstractmethod
+    def _speaks(self, since: int) -> bool:
+        """Whether the connection has told of its streams since then, monotonic."""
+
+    @abstractmethod
+    def _follow(self, elder: Self) -> Succession[Event]:
+        """How its streams go on here."""
+
+    def _is_by_itself(self, topic: Topic) -> bool:
+        """Whether a topic has a command of its own, which may wait long to be sent."""
+        return False
+
+    def _lose_sight(self, stream: Stream) -> None:
+        """It is left, to be asked for anew."""

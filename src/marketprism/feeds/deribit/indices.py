@@ -1,0 +1,82 @@
+"""The volatility indices of a connection, and how they go over to the next one. Pure.
+
+An index joins once the elder has published a value as late as the first that the younger heard; no
+value is asked for again. An elder that still waits for what it missed publishes nothing, so it is
+waited for. Where that takes too long, the values that waited there go on waiting here.
+"""
+
+from typing import Never
+
+from marketprism.clock import Moment
+from marketprism.feeds import succession
+from marketprism.feeds.deribit.series import Series
+from marketprism.feeds.streams import Streams
+from marketprism.feeds.succession import Taken
+from marketprism.feeds.venue import Cursor, Phase, Session, Stream, StreamState, Turn, Want
+from marketprism.settings import VenueConfig
+
+Value = tuple[int, str]
+"""When it was so, nanoseconds, and what it was."""
+
+
+class Indices(Streams[Never, Value]):
+    """Those of one connection."""
+
+    def __init__(self, name: str, settings: VenueConfig) -> None:
+        super().__init__(name)
+        self.series: dict[str, Series] = {}
+        self._base_url = settings.api.base_url.rstrip("/")
+
+    def add(self, want: Want, cursor: Cursor) -> None:
+        super().add(want, cursor)
+        state = self.states[want.stream]
+        self.series[want.instrument.native_id] = Series(state, self._base_url, self._name)
+
+    def remove(self, stream: Stream) -> object:
+        super().remove(stream)
+        return self.series.pop(stream[1])
+
+    def accept(self, stream: Stream, event: Value, now: Moment, turn: Turn) -> None:
+        told_at, value = event
+        self.series[stream[1]].hear(told_at, value, now, turn)
+
+    def _book(self, state: StreamState) -> Never:
+        raise AssertionError(f"{state.instrument} has no book")
+
+
+class Succession(succession.Succession[Value]):
+    """The indices that the younger connection has not taken over yet."""
+
+    def __init__(self, elder: Session, new: Indices) -> None:
+        super().__init__(elder, new)
+        self._new = new
+
+    def _place(self, event: Value, now: Moment) -> tuple[int, int | None]:
+        told_at, _ = event
+        return told_at, told_at
+
+    def _go_on(self, stream: Stream, taken: Taken[Value], now: Moment, turn: Turn) -> None:
+        series, elder = self._new.series[stream[1]], taken.handed
+        assert isinstance(elder, Series)
+        if taken.joined:
+            if taken.before.phase is Phase.LIVE:
+                series.state.phase = Phase.LIVE
+            series.succeed(elder, overlaps=taken.first is not None)
+        else:
+            series.state.cursor.lose(*taken.unjoined)
+            if taken.first is not None:
+                _wait_on(series, elder, taken.first[0], now, turn)
+        for (told_at, value), heard in taken.held:
+            # What is waited for from here on is waited for from now on.
+            series.hear(told_at, value, Moment(heard.wall, now.monotonic), turn)
+
+
+def _wait_on(series: Series, elder: Series, first: int, now: Moment, turn: Turn) -> None:
+    """The values that waited with the elder for what it missed, where `first` follows them."""
+    told = [(record.timestamp or 0, record) for record in elder.held]
+    if not told or told[-1][0] < first:
+        return
+    for told_at, record in told:
+        if told_at < first:
+            heard = Moment(record.collected_at, now.monotonic)
+            series.hear(told_at, record.volatility_index, heard, turn)

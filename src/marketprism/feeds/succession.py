@@ -1,0 +1,132 @@
+"""How the streams of a connection that is to end go on on the next one. Pure.
+
+When a stream goes over stands in `handover.py`. What the younger holds of it goes through its
+ordinary path then: there the past is dropped by the cursor. What the elder knew of it beyond the
+cursor goes along.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import attrs
+import msgspec
+
+from marketprism.clock import Moment
+from marketprism.feeds.decimals import NotANumber
+from marketprism.feeds.handover import ENDED, LATE, Handover, Unjoined
+from marketprism.feeds.streams import Streams
+from marketprism.feeds.venue import SAMPLE_BYTES, Phase, Reject, Session, Stream, StreamState, Turn
+
+Event = TypeVar("Event")
+
+
+@attrs.frozen
+class Taken(Generic[Event]):
+    """A stream that goes over: how the two connections stood, and what comes with it."""
+
+    joined: bool
+    """Nothing is missing between the elder's last event and the younger's first."""
+    unjoined: Unjoined
+    """What the gap says, where they have not."""
+    before: StreamState
+    """The elder's."""
+    handed: object
+    """What the elder knew of it beyond its cursor."""
+    held: Sequence[tuple[Event, Moment]]
+    first: Event | None
+    """The first that was held, and has a position."""
+    since: Moment | None
+    """From when on the younger heard all of it; None while it is not sure to."""
+
+
+class Succession(ABC, Generic[Event]):
+    """The streams that the younger connection has not taken over yet. A venue says where an event
+    stands (`_place`), how far the elder has come in the same terms (`_reached`), and how a stream
+    goes on (`_go_on`).
+    """
+
+    def __init__(self, elder: Session, new: Streams[Any, Any]) -> None:
+        """Those of the younger's streams that the elder has too go over."""
+        self._younger = new
+        both = [each for each in new.states if each in elder.streams]
+        self._handover = Handover[Event](elder, both)
+
+    def __contains__(self, stream: object) -> bool:
+        return stream in self._handover
+
+    def __bool__(self) -> bool:
+        return bool(self._handover)
+
+    def hold(self, stream: Stream, event: Event, now: Moment) -> bool:
+        """Whether an event is held back: it is of a stream that is the elder's still. Raises
+        NotANumber.
+        """
+        if stream not in self._handover:
+            return False
+        place, told_at = self._place(event, now)
+        # What bears a time to come tells nothing of where the stream stands.
+        clock = self._younger.states[stream].cursor.clock
+        ahead = told_at is not None and clock.is_ahead(told_at, now)
+        self._handover.hold(stream, None if ahead else place, event, now)
+        return True
+
+    def confirmed(self, stream: Stream, now: Moment) -> None:
+        """The younger's subscription stands."""
+        self._handover.acknowledged(stream, now)
+
+    def proceed(self, now: Moment, turn: Turn) -> None:
+        """Take over what has joined, and what was waited for long enough."""
+        for stream in self._handover.due(self._reached, now):
+            self._take(stream, LATE, now, turn)
+
+    def inherit(self, now: Moment, turn: Turn) -> None:
+        """The elder is gone: all that is left goes on from here."""
+        self._handover.bereave()
+        for stream in self._handover.due(self._reached, now):
+            self._take(stream, ENDED, now, turn)
+
+    def refused(self, stream: Stream) -> None:
+        """The younger cannot have a stream now. The elder's goes on while it speaks; where the
+        elder cannot have it either, there is nothing to take over.
+        """
+        before = self._handover.elder.streams.get(stream)
+        if before is not None and before.phase is Phase.PARKED:
+            self.give_up(stream)
+
+    def give_up(self, stream: Stream) -> None:
+        """The younger cannot have a stream, so nobody will: sight of it is lost."""
+        if stream in self._handover:
+            self._handover.take(stream)
+            cursor = self._younger.states[stream].cursor
+            cursor.lose("disconnect", "the new connection cannot have it")
+
+    @abstractmethod
+    def _place(self, event: Event, now: Moment) -> tuple[int, int | None]:
+        """Where an event stands, as ids or times; and its time, where that must be one that can
+        be. Raises NotANumber.
+        """
+
+    def _reached(self, stream: Stream) -> int | None:
+        """How far the elder published a stream, in the terms of `_place`."""
+        return self._younger.states[stream].cursor.event_time
+
+    @abstractmethod
+    def _go_on(self, stream: Stream, taken: Taken[Event], now: Moment, turn: Turn) -> None:
+        """It is the younger's from now on."""
+
+    def _take(self, stream: Stream, unjoined: Unjoined, now: Moment, turn: Turn) -> None:
+        handover, state = self._handover, self._younger.states[stream]
+        before = handover.elder.streams[stream]
+        joined, first = handover.joined(stream, self._reached), handover.first(stream)
+        since = handover.since(stream)
+        held, handed = handover.take(stream)
+        state.last_record = before.last_record
+        self._go_on(stream, Taken(joined, unjoined, before, handed, held, first, since), now, turn)
+
+    def _accept(self, stream: Stream, event: Event, heard: Moment, turn: Turn) -> None:
+        try:
+            self._younger.accept(stream, event, heard, turn)
+        except NotANumber as error:
+            sample = msgspec.json.encode(event)[:SAMPLE_BYTES]
+            turn.steps.append(Reject("bad number", str(error), sample))
