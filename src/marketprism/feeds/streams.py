@@ -2,17 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from marketprism.clock import Moment
 from marketprism.feeds import continuity
-from marketprism.feeds.audit import Audited
+from marketprism.feeds.kept_book import KeptBook
 from marketprism.feeds.sampling import FundingSampling
 from marketprism.feeds.venue import (
     Cursor,
-    Fetched,
-    FetchFailed,
-    Holding,
     Phase,
     Stream,
     StreamState,
@@ -21,35 +18,7 @@ from marketprism.feeds.venue import (
 )
 from marketprism.records import DataType, Liquidation
 
-
-class Book(Audited, Protocol):
-    """A book that is kept in step with its exchange's."""
-
-    acknowledged_at: int | None
-    """Monotonic: when the exchange confirmed the subscription."""
-
-    def answered(
-        self, attempt: int, answer: Fetched | FetchFailed, now: Moment, turn: Turn
-    ) -> None:
-        """A fetched snapshot, or a reason to ask again later."""
-
-    def audited(self, attempt: int, answer: Fetched | FetchFailed, now: Moment, turn: Turn) -> None:
-        """A fresh snapshot to compare the book with, or why there is none."""
-
-    def tick(self, now: Moment, turn: Turn) -> None:
-        """Ask again when it is time, and publish a snapshot when one is due."""
-
-    def restate(self, heals: int, now: Moment, turn: Turn, *, lost: bool = False) -> None:
-        """Publish the book as it is now."""
-
-    def holding(self) -> Holding:
-        """How much is kept."""
-
-    def forgo(self, now: Moment) -> None:
-        """Drop what waits for a snapshot."""
-
-
-B = TypeVar("B", bound=Book)
+B = TypeVar("B", bound=KeptBook)
 Event = TypeVar("Event")
 
 

@@ -1,13 +1,13 @@
 """What differs between Binance's markets."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 from urllib.parse import quote
 
 import attrs
 
 from marketprism.feeds.binance.funding import FundingHours
 from marketprism.feeds.binance.messages import DepthUpdate, Vocabulary
+from marketprism.feeds.kept_book import Source
 from marketprism.records import DataType
 
 Rule = Callable[[DepthUpdate, int], bool]
@@ -27,15 +27,6 @@ def chains(update: DepthUpdate, last_id: int) -> bool:
 def joins(update: DepthUpdate, last_id: int) -> bool:
     """Whether a futures update continues a snapshot at `last_id`, which may lie within it."""
     return update.pu == last_id or update.U <= last_id <= update.u
-
-
-class Source(NamedTuple):
-    """Where a book's snapshots come from."""
-
-    url: str
-    weight: int
-    limit: int
-    """Levels a side that are asked for: a side that has as many was cut there."""
 
 
 @attrs.frozen

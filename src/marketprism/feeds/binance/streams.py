@@ -102,16 +102,8 @@ class BinanceStreams(Streams[BookStream, Event]):
 
     def _book(self, state: StreamState) -> BookStream:
         rule, options = self._market.depth, self._settings.orderbook
-        return BookStream(
-            state,
-            rule.source(state.instrument.native_id, options.depth),
-            options,
-            self._name,
-            rule.joins,
-            rule.continues,
-            rule.countable,
-            self._refused_retry,
-        )
+        source = rule.source(state.instrument.native_id, options.depth)
+        return BookStream(state, source, options, self._name, self._refused_retry, rule=rule)
 
     def liquidation(
         self, event: ForceOrder, equals: Counter[str], now: Moment

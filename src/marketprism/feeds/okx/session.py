@@ -148,7 +148,7 @@ class OkxSession(Conversation[Key, OkxStreams, Held]):
                 continue
             if room < 2:
                 # The hour's operations are used up; the stream itself still stands.
-                book.ask(turn)
+                turn.steps.append(book.begin())
                 continue
             room -= 2
             book.restart()

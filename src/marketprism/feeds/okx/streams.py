@@ -8,8 +8,9 @@ from urllib.parse import quote
 import msgspec
 
 from marketprism.clock import Moment
+from marketprism.feeds.kept_book import Source
 from marketprism.feeds.okx import channels
-from marketprism.feeds.okx.book import BookStream
+from marketprism.feeds.okx.book import BOOKS_WEIGHT, DEEPEST, BookStream
 from marketprism.feeds.okx.chain import Heard, Snapshot, read
 from marketprism.feeds.okx.messages import (
     Arg,
@@ -81,8 +82,9 @@ class OkxStreams(Streams[BookStream, Event]):
 
     def _book(self, state: StreamState) -> BookStream:
         native_id = quote(state.instrument.native_id, safe="")
-        url = f"{self._snapshots}?instId={native_id}&sz=400"
-        return BookStream(state, url, self._settings.orderbook, self._name, self._refused_retry)
+        url = f"{self._snapshots}?instId={native_id}&sz={DEEPEST}"
+        source = Source(url, BOOKS_WEIGHT, DEEPEST)
+        return BookStream(state, source, self._settings.orderbook, self._name, self._refused_retry)
 
     def told_by(self, key: Key) -> list[Stream]:
         """The streams of a topic."""
