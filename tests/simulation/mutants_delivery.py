@@ -11,7 +11,7 @@ from mutants import mutant
 from marketprism import feed
 from marketprism.errors import Transient
 from marketprism.feeds import connection, continuity
-from marketprism.feeds.binance.shard import BinanceShard
+from marketprism.feeds.planning import PlannedShard
 from marketprism.feeds.venue import Cursor
 from marketprism.loss import Loss
 from marketprism.outlet import Outlet
@@ -132,8 +132,8 @@ def a_disconnect_is_no_gap(patch: pytest.MonkeyPatch) -> None:
 @mutant("binance_spot")
 def a_new_connection_knows_nothing_of_the_old(patch: pytest.MonkeyPatch) -> None:
     """Cursors are not carried over."""
-    open_ = BinanceShard.open
-    patch.setattr(BinanceShard, "open", lambda shard, _, *more: open_(shard, {}, *more))
+    open_ = PlannedShard.open
+    patch.setattr(PlannedShard, "open", lambda shard, _, *more: open_(shard, {}, *more))
 
 
 @mutant()

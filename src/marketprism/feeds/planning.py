@@ -1,21 +1,45 @@
 """Which streams share a connection. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from marketprism.feeds.venue import Shard, Want
+import attrs
+
+from marketprism.feeds.venue import REFUSED_RETRY, Cursor, Session, Shard, Stream, Want
+
+Fits = Callable[[Sequence[Want]], bool]
+"""Whether one connection can carry these."""
+Opener = Callable[[str, Sequence[Want], Mapping[Stream, Cursor], float], Session]
+"""A session, of the arguments of a shard: its id, its wants, the cursors, and how often what is
+refused is asked for again.
+"""
 
 
-def spread(
-    wants: Sequence[Want], current: Sequence[Shard], fits: Callable[[Sequence[Want]], bool]
-) -> list[tuple[Want, ...]]:
+@attrs.frozen
+class PlannedShard:
+    """What one connection carries, and how its sessions begin."""
+
+    id: str
+    wants: Sequence[Want]
+    session: Opener
+
+    def open(
+        self, cursors: Mapping[Stream, Cursor], refused_retry: float = REFUSED_RETRY
+    ) -> Session:
+        return self.session(self.id, self.wants, cursors, refused_retry)
+
+
+def plan(
+    prefix: str, wants: Sequence[Want], current: Sequence[Shard], fits: Fits, session: Opener
+) -> list[Shard]:
     """Wants by connection: an instrument's share one, and they are filled one by one, as long as
-    all of a connection `fits`.
+    all of a connection `fits`. Their ids are the prefix and a number.
 
-    What is in `current` stays where it is, in that order; what comes takes the room that others
-    left.
+    What is in `current`, of that prefix, stays where it is, in that order; what comes takes the
+    room that others left.
     """
     wanted = set(wants)
-    groups = [[want for want in shard.wants if want in wanted] for shard in current]
+    stay = [shard.wants for shard in current if shard.id.startswith(prefix)]
+    groups = [[want for want in before if want in wanted] for before in stay]
     placed = {want for group in groups for want in group}
     by_instrument: dict[str, list[Want]] = {}
     for want in wants:
@@ -26,4 +50,12 @@ def spread(
         if group is None:
             groups.append(group := [])
         group += together
-    return [tuple(group) for group in groups]
+    return [
+        PlannedShard(f"{prefix}{number}", tuple(group), session)
+        for number, group in enumerate(groups)
+    ]
+
+
+def up_to(streams: int) -> Fits:
+    """A connection carries so many."""
+    return lambda wants: len(wants) <= streams

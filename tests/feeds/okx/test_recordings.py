@@ -75,7 +75,7 @@ def confirmed(session: OkxSession, wants: list[Want]) -> None:
 
 def session_of(wants: list[Want], cursors: dict[Stream, Cursor] | None = None) -> OkxSession:
     """A session for these, whatever market they are of."""
-    session = OkxSession("okx/0", SWAP_CONFIG, wants, cursors or {})
+    session = OkxSession(SWAP_CONFIG, "okx/0", wants, cursors or {})
     confirmed(session, wants)
     return session
 
@@ -330,7 +330,7 @@ def test_later_messages_are_read_too(captures: Path) -> None:
     frames = [*lines(captures / "okx" / "trades_gct.jsonl")]
     trades = [record for frame in frames for record in heard(Want(DataType.TRADE, BTC), frame)]
     assert [t.trade_id for t in trades if isinstance(t, Trade)] == ["674510826", "674510827"]
-    session = OkxSession("okx/0", SWAP_CONFIG, [Want(DataType.TRADE, SWAP)], {})
+    session = OkxSession(SWAP_CONFIG, "okx/0", [Want(DataType.TRADE, SWAP)], {})
     session.opening(moment(0))
     records: list[Record] = []
     for line in lines(captures / "okx" / "ws_2026-08_ccxt.jsonl"):

@@ -8,6 +8,7 @@ Trades are `aggTrade` whatever `trade.kind` says: single trades are not offered.
 import contextlib
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from marketprism.feeds.binance.answers import interpret
@@ -25,8 +26,8 @@ from marketprism.feeds.binance.polls import (
     OpenInterestPoll,
     RatioPoll,
 )
-from marketprism.feeds.binance.shard import BinanceShard
-from marketprism.feeds.planning import spread
+from marketprism.feeds.binance.session import BinanceSession
+from marketprism.feeds.planning import plan, up_to
 from marketprism.feeds.venue import Capability, Fetch, Poll, Priority, Shard, Want
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
@@ -146,18 +147,11 @@ class BinanceDerivatives:
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
         """Shards by route; within one, an instrument's streams share a connection."""
         shards: list[Shard] = []
-        room = self.manners.streams_per_connection
+        fits = up_to(self.manners.streams_per_connection)
         for route, market in self._markets.items():
-            prefix = f"{self.name}/{route}/"
-            groups = spread(
-                [want for want in wants if want.data_type in market.channels],
-                [shard for shard in current if shard.id.startswith(prefix)],
-                lambda group: len(group) <= room,
-            )
-            shards += [
-                BinanceShard(f"{prefix}{number}", group, market, self.settings)
-                for number, group in enumerate(groups)
-            ]
+            carried = [want for want in wants if want.data_type in market.channels]
+            session = partial(BinanceSession, market, self.settings)
+            shards += plan(f"{self.name}/{route}/", carried, current, fits, session)
         return shards
 
     def polls(self, wants: Sequence[Want]) -> list[Poll]:

@@ -45,9 +45,9 @@ class BinanceSession(Conversation[Stream, BinanceStreams, Event]):
 
     def __init__(
         self,
-        name: str,
         market: Market,
         settings: VenueConfig,
+        name: str,
         wants: Sequence[Want],
         cursors: Mapping[Stream, Cursor],
         refused_retry: float = REFUSED_RETRY,

@@ -1,6 +1,7 @@
 """Binance spot, as its documentation has it (Spot API, "Web Socket Streams" and "General")."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -8,8 +9,8 @@ import msgspec
 from marketprism.feeds.binance.answers import interpret
 from marketprism.feeds.binance.market import DepthRule, Market, follows
 from marketprism.feeds.binance.messages import SPOT, read_exchange_info
-from marketprism.feeds.binance.shard import BinanceShard
-from marketprism.feeds.planning import spread
+from marketprism.feeds.binance.session import BinanceSession
+from marketprism.feeds.planning import plan, up_to
 from marketprism.feeds.venue import (
     Capability,
     Fetch,
@@ -93,12 +94,9 @@ class BinanceSpot:
 
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
         """An instrument's streams share a connection; connections are filled one by one."""
-        room = self.manners.streams_per_connection
-        groups = spread(wants, current, lambda group: len(group) <= room)
-        return [
-            BinanceShard(f"{self.name}/{number}", group, self._market, self.settings)
-            for number, group in enumerate(groups)
-        ]
+        fits = up_to(self.manners.streams_per_connection)
+        session = partial(BinanceSession, self._market, self.settings)
+        return plan(f"{self.name}/", wants, current, fits, session)
 
     def polls(self, wants: Sequence[Want]) -> list[Poll]:
         """None: all that spot has comes over the websocket."""

@@ -1,21 +1,17 @@
 """Deribit: the volatility indices of its options (DVOL), as its documentation has them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
-
-import attrs
 
 from marketprism.feeds.deribit.answers import interpret
 from marketprism.feeds.deribit.session import DeribitSession
+from marketprism.feeds.planning import plan
 from marketprism.feeds.venue import (
-    REFUSED_RETRY,
     Capability,
-    Cursor,
     Fetch,
     Poll,
-    Session,
     Shard,
-    Stream,
     Want,
 )
 from marketprism.instruments import Instrument
@@ -26,20 +22,6 @@ INDICES: Final = {"BTC": "btc_usd", "ETH": "eth_usd"}
 """The currencies that have a volatility index, and its name. No request tells them: what lists
 index names lists price indices, of which nearly all have none. These two are all that the
 documentation of the channel's data allows."""
-
-
-@attrs.frozen
-class DeribitShard:
-    """What one connection carries."""
-
-    id: str
-    wants: tuple[Want, ...]
-    settings: VenueConfig
-
-    def open(
-        self, cursors: Mapping[Stream, Cursor], refused_retry: float = REFUSED_RETRY
-    ) -> Session:
-        return DeribitSession(self.id, self.settings, self.wants, cursors, refused_retry)
 
 
 class DeribitDerivatives:
@@ -67,8 +49,9 @@ class DeribitDerivatives:
 
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
         """One connection: there are two streams at most."""
-        own = tuple(want for want in wants if want.data_type in self.offers)
-        return [DeribitShard(f"{self.name}/0", own, self.settings)] if own or current else []
+        own = [want for want in wants if want.data_type in self.offers]
+        session = partial(DeribitSession, self.settings)
+        return plan(f"{self.name}/", own, current, lambda _: True, session)
 
     def polls(self, wants: Sequence[Want]) -> list[Poll]:
         """None: REST only fills what a connection missed."""

@@ -53,8 +53,8 @@ class DeribitSession(Conversation[Stream, Indices, Value]):
 
     def __init__(
         self,
-        name: str,
         settings: VenueConfig,
+        name: str,
         wants: Sequence[Want],
         cursors: Mapping[Stream, Cursor],
         refused_retry: float = REFUSED_RETRY,

@@ -39,8 +39,8 @@ class OkxSession(Conversation[Key, OkxStreams, Held]):
 
     def __init__(
         self,
-        name: str,
         settings: VenueConfig,
+        name: str,
         wants: Sequence[Want],
         cursors: Mapping[Stream, Cursor],
         refused_retry: float = REFUSED_RETRY,

@@ -7,25 +7,20 @@ spread the ratios.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import ClassVar, Final
-
-import attrs
 
 from marketprism.feeds.okx.answers import interpret
 from marketprism.feeds.okx.instruments import read_instruments
 from marketprism.feeds.okx.ratios import PERIOD_SECONDS, ratio_polls
 from marketprism.feeds.okx.session import OkxSession
-from marketprism.feeds.planning import spread
+from marketprism.feeds.planning import plan
 from marketprism.feeds.venue import (
-    REFUSED_RETRY,
     Capability,
-    Cursor,
     Fetch,
     Poll,
     Priority,
-    Session,
     Shard,
-    Stream,
     Want,
 )
 from marketprism.instruments import Instrument
@@ -35,20 +30,6 @@ from marketprism.settings import VenueConfig
 INSTRUMENTS_WEIGHT: Final = 2
 MOST_BOOKS: Final = 29
 """OKX recommends fewer than 30 book channels a connection."""
-
-
-@attrs.frozen
-class OkxShard:
-    """What one connection carries."""
-
-    id: str
-    wants: tuple[Want, ...]
-    settings: VenueConfig
-
-    def open(
-        self, cursors: Mapping[Stream, Cursor], refused_retry: float = REFUSED_RETRY
-    ) -> Session:
-        return OkxSession(self.id, self.settings, self.wants, cursors, refused_retry)
 
 
 class _OkxVenue:
@@ -84,11 +65,8 @@ class _OkxVenue:
     def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
         """An instrument's streams share a connection; connections are filled one by one."""
         streamed = [want for want in wants if self.offers[want.data_type].by == "stream"]
-        groups = spread(streamed, current, self._fits)
-        return [
-            OkxShard(f"{self.name}/{number}", group, self.settings)
-            for number, group in enumerate(groups)
-        ]
+        session = partial(OkxSession, self.settings)
+        return plan(f"{self.name}/", streamed, current, self._fits, session)
 
     def _fits(self, group: Sequence[Want]) -> bool:
         books = sum(want.data_type is DataType.ORDERBOOK for want in group)
