@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from marketprism.clock import Moment
 from marketprism.feeds.ahead import Mark
-from marketprism.feeds.venue import Cursor, OpenGap, Phase, StreamState
-from marketprism.records import Gap
+from marketprism.feeds.venue import Cursor, OpenGap, Phase, StreamState, Turn
+from marketprism.records import Gap, Record
 
 Row = TypeVar("Row")
 
@@ -131,6 +131,12 @@ def accept_uncounted(
     _accepted(state, None if early else event_time, now)
     cursor.ahead.count += early
     return gap
+
+
+def tell(state: StreamState, record: Record, now: Moment, connection: str, turn: Turn) -> None:
+    """Publish what has no number that joins, and before it the gap that ends with it."""
+    gap = accept_uncounted(state, record.timestamp, now, connection)
+    turn.records += [record] if gap is None else [gap, record]
 
 
 def listening(state: StreamState, now: Moment, connection: str) -> Gap | None:

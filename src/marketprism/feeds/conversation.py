@@ -60,7 +60,7 @@ class Conversation(ABC, Generic[Topic, Known, Event]):
         self._streams = known
         self._answer_within = rules.answer_within
         self._subscriptions = Subscriptions[Topic](name, rules, self._is_by_itself)
-        self._succession: Succession[Event] | None = None
+        self._succession: Succession[Known, Event] | None = None
         self._released: set[Topic] = set()
         """Those that went over to another connection: what is still heard of them is no news."""
         for want in wants:
@@ -250,7 +250,7 @@ class Conversation(ABC, Generic[Topic, Known, Event]):
         """Whether the connection has told of its streams since then, monotonic."""
 
     @abstractmethod
-    def _follow(self, elder: Self) -> Succession[Event]:
+    def _follow(self, elder: Self) -> Succession[Known, Event]:
         """How its streams go on here."""
 
     def _is_by_itself(self, topic: Topic) -> bool:

@@ -2,24 +2,23 @@
 
 While there is no book, what the stream tells waits. A snapshot is fetched, again and ever more
 slowly where there is none to be had, until one joins what was heard (`_too_old`); then the book
-goes on by updates, and whatever does not follow puts it out of step. What was published before is
-gone on with where nothing is missing, else a gap is closed. Now and then a snapshot of the book is
-published, and the book is audited.
+goes on by updates, and whatever does not follow puts it out of step. What of it is told stands in
+`published_book.py`.
 
 A venue says how a snapshot joins and how an update follows another.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import attrs
 import msgspec
 
 from marketprism.clock import SECOND, Moment
-from marketprism.feeds.audit import Auditor
 from marketprism.feeds.comparison import Verdict
 from marketprism.feeds.http_answers import worded
+from marketprism.feeds.published_book import PublishedBook
 from marketprism.feeds.venue import (
     REFUSED_RETRY,
     SAMPLE_BYTES,
@@ -31,26 +30,15 @@ from marketprism.feeds.venue import (
     Priority,
     Reject,
     Send,
-    StreamState,
     Tag,
     Turn,
 )
-from marketprism.orderbook import Ends, OrderBook
-from marketprism.records import Level, OrderBookRecord
-from marketprism.settings import OrderbookOptions
+from marketprism.orderbook import OrderBook
+from marketprism.records import Level
 
 FIRST_RETRY, LONGEST_RETRY = SECOND // 2, 30 * SECOND
 FORGONE = 5 * SECOND
 """From dropping what waited for a snapshot to asking for one anew."""
-
-
-class Source(NamedTuple):
-    """Where a book's snapshots come from."""
-
-    url: str
-    weight: int
-    limit: int
-    """Levels a side that are asked for: a side that has as many was cut there."""
 
 
 class FetchedBook(NamedTuple):
@@ -63,39 +51,12 @@ class FetchedBook(NamedTuple):
     """Nanoseconds; None where it tells none."""
 
 
-class Update(NamedTuple):
-    """An update as it is published."""
-
-    bids: Sequence[Level]
-    asks: Sequence[Level]
-    first_id: int | None
-    last_id: int
-    event_time: int
-    """Nanoseconds."""
-    wall: int
-    """When it was read."""
-    ahead: bool
-    """Its time is one to come."""
-
-
 @attrs.define(eq=False)
-class KeptBook(ABC):
-    """One book of one connection. Its attributes are many: those of a stream, of what is fetched
-    for it, and of what was published of it.
-    """
+class KeptBook(PublishedBook, ABC):
+    """One book of one connection."""
 
-    window: ClassVar[int | None] = None
-    """See `Auditor.window`."""
-
-    state: StreamState
-    source: Source
-    options: OrderbookOptions
-    connection: str
     refused_retry: float = REFUSED_RETRY
     """Seconds between two requests for a book that the exchange does not know, after the first."""
-    auditor: Auditor = attrs.field(init=False)
-    book: OrderBook | None = None
-    """None while out of step. In the exchange's own quantities."""
     attempt: int = 0
     """Which answer is awaited; earlier ones are not wanted any more."""
     failures: int = 0
@@ -105,27 +66,6 @@ class KeptBook(ABC):
     """Monotonic: when a snapshot is asked for."""
     acknowledged_at: int | None = None
     """Monotonic: when the exchange confirmed the subscription."""
-    snapshot_due: int | None = None
-    """Monotonic: when a snapshot is published again."""
-    snapshot_id: int | None = None
-    shown: Ends = (None, None)
-    """The worst prices of the snapshot that was published last."""
-
-    def __attrs_post_init__(self) -> None:
-        source, interval = self.source, self.options.audit_interval
-        self.auditor = Auditor(self.state, source.url, source.weight, interval, self.window)
-
-    @property
-    def published(self) -> bool:
-        """There is a book, and it is what was published."""
-        return self.book is not None
-
-    @property
-    def in_step(self) -> bool:
-        """The same, and the stream goes on from it."""
-        return self.published
-
-    # Snapshots that are fetched
 
     def begin(self) -> Fetch:
         """Ask for a snapshot."""
@@ -175,14 +115,7 @@ class KeptBook(ABC):
         """Ask again when it is time, and publish a snapshot when one is due."""
         if self.fetch_at is not None and now.monotonic >= self.fetch_at:
             turn.steps.append(self.begin())
-        if self.book is None or not self.published:
-            return
-        if self.snapshot_due is not None and now.monotonic >= self.snapshot_due:
-            interval, news = self.options.snapshot_interval, self.book.last_id != self.snapshot_id
-            if interval or news:
-                self.snapshot_due = now.monotonic + round(interval * SECOND) if interval else None
-            if news:
-                self.restate(0, now, turn)
+        self._tick_snapshots(now, turn)
 
     def _fetch(self, priority: Priority, before: Send | None = None, settle: float = 0.0) -> Fetch:
         self.fetch_at = None
@@ -224,115 +157,6 @@ class KeptBook(ABC):
         if event_time is not None and self._is_ahead(event_time, now):
             event_time = None
         return OrderBook(snapshot.bids, snapshot.asks, snapshot.last_id, event_time, limit)
-
-    def _is_ahead(self, event_time: int, now: Moment) -> bool:
-        """Whether a time is one to come."""
-        return self.state.cursor.clock.is_ahead(event_time, now)
-
-    # What is published
-
-    def restate(self, heals: int, now: Moment, turn: Turn, *, lost: bool = False) -> None:
-        """Publish the book as it is now; nothing while out of step, nor what is published (unless
-        that was `lost` since), nor where the market has left what is known of it.
-        """
-        if (book := self.book) is None or not self.published:
-            return
-        if not heals and not lost and book.last_id == self.state.cursor.snapshot_id:
-            return
-        bids, asks = book.top(self.options.depth)
-        if self._thin(bids, book.bids_end) or self._thin(asks, book.asks_end):
-            self.auditor.hurry(now, exhausted=book.exhausted)
-            if book.exhausted:
-                return
-        turn.records.append(
-            OrderBookRecord(
-                self.state.instrument,
-                book.event_time,
-                now.wall,
-                update_type="snapshot",
-                bids=self._as_published(bids),
-                asks=self._as_published(asks),
-                first_update_id=None,
-                last_update_id=book.last_id,
-                heals=heals,
-            )
-        )
-        self.snapshot_id = book.last_id
-        self.shown = bids[-1][0] if bids else None, asks[-1][0] if asks else None
-        if not heals:
-            self.state.cursor.snapshot_id = book.last_id
-        self.state.records += 1
-
-    def _thin(self, shown: Sequence[Level], end: str | None) -> bool:
-        """Whether fewer levels are known than should be shown, and than half of what was asked
-        for.
-        """
-        return end is not None and len(shown) < min(self.options.depth, self.source.limit // 2)
-
-    def _publish(self, update: Update, now: Moment, turn: Turn) -> None:
-        if self.options.mode == "updates":
-            self.state.records += 1
-            turn.records.append(
-                OrderBookRecord(
-                    self.state.instrument,
-                    update.event_time,
-                    update.wall,
-                    update_type="update",
-                    bids=update.bids,
-                    asks=update.asks,
-                    first_update_id=update.first_id,
-                    last_update_id=update.last_id,
-                    prev_update_id=self.state.cursor.last_id,
-                )
-            )
-        self.state.cursor.ahead.count += update.ahead
-        told_at = None if update.ahead else update.event_time
-        self._accepted(update.last_id, told_at, update.wall, now)
-
-    def _accepted(self, last_id: int, event_time: int | None, wall: int, now: Moment) -> None:
-        """The exchange said so much, at `wall`. What we tell again is no sign of its life."""
-        state, cursor = self.state, self.state.cursor
-        cursor.last_id = last_id
-        cursor.event_time = event_time or cursor.event_time
-        cursor.received = max(wall, cursor.received or 0)
-        state.last_record = now.monotonic
-
-    def _close_gap(
-        self, missing: tuple[int, int] | None, now: Moment, turn: Turn, *, countable: bool = False
-    ) -> int:
-        """Tell the gap that the book ends: when it started; 0 where none is open."""
-        state = self.state
-        gap = state.cursor.close(
-            state.instrument,
-            state.data_type,
-            now.wall,
-            self.connection,
-            missing,
-            countable=countable,
-        )
-        if gap is None:
-            return 0
-        turn.records.append(gap)
-        return gap.started_at
-
-    def _show(
-        self, book: OrderBook, heals: int, proof: tuple[int, int], now: Moment, turn: Turn
-    ) -> None:
-        """The book is in step from now on. `proof`: the id at which it was the exchange's, and when
-        that was.
-        """
-        state, cursor = self.state, self.state.cursor
-        if not heals and (told := cursor.told) is not None:
-            book.write_as(told)
-        cursor.book = book
-        state.phase, state.detail, state.waits = Phase.LIVE, None, False
-        self.auditor.proved(*proof, now)
-        self._accepted(book.last_id, book.event_time, now.wall, now)
-        self.restate(heals, now, turn)
-        interval = self.options.snapshot_interval
-        self.snapshot_due = now.monotonic + round(interval * SECOND) if interval else None
-
-    # What is kept
 
     def holding(self) -> Holding:
         """How much is kept; of the updates that wait, the last stands for all."""
@@ -403,7 +227,3 @@ class KeptBook(ABC):
     @abstractmethod
     def _conclude(self, verdict: Verdict | None, now: Moment, turn: Turn) -> None:
         """What follows from an audit."""
-
-    def _as_published(self, levels: Sequence[Level]) -> Sequence[Level]:
-        """Levels of the book, as they are published."""
-        return levels

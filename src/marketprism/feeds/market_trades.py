@@ -7,6 +7,10 @@ it is counted among the rejected frames, and not published.
 
 from typing import Final
 
+import msgspec
+
+from marketprism.feeds.venue import SAMPLE_BYTES, Reject, StreamState, Turn
+
 NO_MARKET_TRADE: Final = "no market trade"
 """Why it is rejected."""
 MARKET: Final = "MARKET"
@@ -23,3 +27,9 @@ def left_out(price: str, quantity: str, kind: str | None = None) -> str | None:
     if _is_zero(price):
         return "at a price of zero"
     return "of a quantity of zero" if _is_zero(quantity) else None
+
+
+def leave_out(state: StreamState, said: msgspec.Struct, why: str, turn: Turn) -> None:
+    """What was taken as a trade of a stream is none."""
+    state.records -= 1
+    turn.steps.append(Reject(NO_MARKET_TRADE, why, msgspec.json.encode(said)[:SAMPLE_BYTES]))

@@ -110,5 +110,4 @@ class Streams(ABC, Generic[B, Event]):
             state.duplicates += 1
             return
         told.append(record.liquidation_id)
-        gap = continuity.accept_uncounted(state, record.timestamp, now, self._name)
-        turn.records += [record] if gap is None else [gap, record]
+        continuity.tell(state, record, now, self._name, turn)

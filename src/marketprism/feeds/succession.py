@@ -17,7 +17,10 @@ from marketprism.feeds.decimals import NotANumber
 from marketprism.feeds.handover import ENDED, LATE, Handover, Unjoined
 from marketprism.feeds.streams import Streams
 from marketprism.feeds.venue import SAMPLE_BYTES, Phase, Reject, Session, Stream, StreamState, Turn
+from marketprism.records import DataType, Liquidation
 
+Known = TypeVar("Known", bound=Streams[Any, Any])
+"""What both connections know of their streams."""
 Event = TypeVar("Event")
 
 
@@ -40,15 +43,16 @@ class Taken(Generic[Event]):
     """From when on the younger heard all of it; None while it is not sure to."""
 
 
-class Succession(ABC, Generic[Event]):
+class Succession(ABC, Generic[Known, Event]):
     """The streams that the younger connection has not taken over yet. A venue says where an event
     stands (`_place`), how far the elder has come in the same terms (`_reached`), and how a stream
     goes on (`_go_on`).
     """
 
-    def __init__(self, elder: Session, new: Streams[Any, Any]) -> None:
+    def __init__(self, elder: Session, old: Known, new: Known) -> None:
         """Those of the younger's streams that the elder has too go over."""
-        self._younger = new
+        self._old = old
+        self._new = new
         both = [each for each in new.states if each in elder.streams]
         self._handover = Handover[Event](elder, both)
 
@@ -66,7 +70,7 @@ class Succession(ABC, Generic[Event]):
             return False
         place, told_at = self._place(event, now)
         # What bears a time to come tells nothing of where the stream stands.
-        clock = self._younger.states[stream].cursor.clock
+        clock = self._new.states[stream].cursor.clock
         ahead = told_at is not None and clock.is_ahead(told_at, now)
         self._handover.hold(stream, None if ahead else place, event, now)
         return True
@@ -98,7 +102,7 @@ class Succession(ABC, Generic[Event]):
         """The younger cannot have a stream, so nobody will: sight of it is lost."""
         if stream in self._handover:
             self._handover.take(stream)
-            cursor = self._younger.states[stream].cursor
+            cursor = self._new.states[stream].cursor
             cursor.lose("disconnect", "the new connection cannot have it")
 
     @abstractmethod
@@ -109,14 +113,23 @@ class Succession(ABC, Generic[Event]):
 
     def _reached(self, stream: Stream) -> int | None:
         """How far the elder published a stream, in the terms of `_place`."""
-        return self._younger.states[stream].cursor.event_time
+        data_type, native_id = stream
+        if data_type is DataType.FUNDING_RATE:
+            return self._old.funding[native_id].heard
+        if data_type is DataType.LIQUIDATION:
+            # Their times are not in order: what the elder has told, it has told by id.
+            first = self._handover.first(stream)
+            assert isinstance(first, Liquidation)
+            told = first.liquidation_id in self._old.liquidated[native_id]
+            return (first.timestamp or 0) if told else None
+        return self._new.states[stream].cursor.event_time
 
     @abstractmethod
     def _go_on(self, stream: Stream, taken: Taken[Event], now: Moment, turn: Turn) -> None:
         """It is the younger's from now on."""
 
     def _take(self, stream: Stream, unjoined: Unjoined, now: Moment, turn: Turn) -> None:
-        handover, state = self._handover, self._younger.states[stream]
+        handover, state = self._handover, self._new.states[stream]
         before = handover.elder.streams[stream]
         joined, first = handover.joined(stream, self._reached), handover.first(stream)
         since = handover.since(stream)
@@ -126,7 +139,7 @@ class Succession(ABC, Generic[Event]):
 
     def _accept(self, stream: Stream, event: Event, heard: Moment, turn: Turn) -> None:
         try:
-            self._younger.accept(stream, event, heard, turn)
+            self._new.accept(stream, event, heard, turn)
         except NotANumber as error:
             sample = msgspec.json.encode(event)[:SAMPLE_BYTES]
             turn.steps.append(Reject("bad number", str(error), sample))

@@ -28,7 +28,8 @@ from marketprism.feeds.binance.messages import (
     read_snapshot,
 )
 from marketprism.feeds.comparison import Change, Verdict
-from marketprism.feeds.kept_book import FetchedBook, KeptBook, Update
+from marketprism.feeds.kept_book import FetchedBook, KeptBook
+from marketprism.feeds.published_book import Update
 from marketprism.feeds.venue import (
     Fetch,
     Fetched,

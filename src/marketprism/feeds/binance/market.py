@@ -7,7 +7,7 @@ import attrs
 
 from marketprism.feeds.binance.funding import FundingHours
 from marketprism.feeds.binance.messages import DepthUpdate, Vocabulary
-from marketprism.feeds.kept_book import Source
+from marketprism.feeds.published_book import Source
 from marketprism.records import DataType
 
 Rule = Callable[[DepthUpdate, int], bool]

@@ -3,8 +3,6 @@
 from collections import Counter
 from typing import Literal
 
-import msgspec
-
 from marketprism.clock import MILLISECOND, Moment
 from marketprism.feeds import continuity, decimals
 from marketprism.feeds.binance import perpetuals
@@ -19,12 +17,10 @@ from marketprism.feeds.binance.messages import (
     Trade,
 )
 from marketprism.feeds.continuity import Place
-from marketprism.feeds.market_trades import NO_MARKET_TRADE, left_out
+from marketprism.feeds.market_trades import leave_out, left_out
 from marketprism.feeds.streams import Streams
 from marketprism.feeds.venue import (
-    SAMPLE_BYTES,
     Cursor,
-    Reject,
     Stream,
     StreamState,
     Turn,
@@ -64,7 +60,7 @@ def told_at(event: Event) -> int:
 
 
 def position(event: Event) -> int:
-    """Where an event stands, in the terms of `reached`: for a book, what it continues."""
+    """Where an event stands, as ids or times: for a book, what it continues."""
     if isinstance(event, DepthUpdate):
         return event.U - 1 if event.pu is None else event.pu
     if isinstance(event, Trade):
@@ -131,19 +127,6 @@ class BinanceStreams(Streams[BookStream, Event]):
         else:
             self._liquidated(event, now, turn)
 
-    def reached(self, stream: Stream) -> int | None:
-        """How far a stream was published; None before the first and while a book is out of step."""
-        data_type, native_id = stream
-        state = self.states[stream]
-        match data_type:
-            case DataType.ORDERBOOK if self.books[native_id].book is None:
-                return None
-            case DataType.FUNDING_RATE:
-                return self.funding[native_id].heard
-            case DataType.LIQUIDATION:
-                return state.cursor.event_time
-        return state.cursor.last_id
-
     def _trade(
         self,
         event: Trade | AggregateTrade,
@@ -164,9 +147,7 @@ class BinanceStreams(Streams[BookStream, Event]):
         news, gaps = continuity.accept_counted(state, number, traded_at, now, self._name, part)
         turn.records += gaps
         if news and (why := left_out(price, quantity, event.X)) is not None:
-            state.records -= 1
-            sample = msgspec.json.encode(event)[:SAMPLE_BYTES]
-            turn.steps.append(Reject(NO_MARKET_TRADE, why, sample))
+            leave_out(state, event, why, turn)
         elif news:
             turn.records.append(
                 TradeRecord(
@@ -201,8 +182,7 @@ class BinanceStreams(Streams[BookStream, Event]):
             or sampling.due(record.current_funding_rate, record.funding_time, at)
             or cursor.gap is not None
         ):
-            gap = continuity.accept_uncounted(state, at, now, self._name)
-            turn.records += [record] if gap is None else [gap, record]
+            continuity.tell(state, record, now, self._name, turn)
         else:
             # It says nothing new, but that nothing was missed.
             cursor.received = now.wall

@@ -9,29 +9,23 @@ from marketprism.feeds.binance.book import BookStream
 from marketprism.feeds.binance.messages import AggregateTrade, Trade
 from marketprism.feeds.binance.streams import BinanceStreams, Event, position, told_at
 from marketprism.feeds.succession import Taken
-from marketprism.feeds.venue import Cursor, Phase, Session, Stream, Turn
+from marketprism.feeds.venue import Cursor, Phase, Stream, Turn
 from marketprism.records import DataType, Liquidation
 
 
-class Succession(succession.Succession[Event]):
+class Succession(succession.Succession[BinanceStreams, Event]):
     """The streams that the younger connection has not taken over yet."""
-
-    def __init__(self, elder: Session, old: BinanceStreams, new: BinanceStreams) -> None:
-        super().__init__(elder, new)
-        self._old = old
-        self._new = new
 
     def _place(self, event: Event, now: Moment) -> tuple[int, int | None]:
         return position(event), None if isinstance(event, Liquidation) else told_at(event)
 
     def _reached(self, stream: Stream) -> int | None:
-        if stream[0] is DataType.LIQUIDATION:
-            # Their times are not in order: what the elder has told, it has told by id.
-            first = self._handover.first(stream)
-            assert isinstance(first, Liquidation)
-            told = first.liquidation_id in self._old.liquidated[stream[1]]
-            return position(first) if told else None
-        return self._old.reached(stream)
+        if stream[0] is DataType.TRADE:
+            return self._new.states[stream].cursor.last_id
+        if stream[0] is DataType.ORDERBOOK:
+            book = self._old.books[stream[1]]
+            return None if book.book is None else book.state.cursor.last_id
+        return super()._reached(stream)
 
     def _go_on(self, stream: Stream, taken: Taken[Event], now: Moment, turn: Turn) -> None:
         state, held = self._new.states[stream], taken.held

@@ -12,7 +12,7 @@ from marketprism.feeds import succession
 from marketprism.feeds.deribit.series import Series
 from marketprism.feeds.streams import Streams
 from marketprism.feeds.succession import Taken
-from marketprism.feeds.venue import Cursor, Phase, Session, Stream, StreamState, Turn, Want
+from marketprism.feeds.venue import Cursor, Phase, Stream, StreamState, Turn, Want
 from marketprism.settings import VenueConfig
 
 Value = tuple[int, str]
@@ -44,12 +44,8 @@ class Indices(Streams[Never, Value]):
         raise AssertionError(f"{state.instrument} has no book")
 
 
-class Succession(succession.Succession[Value]):
+class Succession(succession.Succession[Indices, Value]):
     """The indices that the younger connection has not taken over yet."""
-
-    def __init__(self, elder: Session, new: Indices) -> None:
-        super().__init__(elder, new)
-        self._new = new
 
     def _place(self, event: Value, now: Moment) -> tuple[int, int | None]:
         told_at, _ = event

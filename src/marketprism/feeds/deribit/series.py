@@ -266,8 +266,7 @@ class Series:
             state.duplicates += 1
             return
         self.behind = 0
-        gap = continuity.accept_uncounted(state, told_at, now, self.connection)
-        turn.records += [record] if gap is None else [gap, record]
+        continuity.tell(state, record, now, self.connection, turn)
 
     def _record(self, told_at: int, value: str, now: Moment) -> VolatilityIndex:
         instrument = self.state.instrument

@@ -143,7 +143,7 @@ class DeribitSession(Conversation[Stream, Indices, Value]):
         return self._spoke_at is not None and self._spoke_at >= since
 
     def _follow(self, elder: Self) -> Succession:
-        return Succession(elder, self._streams)
+        return Succession(elder, elder._streams, self._streams)
 
     def _lose_sight(self, stream: Stream) -> None:
         self.streams[stream].cursor.lose("stale", "it was silent, and is asked for anew")

@@ -25,7 +25,7 @@ import attrs
 from marketprism.clock import SECOND, Moment
 from marketprism.feeds import decimals
 from marketprism.feeds.comparison import Change, Verdict
-from marketprism.feeds.kept_book import FetchedBook, KeptBook, Update
+from marketprism.feeds.kept_book import FetchedBook, KeptBook
 from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot, continued, published
 from marketprism.feeds.okx.checksum import checksum
 from marketprism.feeds.okx.messages import (
@@ -36,6 +36,7 @@ from marketprism.feeds.okx.messages import (
     read_book,
     read_data,
 )
+from marketprism.feeds.published_book import Update
 from marketprism.feeds.subscribing import park, pause_of
 from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Phase, Turn
 from marketprism.orderbook import OrderBook

@@ -4,12 +4,12 @@ from collections import Counter
 
 import msgspec
 
-from marketprism.clock import HOUR, Moment
+from marketprism.clock import HOUR, MILLISECOND, Moment
 from marketprism.feeds import continuity
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.contracts import base_quantity
 from marketprism.feeds.decimals import NotANumber, known, signed, unsigned
-from marketprism.feeds.market_trades import NO_MARKET_TRADE, left_out
+from marketprism.feeds.market_trades import leave_out, left_out
 from marketprism.feeds.okx.messages import (
     Funding,
     Interest,
@@ -22,7 +22,7 @@ from marketprism.feeds.okx.messages import (
 )
 from marketprism.feeds.recent_ids import RecentIds
 from marketprism.feeds.sampling import FundingSampling
-from marketprism.feeds.venue import SAMPLE_BYTES, Cursor, Phase, Reject, StreamState, Turn
+from marketprism.feeds.venue import Cursor, Phase, StreamState, Turn
 from marketprism.instruments import Instrument
 from marketprism.records import FundingRate as FundingRecord
 from marketprism.records import Liquidation as LiquidationRecord
@@ -56,9 +56,7 @@ def trade(state: StreamState, said: Trade, now: Moment, connection: str, turn: T
     if gap is not None:
         turn.records.append(gap)
     if (why := left_out(price, size)) is not None:
-        state.records -= 1
-        sample = msgspec.json.encode(said)[:SAMPLE_BYTES]
-        turn.steps.append(Reject(NO_MARKET_TRADE, why, sample))
+        leave_out(state, said, why, turn)
         return
     turn.records.append(
         TradeRecord(
@@ -114,27 +112,23 @@ def funding_rate(
     if not due and cursor.gap is None and state.phase is Phase.LIVE:
         cursor.received, state.last_record = now.wall, now.monotonic
         return
-    gap = continuity.accept_uncounted(state, happened, now, connection)
-    if gap is not None:
-        turn.records.append(gap)
-    turn.records.append(
-        FundingRecord(
-            state.instrument,
-            happened,
-            now.wall,
-            current_funding_rate=rate,
-            estimated_funding_rate=estimated,
-            funding_time=funding_time,
-            next_funding_time=following,
-            funding_interval=_interval(funding_time, following),
-        )
+    record = FundingRecord(
+        state.instrument,
+        happened,
+        now.wall,
+        current_funding_rate=rate,
+        estimated_funding_rate=estimated,
+        funding_time=funding_time,
+        next_funding_time=following,
+        funding_interval=_interval(funding_time, following),
     )
+    continuity.tell(state, record, now, connection, turn)
 
 
 def funding_told_at(said: Funding, now: Moment) -> int:
     """Nanoseconds. Raises NotANumber."""
     told_at = nanoseconds(said.ts) if said.ts else 0
-    return told_at or now.wall // 1_000_000 * 1_000_000
+    return told_at or now.wall // MILLISECOND * MILLISECOND
 
 
 def open_interest(
@@ -153,10 +147,8 @@ def open_interest(
         state.duplicates += 1
         state.last_record = now.monotonic
         return
-    gap = continuity.accept_uncounted(state, happened, now, connection)
-    if gap is not None:
-        turn.records.append(gap)
-    turn.records.append(OpenInterestRecord(instrument, happened, now.wall, base, contracts, value))
+    record = OpenInterestRecord(instrument, happened, now.wall, base, contracts, value)
+    continuity.tell(state, record, now, connection, turn)
 
 
 def liquidations(
@@ -183,7 +175,7 @@ def _liquidation(
     """One of them. What makes its id is what it says: nothing, where that cannot be read."""
     price, size = known(said.bkPx, unsigned), known(said.sz, unsigned)
     happened = nanoseconds(said.ts)
-    told = f"{happened // 1_000_000}:{said.side or ''}:{said.posSide}:{price or ''}:{size or ''}"
+    told = f"{happened // MILLISECOND}:{said.side or ''}:{said.posSide}:{price or ''}:{size or ''}"
     key = f"{instrument.native_id}:{told}"
     equals[key] += 1
     return LiquidationRecord(

@@ -8,7 +8,6 @@ from urllib.parse import quote
 import msgspec
 
 from marketprism.clock import Moment
-from marketprism.feeds.kept_book import Source
 from marketprism.feeds.okx import channels
 from marketprism.feeds.okx.book import BOOKS_WEIGHT, DEEPEST, BookStream
 from marketprism.feeds.okx.chain import Heard, Snapshot, read
@@ -24,6 +23,7 @@ from marketprism.feeds.okx.messages import (
     read_liquidated,
     read_trade,
 )
+from marketprism.feeds.published_book import Source
 from marketprism.feeds.streams import Streams
 from marketprism.feeds.venue import REFUSED_RETRY, Stream, StreamState, Turn
 from marketprism.records import DataType, Liquidation

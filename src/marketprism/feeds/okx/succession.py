@@ -22,7 +22,7 @@ from marketprism.feeds.okx.messages import Funding, Interest, Trade, nanoseconds
 from marketprism.feeds.okx.streams import Event, OkxStreams
 from marketprism.feeds.sampling import FundingSampling
 from marketprism.feeds.succession import Taken
-from marketprism.feeds.venue import Cursor, Phase, Session, Stream, Turn
+from marketprism.feeds.venue import Cursor, Phase, Stream, Turn
 from marketprism.orderbook import OrderBook
 from marketprism.records import Liquidation
 
@@ -30,13 +30,8 @@ Held = HeldBook | Event
 """What is held of a stream; what a book tells is put together."""
 
 
-class Succession(succession.Succession[Held]):
+class Succession(succession.Succession[OkxStreams, Held]):
     """The streams that the younger connection has not taken over yet."""
-
-    def __init__(self, elder: Session, old: OkxStreams, new: OkxStreams) -> None:
-        super().__init__(elder, new)
-        self._old = old
-        self._new = new
 
     def hold(self, stream: Stream, event: Held, now: Moment) -> bool:
         if not isinstance(event, Heard | Snapshot):
@@ -81,12 +76,6 @@ class Succession(succession.Succession[Held]):
                 later = cursor.event_time is not None and cursor.event_time > told_at
                 told = later or channels.recent_trades(cursor).knows(place, told_at)
                 return place if told else None
-            case Funding():
-                return self._old.funding[native_id].heard
-            case Liquidation():
-                # Their times are not in order: what the elder has told, it has told by id.
-                told = first.liquidation_id in self._old.liquidated[native_id]
-                return first.timestamp if told else None
         return super()._reached(stream)
 
     def _go_on(self, stream: Stream, taken: Taken[Held], now: Moment, turn: Turn) -> None:

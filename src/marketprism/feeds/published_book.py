@@ -1,0 +1,197 @@
+"""What is published of a book, as far as that is the same for every exchange. Pure.
+
+A book that comes into step goes on with what was published before where nothing is missing between;
+else a gap is closed. Its updates are published, and now and then a snapshot; of a book that is out
+of step nothing is.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import attrs
+
+from marketprism.clock import SECOND, Moment
+from marketprism.feeds.audit import Auditor
+from marketprism.feeds.venue import Phase, StreamState, Turn
+from marketprism.orderbook import Ends, OrderBook
+from marketprism.records import Level, OrderBookRecord
+from marketprism.settings import OrderbookOptions
+
+
+class Source(NamedTuple):
+    """Where a book's snapshots come from."""
+
+    url: str
+    weight: int
+    limit: int
+    """Levels a side that are asked for: a side that has as many was cut there."""
+
+
+class Update(NamedTuple):
+    """An update as it is published."""
+
+    bids: Sequence[Level]
+    asks: Sequence[Level]
+    first_id: int | None
+    last_id: int
+    event_time: int
+    """Nanoseconds."""
+    wall: int
+    """When it was read."""
+    ahead: bool
+    """Its time is one to come."""
+
+
+@attrs.define(eq=False)
+class PublishedBook:
+    """One book of one connection."""
+
+    window: ClassVar[int | None] = None
+    """See `Auditor.window`."""
+
+    state: StreamState
+    source: Source
+    options: OrderbookOptions
+    connection: str
+    auditor: Auditor = attrs.field(init=False)
+    book: OrderBook | None = attrs.field(init=False, default=None)
+    """None while out of step. In the exchange's own quantities."""
+    snapshot_due: int | None = attrs.field(init=False, default=None)
+    """Monotonic: when a snapshot is published again."""
+    snapshot_id: int | None = attrs.field(init=False, default=None)
+    shown: Ends = attrs.field(init=False, default=(None, None))
+    """The worst prices of the snapshot that was published last."""
+
+    def __attrs_post_init__(self) -> None:
+        source, interval = self.source, self.options.audit_interval
+        self.auditor = Auditor(self.state, source.url, source.weight, interval, self.window)
+
+    @property
+    def published(self) -> bool:
+        """There is a book, and it is what was published."""
+        return self.book is not None
+
+    @property
+    def in_step(self) -> bool:
+        """The same, and the stream goes on from it."""
+        return self.published
+
+    def restate(self, heals: int, now: Moment, turn: Turn, *, lost: bool = False) -> None:
+        """Publish the book as it is now; nothing while out of step, nor what is published (unless
+        that was `lost` since), nor where the market has left what is known of it.
+        """
+        if (book := self.book) is None or not self.published:
+            return
+        if not heals and not lost and book.last_id == self.state.cursor.snapshot_id:
+            return
+        bids, asks = book.top(self.options.depth)
+        if self._thin(bids, book.bids_end) or self._thin(asks, book.asks_end):
+            self.auditor.hurry(now, exhausted=book.exhausted)
+            if book.exhausted:
+                return
+        turn.records.append(
+            OrderBookRecord(
+                self.state.instrument,
+                book.event_time,
+                now.wall,
+                update_type="snapshot",
+                bids=self._as_published(bids),
+                asks=self._as_published(asks),
+                first_update_id=None,
+                last_update_id=book.last_id,
+                heals=heals,
+            )
+        )
+        self.snapshot_id = book.last_id
+        self.shown = bids[-1][0] if bids else None, asks[-1][0] if asks else None
+        if not heals:
+            self.state.cursor.snapshot_id = book.last_id
+        self.state.records += 1
+
+    def _thin(self, shown: Sequence[Level], end: str | None) -> bool:
+        """Whether fewer levels are known than should be shown, and than half of what was asked
+        for.
+        """
+        return end is not None and len(shown) < min(self.options.depth, self.source.limit // 2)
+
+    def _publish(self, update: Update, now: Moment, turn: Turn) -> None:
+        if self.options.mode == "updates":
+            self.state.records += 1
+            turn.records.append(
+                OrderBookRecord(
+                    self.state.instrument,
+                    update.event_time,
+                    update.wall,
+                    update_type="update",
+                    bids=update.bids,
+                    asks=update.asks,
+                    first_update_id=update.first_id,
+                    last_update_id=update.last_id,
+                    prev_update_id=self.state.cursor.last_id,
+                )
+            )
+        self.state.cursor.ahead.count += update.ahead
+        told_at = None if update.ahead else update.event_time
+        self._accepted(update.last_id, told_at, update.wall, now)
+
+    def _accepted(self, last_id: int, event_time: int | None, wall: int, now: Moment) -> None:
+        """The exchange said so much, at `wall`. What we tell again is no sign of its life."""
+        state, cursor = self.state, self.state.cursor
+        cursor.last_id = last_id
+        cursor.event_time = event_time or cursor.event_time
+        cursor.received = max(wall, cursor.received or 0)
+        state.last_record = now.monotonic
+
+    def _close_gap(
+        self, missing: tuple[int, int] | None, now: Moment, turn: Turn, *, countable: bool = False
+    ) -> int:
+        """Tell the gap that the book ends: when it started; 0 where none is open."""
+        state = self.state
+        gap = state.cursor.close(
+            state.instrument,
+            state.data_type,
+            now.wall,
+            self.connection,
+            missing,
+            countable=countable,
+        )
+        if gap is None:
+            return 0
+        turn.records.append(gap)
+        return gap.started_at
+
+    def _show(
+        self, book: OrderBook, heals: int, proof: tuple[int, int], now: Moment, turn: Turn
+    ) -> None:
+        """The book is in step from now on. `proof`: the id at which it was the exchange's, and when
+        that was.
+        """
+        state, cursor = self.state, self.state.cursor
+        if not heals and (told := cursor.told) is not None:
+            book.write_as(told)
+        cursor.book = book
+        state.phase, state.detail, state.waits = Phase.LIVE, None, False
+        self.auditor.proved(*proof, now)
+        self._accepted(book.last_id, book.event_time, now.wall, now)
+        self.restate(heals, now, turn)
+        interval = self.options.snapshot_interval
+        self.snapshot_due = now.monotonic + round(interval * SECOND) if interval else None
+
+    def _tick_snapshots(self, now: Moment, turn: Turn) -> None:
+        """Publish one when it is due, and says something new."""
+        if self.book is None or not self.published:
+            return
+        if self.snapshot_due is not None and now.monotonic >= self.snapshot_due:
+            interval, news = self.options.snapshot_interval, self.book.last_id != self.snapshot_id
+            if interval or news:
+                self.snapshot_due = now.monotonic + round(interval * SECOND) if interval else None
+            if news:
+                self.restate(0, now, turn)
+
+    def _is_ahead(self, event_time: int, now: Moment) -> bool:
+        """Whether a time is one to come."""
+        return self.state.cursor.clock.is_ahead(event_time, now)
+
+    def _as_published(self, levels: Sequence[Level]) -> Sequence[Level]:
+        """Levels of the book, as they are published."""
+        return levels
