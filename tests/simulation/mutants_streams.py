@@ -13,7 +13,7 @@ from marketprism import orderbook
 from marketprism.errors import Transient
 from marketprism.feeds import comparison, continuity, freshness, polling
 from marketprism.feeds.binance import book as binance_book
-from marketprism.feeds.binance import derivatives, spot
+from marketprism.feeds.binance import depth, derivatives, spot
 from marketprism.feeds.deribit import series
 from marketprism.feeds.okx import book as okx_book
 from marketprism.feeds.okx import chain, channels
@@ -57,7 +57,7 @@ def a_failed_snapshot_is_not_asked_for_again(patch: pytest.MonkeyPatch) -> None:
 @mutant("binance_spot")
 def a_book_always_joins_what_was_published(patch: pytest.MonkeyPatch) -> None:
     """A resynchronised book is told without a gap."""
-    patch.setattr(binance_book.BookStream, "_unbroken", lambda *_: True)
+    patch.setattr(depth.Buffer, "bridges", lambda *_: True)
 
 
 @mutant("okx_spot", "skip", "swap")

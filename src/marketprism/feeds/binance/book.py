@@ -5,21 +5,20 @@ https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams#how
 https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/How-to-manage-a-local-order-book-correctly
 Its steps are methods here:
 
-1. open the stream — `open`; 2. buffer its events, noting the first one's `U` — `hear`, `_buffer`;
+1. open the stream — `open`; 2. buffer its events, noting the first one's `U` — `hear`,
+   `Buffer.add`;
 3. get a depth snapshot — `begin`, `answered`; 4. again while its `lastUpdateId` is older than the
-   first event — `_too_old`, `_reaches`;
-5. drop the buffered events that are in it already — `_split`;
+   first event — `_too_old`, `Buffer.continues`;
+5. drop the buffered events that are in it already — `Buffer.split`;
 6. the snapshot is the book — `_join`; 7. apply what is left, and all that comes — `_apply`, as long
    as each continues the one before — `_continues_book`.
 """
-
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import attrs
 
 from marketprism.clock import MILLISECOND, SECOND, Moment
 from marketprism.feeds import decimals
+from marketprism.feeds.binance.depth import Buffer, Heard, Sides, event_time
 from marketprism.feeds.binance.market import DepthRule, Rule
 from marketprism.feeds.binance.messages import (
     UNREADABLE,
@@ -41,10 +40,7 @@ from marketprism.feeds.venue import (
     Turn,
 )
 from marketprism.orderbook import OrderBook
-from marketprism.records import Level
 
-MAX_BUFFERED = 3_000
-"""Updates that wait for a snapshot: five minutes of a book at its full pace."""
 OVERTAKEN = 10 * SECOND
 """So much later than the book, an update is no latecomer."""
 RENUMBERED_AFTER = 3
@@ -54,31 +50,6 @@ UNKNOWN_SYMBOL = frozenset({-1121, -4108})
 """Codes of what the exchange does not know, or does not trade (any more, or yet)."""
 UNKNOWN_FIRST = 30 * SECOND
 """From the first such answer to the next request."""
-Sides = tuple[Sequence[Level], Sequence[Level]]
-"""Bids and asks."""
-
-
-class _Heard(NamedTuple):
-    update: DepthUpdate
-    wall: int
-    ahead: bool
-    """Its time is one to come."""
-
-
-def _event_time(update: DepthUpdate) -> int:
-    told_at = update.E if update.T is None else update.T
-    if told_at is None:
-        raise decimals.NotANumber("it has no time")
-    return told_at * MILLISECOND
-
-
-def _applied(heard: _Heard, book: OrderBook | None) -> Sides:
-    """Its levels as they are to be published: written as in the book, which takes them."""
-    update = heard.update
-    if book is None:
-        return update.b, update.a
-    event_time = book.event_time if heard.ahead else _event_time(update)
-    return book.apply(update.b, update.a, update.u, event_time)
 
 
 @attrs.define(eq=False)
@@ -90,11 +61,15 @@ class BookStream(KeptBook):
     """An update is the last thing in the book: the next must continue that one."""
     untimed: bool = False
     """That update's time could not be: its ids are as doubtful."""
-    doubted: _Heard | None = None
+    doubted: Heard | None = None
     """An update of a time to come that continues nothing. It is one if another continues it."""
-    buffer: list[_Heard] = attrs.field(factory=list)
+    buffer: Buffer = attrs.field(init=False)
     behind: int = 0
     """So many snapshots in a row were older than what was published."""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self.buffer = Buffer(self.state, self.rule)
 
     def open(self, subscribe: Send, settle: float) -> Fetch:
         """Steps 1 to 3 for a new subscription: said when the budget grants its snapshot."""
@@ -103,7 +78,7 @@ class BookStream(KeptBook):
     def hear(self, update: DepthUpdate, now: Moment, turn: Turn) -> None:
         """An event of the stream: buffered while out of step, else applied and published."""
         update.b, update.a = decimals.pairs(update.b, update.a)
-        _event_time(update)
+        told_at = event_time(update)
         if update.u < update.U:
             raise decimals.NotANumber(f"first id {update.U} above last id {update.u}")
         if self.unknown:
@@ -111,12 +86,12 @@ class BookStream(KeptBook):
             self.unknown = 0
             self.state.phase, self.state.detail = Phase.ACKNOWLEDGED, None
             turn.steps.append(self.begin())
-        heard = _Heard(update, now.wall, self._is_ahead(_event_time(update), now))
+        heard = Heard(update, now.wall, told_at, self._is_ahead(told_at, now))
         if heard.ahead and self._doubts(heard):
             return
         before, self.doubted = self._before(update), None
         if (book := self.book) is None:
-            self._buffer(heard, before)
+            self.buffer.add(heard, before)
         elif update.u <= book.last_id and not self._contradicts(heard, book):
             self.state.duplicates += 1
         elif update.u > book.last_id and self._continues_book(update, book):
@@ -125,7 +100,7 @@ class BookStream(KeptBook):
             why = f"the update {update.U}–{update.u} does not follow {book.last_id}"
             self.state.cursor.lose("sequence", why)
             self.restart()
-            self.buffer = [*before, heard]
+            self.buffer.updates = [*before, heard]
             turn.steps.append(self._fetch(Priority.RESYNC))
 
     def succeed(self, elder: "BookStream") -> None:
@@ -146,14 +121,14 @@ class BookStream(KeptBook):
 
     @property
     def waiting(self) -> int:
-        return len(self.buffer)
+        return len(self.buffer.updates)
 
     def _width(self) -> int:
-        last = self.buffer[-1].update
+        last = self.buffer.updates[-1].update
         return len(last.b) + len(last.a)
 
     def _drop(self) -> None:
-        self.buffer = []
+        self.buffer.updates = []
 
     def _forget(self, why: str) -> None:
         super()._forget(why)
@@ -194,15 +169,15 @@ class BookStream(KeptBook):
     def _known(self) -> None:
         """Only what speaks is known."""
 
-    def _doubts(self, heard: _Heard) -> bool:
+    def _doubts(self, heard: Heard) -> bool:
         """Whether an update of a time to come is left aside, since it does not follow. Were its ids
         believed, all that comes after it would count as past.
         """
         update, last_id, rule = heard.update, None, self.rule.continues
         if self.book is not None:
             last_id, rule = self.book.last_id, self._rule
-        elif self.buffer:
-            last_id = self.buffer[-1].update.u
+        elif self.waiting:
+            last_id = self.buffer.updates[-1].update.u
         if last_id is not None and (update.u <= last_id or rule(update, last_id)):
             return False
         if self._before(update):
@@ -211,26 +186,12 @@ class BookStream(KeptBook):
         self.state.cursor.ahead.count += 1
         return True
 
-    def _before(self, update: DepthUpdate) -> list[_Heard]:
+    def _before(self, update: DepthUpdate) -> list[Heard]:
         """What is in doubt, where this update names it as the one that it continues."""
         if (doubted := self.doubted) is None:
             return []
         named = update.U - 1 if update.pu is None else update.pu
         return [doubted] if named == doubted.update.u else []
-
-    def _buffer(self, heard: _Heard, before: Sequence[_Heard]) -> None:
-        buffer, update = self.buffer, heard.update
-        if buffer and update.u <= buffer[-1].update.u:
-            self.state.duplicates += 1
-            return
-        if not buffer or not self.rule.continues(update, buffer[-1].update.u):
-            # What went before can only join a snapshot that is newer than all of it.
-            buffer[:] = before
-        if len(buffer) >= MAX_BUFFERED:
-            # The snapshot that is awaited will be newer, or is asked for again.
-            self.state.resyncs += 1
-            buffer.clear()
-        buffer.append(heard)
 
     def _too_old(self, snapshot: FetchedBook, answer: Fetched) -> str | None:
         """Step 4: why this snapshot cannot be joined, or None when it can."""
@@ -240,15 +201,13 @@ class BookStream(KeptBook):
         if last_id is None or snapshot.last_id >= last_id:
             return None
         # A host may answer with an old book for long: that numbers begin anew the stream must show.
-        self.behind += bool(self.buffer)
+        self.behind += bool(self.waiting)
         if self.behind < RENUMBERED_AFTER:
             return "its snapshot is older than what was published"
         return None
 
     def _reaches(self, snapshot: FetchedBook) -> bool:
-        """Whether the buffer, chained in itself, continues a snapshot."""
-        _, beyond = self._split(snapshot.last_id)
-        return not beyond or self.rule.joins(beyond[0].update, snapshot.last_id)
+        return self.buffer.continues(snapshot.last_id)
 
     @property
     def _rule(self) -> Rule:
@@ -258,7 +217,7 @@ class BookStream(KeptBook):
     def _continues_book(self, update: DepthUpdate, book: OrderBook) -> bool:
         return self._rule(update, book.last_id)
 
-    def _contradicts(self, heard: _Heard, book: OrderBook) -> bool:
+    def _contradicts(self, heard: Heard, book: OrderBook) -> bool:
         """An older id at a much later time: one of the two ids is wrong, so the book is in doubt.
 
         Updates that a snapshot overtook are merely late.
@@ -266,18 +225,13 @@ class BookStream(KeptBook):
         if not (self.chained or self.untimed) or book.event_time is None or heard.ahead:
             return False
         patience = 0 if self.untimed else OVERTAKEN
-        return _event_time(heard.update) > book.event_time + patience
-
-    def _split(self, last_id: int) -> tuple[list[_Heard], list[_Heard]]:
-        """Step 5: the buffered events that are in the snapshot, and those past it."""
-        within = [heard for heard in self.buffer if heard.update.u <= last_id]
-        return within, self.buffer[len(within) :]
+        return heard.event_time > book.event_time + patience
 
     def _join(self, snapshot: FetchedBook, now: Moment, turn: Turn) -> None:
         """Step 6."""
         cursor = self.state.cursor
         known, snapshot_id = cursor.last_id, snapshot.last_id
-        within, beyond = self._split(snapshot_id)
+        within, beyond = self.buffer.split(snapshot_id)
         self.book = book = self._made(snapshot, now, self.source.limit)
         self.chained = self.untimed = False
         if beyond and snapshot_id >= beyond[0].update.U:
@@ -289,12 +243,12 @@ class BookStream(KeptBook):
             self._later(now, "the market has left its snapshot")
             return
         heals = 0
-        if known is not None and self._unbroken(known, snapshot_id):
+        if known is not None and self.buffer.bridges(known, snapshot_id):
             # Nothing is missing after all: what the snapshot holds is published as it came.
             cursor.gap = None
             for heard in within:
                 if heard.update.u > known:
-                    self._tell(heard, _applied(heard, cursor.told), now, turn)
+                    self._tell(heard, heard.applied(cursor.told), now, turn)
         elif known is not None:
             missing = (known + 1, book.last_id) if snapshot_id >= known else None
             heals = self._close_gap(missing, now, turn, countable=self.rule.countable)
@@ -305,34 +259,22 @@ class BookStream(KeptBook):
         for heard in beyond:
             self._apply(heard, book, now, turn)
 
-    def _unbroken(self, known: int, snapshot_id: int) -> bool:
-        """Whether what was published last and the snapshot join without a missing id."""
-        if snapshot_id < known:
-            return False
-        tail: Sequence[_Heard] = [heard for heard in self.buffer if heard.update.u > known]
-        if snapshot_id == known:
-            return not tail or self.rule.joins(tail[0].update, known)
-        if not tail or tail[-1].update.u < snapshot_id:
-            return False
-        return self.rule.joins(tail[0].update, known)
-
-    def _apply(self, heard: _Heard, book: OrderBook, now: Moment, turn: Turn) -> None:
+    def _apply(self, heard: Heard, book: OrderBook, now: Moment, turn: Turn) -> None:
         """Step 7."""
         self._tell(heard, self._take(heard, book), now, turn)
         if self.auditor.trail is not None:
             update = heard.update
-            change = Change(update.u, update.b, update.a, _event_time(update), now)
+            change = Change(update.u, update.b, update.a, heard.event_time, now)
             self._conclude(self.auditor.took(change, book), now, turn)
 
-    def _take(self, heard: _Heard, book: OrderBook) -> Sides:
+    def _take(self, heard: Heard, book: OrderBook) -> Sides:
         self.untimed = heard.ahead
         self.chained = True
-        return _applied(heard, book)
+        return heard.applied(book)
 
-    def _tell(self, heard: _Heard, sides: Sides, now: Moment, turn: Turn) -> None:
-        (bids, asks), (update, wall, ahead) = sides, heard
-        told_at = _event_time(update)
-        self._publish(Update(bids, asks, update.U, update.u, told_at, wall, ahead), now, turn)
+    def _tell(self, heard: Heard, sides: Sides, now: Moment, turn: Turn) -> None:
+        update, wall, told_at, ahead = heard
+        self._publish(Update(*sides, update.U, update.u, told_at, wall, ahead), now, turn)
 
     def _conclude(self, verdict: Verdict | None, now: Moment, turn: Turn) -> None:
         """The fresh book is the book from now on: it reaches as far as a snapshot can."""
