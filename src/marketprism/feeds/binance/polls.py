@@ -1,7 +1,7 @@
 """What Binance has over REST only: open interest, and the long/short ratios."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Mapping
+from typing import ClassVar, Final
 from urllib.parse import quote
 
 import attrs
@@ -17,6 +17,7 @@ from marketprism.feeds.binance.messages import (
 )
 from marketprism.feeds.continuity import Place, apart
 from marketprism.feeds.decimals import NotANumber, known, unsigned
+from marketprism.feeds.rows import RowPoll
 from marketprism.feeds.venue import (
     SAMPLE_BYTES,
     Cursor,
@@ -31,6 +32,7 @@ from marketprism.feeds.venue import (
 from marketprism.records import (
     AllAccountRatio,
     DataType,
+    GapReason,
     LongShortRatio,
     OpenInterest,
     TopPositionRatio,
@@ -96,13 +98,11 @@ class OpenInterestPoll:
 
 
 @attrs.define(eq=False)
-class RatioPoll:
-    """One of the ratios under `GET /futures/data`, which tell the latest rows of five minutes.
+class RatioPoll(RowPoll[RatioRow]):
+    """One of the ratios under `GET /futures/data`, which tell the latest rows of five minutes."""
 
-    What an outage of ours left out is among the rows of the next answer. Only what they do not
-    hold is a gap.
-    """
-
+    step: ClassVar[int] = _ROW
+    reason: ClassVar[GapReason] = "disconnect"
     want: Want
     base_url: str
     period: float
@@ -137,25 +137,14 @@ class RatioPoll:
             return _unreadable(answer, error)
         rows, early = apart(rows, cursor, now)
         beside = [self._record(told_at, row, now) for told_at, row in early]
-        news = [row for row in rows if last is None or row[0] > last]
-        if last is not None and asked_few and len(news) == len(rows) and self._hole(last, news):
+        if last is not None and asked_few and rows and rows[0][0] - last > self.step:
             # The next answer holds more of them.
             turn.records += beside
             return turn
         self.caught_up = not turn.steps
-        if rows and rows[-1][0] == last:
-            cursor.gap = None  # the newest row is the last one published: nothing was missed
-        before = None
-        for told_at, row in news if last is not None else news[-1:]:
-            if (told_at, None) not in cursor.ahead:
-                self._publish(told_at, row, before, cursor, now, turn)
-            cursor.event_time = before = told_at
+        self._tell(rows, last, cursor, now, turn)
         turn.records += beside
         return turn
-
-    @staticmethod
-    def _hole(last: int, news: Sequence[tuple[int, RatioRow]]) -> bool:
-        return bool(news) and news[0][0] - last > _ROW
 
     def _rows(self, body: bytes, last: int | None, turn: Turn) -> list[tuple[int, RatioRow]]:
         """By their time, each time once; of those past `last`, what cannot be read is rejected.
@@ -177,29 +166,6 @@ class RatioPoll:
                 continue
             rows[told_at] = row
         return sorted(rows.items(), key=lambda item: item[0])
-
-    def _publish(
-        self,
-        told_at: int,
-        row: RatioRow,
-        before: int | None,
-        cursor: Cursor,
-        now: Moment,
-        turn: Turn,
-    ) -> None:
-        """`before`: the time of the row before it, where that came in the same answer."""
-        instrument, data_type = self.want.instrument, self.want.data_type
-        last = cursor.event_time
-        if last is not None and told_at - last > _ROW:
-            cursor.lose("disconnect", "rows are missing in the answer", before)
-        elif last is not None:
-            # The row after the last one: nothing was missed, whatever happened between.
-            cursor.gap = None
-        gap = cursor.close(instrument, data_type, now.wall, self.connection, until=told_at)
-        if gap is not None:
-            turn.records.append(gap)
-        cursor.event_time, cursor.received = told_at, now.wall
-        turn.records.append(self._record(told_at, row, now))
 
     def _record(self, told_at: int, row: RatioRow, now: Moment) -> LongShortRatio:
         return RECORDS[self.want.data_type](

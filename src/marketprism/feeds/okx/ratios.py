@@ -1,12 +1,12 @@
 """OKX's long/short ratios, polled over REST every five minutes. Pure.
 
 OKX tells one number, long ÷ short, whatever its size; the shares follow from it. Its rows come
-newest first, one for each five minutes, so that those after an outage fill what was missed.
+newest first, one for each five minutes.
 """
 
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import quote
 
 import attrs
@@ -22,6 +22,7 @@ from marketprism.feeds.okx.messages import (
     read_data,
     read_ratio,
 )
+from marketprism.feeds.rows import RowPoll
 from marketprism.feeds.venue import (
     SAMPLE_BYTES,
     Cursor,
@@ -35,7 +36,7 @@ from marketprism.feeds.venue import (
     Want,
 )
 from marketprism.instruments import Instrument
-from marketprism.records import AllAccountRatio, DataType, TopPositionRatio
+from marketprism.records import AllAccountRatio, DataType, GapReason, TopPositionRatio
 
 PERIOD: Final = "5m"
 PERIOD_SECONDS: Final = 300.0
@@ -67,8 +68,11 @@ def shares(ratio: str) -> tuple[str, str]:
 
 
 @attrs.frozen
-class RatioPoll:
+class RatioPoll(RowPoll[str]):
     """One ratio of one instrument."""
+
+    step: ClassVar[int] = round(PERIOD_SECONDS * SECOND)
+    reason: ClassVar[GapReason] = "sequence"
 
     want: Want
     request: Fetch
@@ -93,17 +97,7 @@ class RatioPoll:
         cursor = cursors[self.want.stream]
         last = continuity.believed(cursor, now)
         rows, early = apart(self._rows(data, last, turn), cursor, now)
-        if last is None:
-            rows = rows[-1:]
-        if rows and rows[-1][0] == last:
-            cursor.gap = None  # the newest row is the last one published: nothing was missed
-        before = None
-        for happened, ratio in rows:
-            if last is not None and happened <= last:
-                continue
-            if (happened, None) not in cursor.ahead:
-                self._publish(happened, ratio, before, cursor, now, turn)
-            cursor.event_time = before = happened
+        self._tell(rows, last, cursor, now, turn)
         turn.records += [self._record(happened, ratio, now) for happened, ratio in early]
         return turn
 
@@ -121,28 +115,6 @@ class RatioPoll:
             except (*UNREADABLE, ValueError) as error:
                 turn.steps.append(Reject("unfit event", str(error), bytes(raw)[:SAMPLE_BYTES]))
         return sorted(rows.items())
-
-    def _publish(
-        self,
-        happened: int,
-        ratio: str,
-        before: int | None,
-        cursor: Cursor,
-        now: Moment,
-        turn: Turn,
-    ) -> None:
-        """`before`: the time of the row before it, where that came in the same answer."""
-        instrument, data_type = self.want.instrument, self.want.data_type
-        last = cursor.event_time
-        if last is not None and happened - last <= PERIOD_SECONDS * SECOND:
-            cursor.gap = None
-        elif last is not None:
-            cursor.lose("sequence", "rows are missing in the answer", before)
-        gap = cursor.close(instrument, data_type, now.wall, self.connection, until=happened)
-        if gap is not None:
-            turn.records.append(gap)
-        turn.records.append(self._record(happened, ratio, now))
-        cursor.event_time, cursor.received = happened, now.wall
 
     def _record(self, happened: int, ratio: str, now: Moment) -> TopPositionRatio | AllAccountRatio:
         instrument, data_type = self.want.instrument, self.want.data_type
