@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import attrs
 import pytest
 from cards import CARDS, Card
 from desk import START, Desk
@@ -97,6 +98,35 @@ def test_a_book_that_has_not_moved_since_is_not_published_again(card: Card) -> N
     (update,) = after.hear(card.event).records
     assert isinstance(update, OrderBookRecord)
     assert update.update_type == "update"
+
+
+@pytest.mark.parametrize(
+    "card",
+    [card for card in CARDS if card.data_type is DataType.ORDERBOOK],
+    ids=lambda card: card.name,
+)
+def test_a_book_behind_whose_last_record_a_gap_was_told_is_published_again(card: Card) -> None:
+    """At the stop, say: whoever heard of that gap waits for a snapshot, though the book has not
+    moved; it names the gap that is told before it, and then the book goes on.
+    """
+    desk = Desk(card)
+    snapshot = (desk.opened + desk.hear(*card.before).records)[-1]
+    want = want_of(desk)
+    stopped = attrs.evolve(
+        gap(DataType.ORDERBOOK, snapshot.collected_at, snapshot.collected_at + 1),
+        instrument=want.instrument,
+    )
+    message = encode(snapshot)
+    cursor = cursors.cursor(snapshot, message.msg_id, stopped, capability(want))
+    after = Desk(card, cursor=cursor)
+    told, again = after.opened + after.hear(*card.before).records
+    assert isinstance(told, Gap)
+    assert isinstance(again, OrderBookRecord)
+    assert (again.update_type, again.heals) == ("snapshot", told.started_at)
+    assert encode(again).msg_id != message.msg_id
+    (update,) = after.hear(card.event).records
+    assert isinstance(update, OrderBookRecord)
+    assert update.prev_update_id == again.last_update_id
 
 
 @EVERY

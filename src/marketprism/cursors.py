@@ -142,6 +142,9 @@ def cursor(record: Record, msg_id: str | None, gap: Gap | None, has: Capability)
         known.gap_started = began
     elif gap is not None and gap.affected == record.data_type:
         known.gap_started = gap.started_at
+        # One that ends with a snapshot was read with it.
+        behind = gap.collected_at > record.collected_at
+        known.needs_snapshot = behind and isinstance(record, OrderBookRecord)
     known.lose("restart", WHY)
     return known
 
@@ -184,7 +187,7 @@ def _follows(known: Cursor, record: Record, has: Capability) -> bool:
         return record.timestamp - known.event_time <= has.period * SECOND
     match record:
         case OrderBookRecord():
-            return record.last_update_id == last
+            return record.last_update_id == last and not known.needs_snapshot
         case Trade() if last is not None and known.counts == record.trade_kind:
             # Ids may have holes, but not within a step: an aggregate of one, and the one before it.
             return record.trade_id == record.first_trade_id == str(last + 1)

@@ -17,6 +17,7 @@ from marketprism.feeds.connection import Connection
 from marketprism.feeds.freshness import Freshness
 from marketprism.feeds.venue import Cursor, Session, Shard, Stream, Venue, Want
 from marketprism.feeds.world import World
+from marketprism.records import DataType
 from marketprism.redaction import redact
 from marketprism.settings import SupervisionConfig
 from marketprism.status import ConnectionRow
@@ -108,9 +109,11 @@ class Feed:
         finally:
             self._row.state = "stopped"
             wall = world.now().wall
+            # Of an instrument's gaps the next process asks for the last: where its book stood.
+            wants = sorted(shard.wants, key=lambda want: want.data_type is DataType.ORDERBOOK)
             open_gaps = (
                 self._cursors[want.stream].close(want.instrument, want.data_type, wall, shard.id)
-                for want in self._shard.wants
+                for want in wants
             )
             world.confess([gap for gap in open_gaps if gap is not None], shard.id)
 

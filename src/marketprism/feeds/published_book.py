@@ -169,7 +169,7 @@ class PublishedBook:
         state, cursor = self.state, self.state.cursor
         if not heals and (told := cursor.told) is not None:
             book.write_as(told)
-        cursor.book = book
+        cursor.book, cursor.needs_snapshot = book, False
         state.phase, state.detail, state.waits = Phase.LIVE, None, False
         self.auditor.proved(*proof, now)
         self._accepted(book.last_id, book.event_time, now.wall, now)

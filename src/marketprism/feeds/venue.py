@@ -69,6 +69,9 @@ class Cursor:
     """What kind of trade `last_id` is of, where another process may have had another."""
     last_trade_id: int | None = None
     """Of aggregates that are counted apart from trades: the last trade in the one of `last_id`."""
+    needs_snapshot: bool = False
+    """Of a book: a gap was told behind its last record, so that nobody has it before a snapshot
+    comes, though that may join."""
     recent: RecentIds | None = attrs.field(default=None, eq=False)
     """Of trades whose ids come in no order: the latest ones."""
     ahead: Ahead = attrs.field(factory=Ahead, eq=False)

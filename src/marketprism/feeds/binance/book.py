@@ -243,14 +243,15 @@ class BookStream(KeptBook):
             self._later(now, "the market has left its snapshot")
             return
         heals = 0
-        if known is not None and self.buffer.bridges(known, snapshot_id):
+        joins = known is not None and self.buffer.bridges(known, snapshot_id)
+        if known is not None and joins and not cursor.needs_snapshot:
             # Nothing is missing after all: what the snapshot holds is published as it came.
             cursor.gap = None
             for heard in within:
                 if heard.update.u > known:
                     self._tell(heard, heard.applied(cursor.told), now, turn)
         elif known is not None:
-            missing = (known + 1, book.last_id) if snapshot_id >= known else None
+            missing = (known + 1, book.last_id) if book.last_id > known <= snapshot_id else None
             heals = self._close_gap(missing, now, turn, countable=self.rule.countable)
         self._drop()
         self.failures = self.behind = self.unknown = 0

@@ -225,7 +225,7 @@ class BookStream(KeptBook):
             state.phase, state.detail = Phase.ACKNOWLEDGED, "catching up with what was published"
             return
         heals = 0
-        if known is not None and tail is not None:
+        if known is not None and tail is not None and not cursor.needs_snapshot:
             # Nothing is missing after all: what the snapshot holds is published as it came.
             cursor.gap = None
             for update in tail:
