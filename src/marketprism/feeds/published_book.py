@@ -6,7 +6,7 @@ of step nothing is.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 import attrs
 
@@ -16,6 +16,9 @@ from marketprism.feeds.venue import Phase, StreamState, Turn
 from marketprism.orderbook import Ends, OrderBook
 from marketprism.records import Level, OrderBookRecord
 from marketprism.settings import OrderbookOptions
+
+Sides = tuple[Sequence[Level], Sequence[Level]]
+"""Bids and asks."""
 
 
 class Source(NamedTuple):
@@ -27,19 +30,20 @@ class Source(NamedTuple):
     """Levels a side that are asked for: a side that has as many was cut there."""
 
 
-class Update(NamedTuple):
-    """An update as it is published."""
+class Heard(Protocol):
+    """An update, as far as it does not matter whose."""
 
-    bids: Sequence[Level]
-    asks: Sequence[Level]
-    first_id: int | None
-    last_id: int
-    event_time: int
-    """Nanoseconds."""
-    wall: int
-    """When it was read."""
-    ahead: bool
-    """Its time is one to come."""
+    @property
+    def event_time(self) -> int:
+        """Nanoseconds."""
+
+    @property
+    def wall(self) -> int:
+        """When it was read."""
+
+    @property
+    def ahead(self) -> bool:
+        """Whether its time is one to come."""
 
 
 @attrs.define(eq=False)
@@ -114,25 +118,32 @@ class PublishedBook:
         """
         return end is not None and len(shown) < min(self.options.depth, self.source.limit // 2)
 
-    def _publish(self, update: Update, now: Moment, turn: Turn) -> None:
+    def _publish(
+        self,
+        heard: Heard,
+        ids: tuple[int | None, int],
+        sides: Sides,
+        now: Moment,
+        turn: Turn,
+    ) -> None:
+        """An update, of these first and last ids; its bids and asks as they are published."""
         if self.options.mode == "updates":
             self.state.records += 1
             turn.records.append(
                 OrderBookRecord(
                     self.state.instrument,
-                    update.event_time,
-                    update.wall,
+                    heard.event_time,
+                    heard.wall,
                     update_type="update",
-                    bids=update.bids,
-                    asks=update.asks,
-                    first_update_id=update.first_id,
-                    last_update_id=update.last_id,
+                    bids=sides[0],
+                    asks=sides[1],
+                    first_update_id=ids[0],
+                    last_update_id=ids[1],
                     prev_update_id=self.state.cursor.last_id,
                 )
             )
-        self.state.cursor.ahead.count += update.ahead
-        told_at = None if update.ahead else update.event_time
-        self._accepted(update.last_id, told_at, update.wall, now)
+        self.state.cursor.ahead.count += heard.ahead
+        self._accepted(ids[1], None if heard.ahead else heard.event_time, heard.wall, now)
 
     def _accepted(self, last_id: int, event_time: int | None, wall: int, now: Moment) -> None:
         """The exchange said so much, at `wall`. What we tell again is no sign of its life."""

@@ -18,7 +18,7 @@ import attrs
 
 from marketprism.clock import MILLISECOND, SECOND, Moment
 from marketprism.feeds import decimals
-from marketprism.feeds.binance.depth import Buffer, Heard, Sides, event_time
+from marketprism.feeds.binance.depth import Buffer, Heard, event_time
 from marketprism.feeds.binance.market import DepthRule, Rule
 from marketprism.feeds.binance.messages import (
     UNREADABLE,
@@ -28,7 +28,7 @@ from marketprism.feeds.binance.messages import (
 )
 from marketprism.feeds.comparison import Change, Verdict
 from marketprism.feeds.kept_book import FetchedBook, KeptBook
-from marketprism.feeds.published_book import Update
+from marketprism.feeds.published_book import Sides
 from marketprism.feeds.venue import (
     Fetch,
     Fetched,
@@ -274,8 +274,7 @@ class BookStream(KeptBook):
         return heard.applied(book)
 
     def _tell(self, heard: Heard, sides: Sides, now: Moment, turn: Turn) -> None:
-        update, wall, told_at, ahead = heard
-        self._publish(Update(*sides, update.U, update.u, told_at, wall, ahead), now, turn)
+        self._publish(heard, (heard.update.U, heard.update.u), sides, now, turn)
 
     def _conclude(self, verdict: Verdict | None, now: Moment, turn: Turn) -> None:
         """The fresh book is the book from now on: it reaches as far as a snapshot can."""

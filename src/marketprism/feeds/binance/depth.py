@@ -9,14 +9,12 @@ from marketprism.clock import MILLISECOND
 from marketprism.feeds.binance.market import DepthRule
 from marketprism.feeds.binance.messages import DepthUpdate
 from marketprism.feeds.decimals import NotANumber
+from marketprism.feeds.published_book import Sides
 from marketprism.feeds.venue import StreamState
 from marketprism.orderbook import OrderBook
-from marketprism.records import Level
 
 MAX_BUFFERED: Final = 3_000
 """Updates that wait for a snapshot: five minutes of a book at its full pace."""
-Sides = tuple[Sequence[Level], Sequence[Level]]
-"""Bids and asks."""
 
 
 def event_time(update: DepthUpdate) -> int:

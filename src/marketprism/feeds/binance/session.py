@@ -159,10 +159,11 @@ class BinanceSession(Conversation[Stream, BinanceStreams, Event]):
             if self._subscriptions.unconfirmed:
                 self._spoke(stream, now, turn)
             self._happened(stream, event, now, turn)
-        except KeyError as error:
+        except KeyError:
+            stream = stream_of(event)
             # The streams of a whole market tell of more than is wanted.
-            if equals is None and stream_of(event) not in self._released:
-                detail = f"no such subscription: {error}"
+            if equals is None and stream not in self._released:
+                detail = f"no such subscription: {stream[1]!r}"
                 turn.steps.append(Reject("unknown symbol", detail, frame[:SAMPLE_BYTES]))
 
     def _hear_all(

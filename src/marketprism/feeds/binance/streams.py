@@ -119,16 +119,17 @@ class BinanceStreams(Streams[BookStream, Event]):
             if event.f > event.l:
                 raise decimals.NotANumber(f"first id {event.f} above last id {event.l}")
             first, last = str(event.f), str(event.l)
-            self._trade(event, event.a, "aggregated", first, last, now, turn)
+            self._trade(stream, event, event.a, "aggregated", first, last, now, turn)
         elif isinstance(event, Trade):
-            self._trade(event, event.t, "raw", None, None, now, turn)
+            self._trade(stream, event, event.t, "raw", None, None, now, turn)
         elif isinstance(event, MarkPriceUpdate):
-            self._mark_price(event, now, turn)
+            self._mark_price(stream, event, now, turn)
         else:
             self._liquidated(event, now, turn)
 
     def _trade(
         self,
+        stream: Stream,
         event: Trade | AggregateTrade,
         number: int,
         kind: Literal["raw", "aggregated"],
@@ -138,8 +139,7 @@ class BinanceStreams(Streams[BookStream, Event]):
         turn: Turn,
     ) -> None:
         price, quantity = decimals.unsigned(event.p), decimals.unsigned(event.q)
-        maker = event.m
-        state = self.states[DataType.TRADE, event.s]
+        maker, state = event.m, self.states[stream]
         traded_at = event.T * MILLISECOND
         # One number has been seen to be of two aggregates: only their trades tell them apart. For
         # the rest those prove nothing, as some trades are in no aggregate.
@@ -166,9 +166,8 @@ class BinanceStreams(Streams[BookStream, Event]):
                 )
             )
 
-    def _mark_price(self, event: MarkPriceUpdate, now: Moment, turn: Turn) -> None:
-        sampling = self.funding[event.s]
-        state = self.states[DataType.FUNDING_RATE, event.s]
+    def _mark_price(self, stream: Stream, event: MarkPriceUpdate, now: Moment, turn: Turn) -> None:
+        state, sampling = self.states[stream], self.funding[event.s]
         hours = self._market.funding_hours.of(event.s)
         record = perpetuals.funding_rate(event, state.instrument, hours, now)
         if record is None:

@@ -36,7 +36,6 @@ from marketprism.feeds.okx.messages import (
     read_book,
     read_data,
 )
-from marketprism.feeds.published_book import Update
 from marketprism.feeds.subscribing import park, pause_of
 from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Phase, Turn
 from marketprism.orderbook import OrderBook
@@ -307,9 +306,7 @@ class BookStream(KeptBook):
         return False
 
     def _tell(self, heard: Heard, now: Moment, turn: Turn) -> None:
-        bids, asks, told_at = heard.bids, heard.asks, heard.event_time
-        update = Update(bids, asks, None, heard.sequence, told_at, heard.wall, heard.ahead)
-        self._publish(update, now, turn)
+        self._publish(heard, (None, heard.sequence), (heard.bids, heard.asks), now, turn)
 
     def _as_published(self, levels: Sequence[Level]) -> Sequence[Level]:
         return published(self.state.instrument, levels)
