@@ -110,7 +110,8 @@ class Feed:
             self._row.state = "stopped"
             wall = world.now().wall
             # Of an instrument's gaps the next process asks for the last: where its book stood.
-            wants = sorted(shard.wants, key=lambda want: want.data_type is DataType.ORDERBOOK)
+            wants = self._shard.wants
+            wants = sorted(wants, key=lambda want: want.data_type is DataType.ORDERBOOK)
             open_gaps = (
                 self._cursors[want.stream].close(want.instrument, want.data_type, wall, shard.id)
                 for want in wants
