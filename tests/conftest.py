@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from delivering import delivery, make_message, until, unused_port  # noqa: F401 (fixtures)
 from forms import examples
 from hypothesis import HealthCheck, settings
 from nats_server import Server
 
-from marketprism.sinks.spool import Spool
+from marketprism.outbox.spool import Spool
 
 # A busy machine draws slowly, and is late: neither is a property of what is tested.
 settings.register_profile(

@@ -17,10 +17,7 @@ from rig import Rig, configured
 from marketprism import simulator
 from marketprism.app import Collector
 from marketprism.feeds import OFFERS
-from marketprism.feeds.venue import (
-    Reject,
-    Turn,
-)
+from marketprism.feeds.actions import Reject, Turn
 from marketprism.records import DataType, Record
 from marketprism.wire import encode
 

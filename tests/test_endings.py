@@ -18,7 +18,8 @@ from service import Service, configuration
 
 from marketprism import simulator
 from marketprism.app import Collector
-from marketprism.settings import (
+from marketprism.outbox.spool import Spool
+from marketprism.settings.settings import (
     Config,
     EmbeddedConfig,
     HttpConfig,
@@ -27,7 +28,6 @@ from marketprism.settings import (
     OutboxConfig,
     SpoolConfig,
 )
-from marketprism.sinks.spool import Spool
 
 pytestmark = pytest.mark.once
 

@@ -13,8 +13,8 @@ from trio.testing import MockClock
 from truth import Truthful
 from universe import EPOCH
 
-from marketprism.health import judge
-from marketprism.status import StreamRow
+from marketprism.board.board import StreamRow
+from marketprism.observe.health import judge
 
 pytestmark = pytest.mark.once
 

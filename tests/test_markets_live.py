@@ -12,9 +12,11 @@ from loopback import untrusting
 from nats_server import Server
 from rig import Rig, configured, running
 
-from marketprism import metadata, simulator, venues
+from marketprism import simulator
 from marketprism.app import Collector
-from marketprism.settings import FreshnessConfig
+from marketprism.feeds import metadata
+from marketprism.feeds import venue_tasks as venues
+from marketprism.settings.settings import FreshnessConfig
 from marketprism.simulator import Exchange
 
 pytestmark = pytest.mark.once
@@ -27,7 +29,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """The list of markets is looked at closely, and read soon."""
     monkeypatch.setattr(venues, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(metadata, "APART", 0.5)
-    monkeypatch.setattr("marketprism.collection.SPEAKING", 1_000_000_000)
+    monkeypatch.setattr("marketprism.feeds.collection.SPEAKING", 1_000_000_000)
 
 
 @asynccontextmanager

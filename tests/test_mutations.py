@@ -16,12 +16,12 @@ from cards import CARDS, Card
 from desk import Desk, confirmations
 from mutations import LIMITS, NUMBERS, OTHERS, at, mutated, paths, written
 
+from marketprism.bounds import LARGEST, LATEST
 from marketprism.feeds import OFFERS
-from marketprism.feeds.bounds import LARGEST, LATEST
-from marketprism.feeds.venue import Close, Fetch, Park, Reject, Send, Turn
-from marketprism.loss import Loss
+from marketprism.feeds.actions import Close, Fetch, Park, Reject, Send, Turn
+from marketprism.gaps.pending import Loss
+from marketprism.outbox.peek import identity
 from marketprism.records import DataType, Gap
-from marketprism.sinks.identity import identity
 from marketprism.wire import decode, encode, time_value
 
 pytestmark = pytest.mark.once

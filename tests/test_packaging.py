@@ -8,8 +8,10 @@ import attrs
 import pytest
 import yaml
 
-from marketprism import config
-from marketprism.config import (
+from marketprism.errors import ConfigError
+from marketprism.feeds import OFFERS
+from marketprism.settings import config
+from marketprism.settings.config import (
     Config,
     LogFile,
     Manners,
@@ -18,10 +20,8 @@ from marketprism.config import (
     SpoolConfig,
     VenueConfig,
 )
-from marketprism.errors import ConfigError
-from marketprism.feeds import OFFERS
-from marketprism.structuring import structure
-from marketprism.yaml_files import read
+from marketprism.settings.structuring import structure
+from marketprism.settings.yaml_files import read
 
 MAIN = config.DEFAULTS / "collector/unified_data_collection.yaml"
 VENUE_FILES = sorted((config.DEFAULTS / "collector/exchange_configs").glob("*.yaml"))
@@ -70,7 +70,7 @@ def test_packaged_defaults_are_found() -> None:
         "nats/nats-server-docker.conf",
     ]:
         assert (config.DEFAULTS / name).is_file()
-    assert config.DEFAULTS.is_relative_to(Path(config.__file__).parent)
+    assert config.DEFAULTS.is_relative_to(Path(config.__file__).parents[1])
     assert {file.stem for file in VENUE_FILES} == set(OFFERS)
 
 

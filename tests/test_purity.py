@@ -10,16 +10,16 @@ import marketprism
 
 PACKAGE = Path(marketprism.__file__).parent
 IMPURE = {"trio", "asyncio", "time", "random", "datetime", "socket", "threading", "os"}
-FEEDS_IO = {"connection.py", "frames.py", "rest.py", "dialing.py", "polling.py"}
+FEEDS_IO = {
+    *("connection.py", "frames.py", "rest.py", "dialing.py", "polling.py"),
+    *("feed.py", "collection.py", "venue_tasks.py", "rotation.py"),
+}
+"""They run what the others conclude."""
 PURE = [
     *(path for path in (PACKAGE / "feeds").rglob("*.py") if path.name not in FEEDS_IO),
-    *(
-        PACKAGE / name
-        for name in (
-            *("orderbook.py", "records.py", "instruments.py", "status.py", "markets.py"),
-            *("metadata.py", "arrivals.py", "checks.py", "stream_checks.py"),
-        )
-    ),
+    *(path for room in ("streams", "board", "gaps") for path in (PACKAGE / room).rglob("*.py")),
+    *(PACKAGE / name for name in ("orderbook.py", "records.py", "instruments.py")),
+    *(PACKAGE / "observe" / name for name in ("arrivals.py", "checks.py", "stream_checks.py")),
 ]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

@@ -12,8 +12,8 @@ from patience import PATIENCE
 from rig import Rig, running
 
 from marketprism import simulator
+from marketprism.board.board import ConnectionRow, StreamRow
 from marketprism.records import DataType
-from marketprism.status import ConnectionRow, StreamRow
 
 pytestmark = pytest.mark.once
 

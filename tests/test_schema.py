@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from marketprism import cursors
-from marketprism.feeds.venue import Capability, Want
 from marketprism.records import DataType, Gap
+from marketprism.resume import cursors
+from marketprism.streams.subscription import Capability, Want
 from marketprism.wire import decode, encode
 
 ANY = Capability("stream", None)

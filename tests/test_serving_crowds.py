@@ -10,10 +10,10 @@ import pytest
 import trio
 from patience import PATIENCE
 
-from marketprism import admission, serving
-from marketprism.pages import Answer, App, Pages, Receive, Scope, Send
-from marketprism.serving import serve
-from marketprism.status import Board
+from marketprism.board.board import Board
+from marketprism.observe import admission, serving
+from marketprism.observe.pages import Answer, App, Pages, Receive, Scope, Send
+from marketprism.observe.serving import serve
 
 ANSWERED = re.compile(rb"HTTP/1\.1 (\d+) ")
 

@@ -15,7 +15,8 @@ import yaml
 from lone import Lone, ended, full_pipe
 from ports import free_port
 
-from marketprism import log, simulator
+from marketprism import simulator
+from marketprism.settings.config import DEFAULTS
 
 pytestmark = pytest.mark.once
 
@@ -77,7 +78,7 @@ async def test_what_could_not_be_said_is_counted_and_told(tmp_path: Path) -> Non
     """In /status and the metrics while it is so, in a line when somebody reads again."""
     reading, writing = full_pipe()
     lone = Lone(tmp_path, **DEBUG)
-    flood = "import marketprism.background_writer as w, runpy, sys; w.MOST_LINES = 2;"
+    flood = "import marketprism.observe.background_writer as w, runpy, sys; w.MOST_LINES = 2;"
     flood += "sys.argv = ['x', '--config', 'collector.yaml'];"
     flood += "runpy.run_module('marketprism', run_name='__main__', alter_sys=True)"
     process = await lone.start(sys.executable, "-c", flood, stderr=writing)
@@ -211,5 +212,5 @@ async def test_a_demo_that_nobody_watches_ends_without_a_word(
 
 def test_the_configuration_of_the_log_is_where_these_tests_think_it_is() -> None:
     """Their log files are those of the packaged configuration."""
-    settings = Path(log.__file__).with_name("defaults") / "logging/logging_config.yaml"
+    settings = DEFAULTS / "logging/logging_config.yaml"
     assert yaml.safe_load(settings.read_text())["path"] == "logs/collector.log"

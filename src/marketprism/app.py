@@ -27,35 +27,35 @@ import trio
 from prometheus_client import CollectorRegistry
 
 from marketprism import signals
-from marketprism.cgroup import Limit, memory_limit
+from marketprism.board.board import Board
 from marketprism.clock import Moment
-from marketprism.delivery import pump, rescue
 from marketprism.errors import leaves
 from marketprism.feeds import VENUES, capability, dialing
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.world import World
-from marketprism.health import Health
-from marketprism.memory import Bounds, MemoryGuard, Policy
-from marketprism.metrics import Metrics
-from marketprism.outlet import Outlet
-from marketprism.quantities import LARGEST
-from marketprism.report import Rates, counted
-from marketprism.restart import Positions
-from marketprism.serving import serve
-from marketprism.settings import Config, IntensityConfig
+from marketprism.feeds.services import World
+from marketprism.feeds.venue_tasks import run_venue
+from marketprism.observe.cgroup import Limit, memory_limit
+from marketprism.observe.health import Health
+from marketprism.observe.memory import Bounds, MemoryGuard, Policy
+from marketprism.observe.metrics import Metrics
+from marketprism.observe.report import Rates, counted
+from marketprism.observe.serving import serve
+from marketprism.observe.summary import Summary
+from marketprism.outbox.disk import Worker
+from marketprism.outbox.outbox import Outbox
+from marketprism.outbox.spool import Spool
+from marketprism.pipeline.outlet import Outlet
+from marketprism.pipeline.pump import pump, rescue
+from marketprism.resume.positions import Positions
+from marketprism.settings.quantities import LARGEST
+from marketprism.settings.settings import Config, IntensityConfig
 from marketprism.sinks import Sink
-from marketprism.sinks.disk import Worker
 from marketprism.sinks.embedded import EmbeddedServer
 from marketprism.sinks.nats import NatsSink
-from marketprism.sinks.outbox import Outbox
-from marketprism.sinks.spool import Spool
 from marketprism.sinks.stdout import StdoutSink
-from marketprism.status import Board
-from marketprism.summary import Summary
 from marketprism.supervise import Attempt, Conclusion, Ended, conclude, supervise, uniform
-from marketprism.venues import run_venue
 
 log = structlog.get_logger()
 

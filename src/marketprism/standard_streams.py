@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-from marketprism.background_writer import BackgroundText, BackgroundWriter, Descriptor
+from marketprism.observe.background_writer import BackgroundText, BackgroundWriter, Descriptor
 
 
 def occupied() -> None:

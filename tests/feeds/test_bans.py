@@ -17,8 +17,10 @@ from peers import LOCAL, a_world, answer, serving, until_blank
 from trio.testing import MockClock, wait_all_tasks_blocked
 from universe import EPOCH
 
+from marketprism.board.board import Board
 from marketprism.clock import Moment
 from marketprism.feeds import rest as rest_module
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed
 from marketprism.feeds.binance.answers import interpret as binance
 from marketprism.feeds.deribit.answers import interpret as deribit
 from marketprism.feeds.dialing import connect
@@ -27,11 +29,9 @@ from marketprism.feeds.http_answers import Interpret, usual
 from marketprism.feeds.okx.answers import interpret as okx
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.venue import Fetch, Fetched, FetchFailed
-from marketprism.report import connections
-from marketprism.settings import ProxyConfig
+from marketprism.observe.report import connections
+from marketprism.settings.settings import ProxyConfig
 from marketprism.simulator.skin import Answer, Client, Rates, Reply
-from marketprism.status import Board
 from marketprism.wire import time_text
 
 pytestmark = pytest.mark.once

@@ -26,38 +26,33 @@ from peers import (
 from ports import free_port
 from structlog.testing import capture_logs
 
+from marketprism.board.board import ConnectionRow
 from marketprism.clock import Moment
 from marketprism.errors import Lost, Quiet, RateLimited, Refused, Transient
 from marketprism.feeds import connection as connection_module
-from marketprism.feeds.connection import Connection
-from marketprism.feeds.exchange_clock import ExchangeClock
-from marketprism.feeds.freshness import Freshness
-from marketprism.feeds.venue import (
-    NO_CURSORS,
-    Capability,
+from marketprism.feeds.actions import (
     Close,
-    Cursor,
     Fetch,
     Fetched,
     FetchFailed,
-    Holding,
     Park,
-    Phase,
     Reject,
     Rotate,
     Send,
-    Session,
     Step,
-    Stream,
-    StreamState,
     Turn,
-    Want,
 )
-from marketprism.feeds.world import World
+from marketprism.feeds.connection import Connection
+from marketprism.feeds.freshness import Freshness
+from marketprism.feeds.services import World
+from marketprism.feeds.venue import NO_CURSORS, Holding, Session
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, Record, Trade
-from marketprism.settings import FreshnessConfig, Manners, ProxyConfig
-from marketprism.status import ConnectionRow
+from marketprism.settings.settings import FreshnessConfig, Manners, ProxyConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.exchange_clock import ExchangeClock
+from marketprism.streams.state import Phase, StreamState
+from marketprism.streams.subscription import Capability, Stream, Want
 
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
 QUICK = Manners(connect_timeout=0.3, silence_timeout=0.3, message_interval=0.0)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from marketprism.clock import Moment
 from marketprism.feeds import continuity
 from marketprism.feeds.continuity import Place
-from marketprism.feeds.venue import Cursor, StreamState
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import StreamState
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND

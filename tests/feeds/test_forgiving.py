@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 import pytest
 
-from marketprism.feeds.bounds import LARGEST, LATEST, Id, Milliseconds, believed
+from marketprism.bounds import LARGEST, LATEST, Id, Milliseconds, believed
 from marketprism.feeds.forgiving import by_field, forgiving, read_pair
 
 

@@ -6,10 +6,12 @@ import pytest
 
 from marketprism.clock import SECOND
 from marketprism.feeds.freshness import Freshness, Step
-from marketprism.feeds.venue import Capability, Cursor, Phase, Stream, StreamState
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings import FreshnessConfig
+from marketprism.settings.settings import FreshnessConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase, StreamState
+from marketprism.streams.subscription import Capability, Stream
 
 BTC = Instrument("binance", "perpetual", "BTC-USDT", "BTCUSDT")
 OFFERS = {

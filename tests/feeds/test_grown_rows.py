@@ -7,7 +7,7 @@ import usdm
 from okx_line import OkxChain, OkxLine
 from usdm import FuturesChain
 
-from marketprism.feeds.venue import Reject, Turn
+from marketprism.feeds.actions import Reject, Turn
 from marketprism.records import OrderBookRecord
 
 MORE = ["7", None, {"a": [1]}]

@@ -3,10 +3,10 @@
 import pytest
 from structlog.testing import capture_logs
 
+from marketprism.board.board import Board
 from marketprism.clock import SECOND
 from marketprism.feeds.hosts import Hosts, host_of
 from marketprism.feeds.http_answers import Guess, HttpAnswer, Meaning
-from marketprism.status import Board
 
 HOST = "api.binance.com"
 

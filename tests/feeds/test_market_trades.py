@@ -7,8 +7,8 @@ import pytest
 from cards import CARDS, Card, changed
 from desk import Desk
 
+from marketprism.feeds.actions import Reject
 from marketprism.feeds.market_trades import NO_MARKET_TRADE, left_out
-from marketprism.feeds.venue import Reject
 from marketprism.records import DataType, Gap, Trade
 
 TRADES = [card for card in CARDS if card.data_type is DataType.TRADE]

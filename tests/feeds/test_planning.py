@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from marketprism.feeds.planning import PlannedShard, plan, up_to
-from marketprism.feeds.venue import Cursor, Session, Shard, Stream, Want
+from marketprism.feeds.venue import Session, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Stream, Want
 
 
 class Begun(Exception):

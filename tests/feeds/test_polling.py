@@ -15,6 +15,7 @@ from loopback import UNTRUSTING
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
+from marketprism.board.board import Board, StreamRow
 from marketprism.clock import Moment
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.hosts import Hosts
@@ -22,13 +23,14 @@ from marketprism.feeds.okx.venues import OkxDerivatives
 from marketprism.feeds.polling import REFUSED_FIRST, refused_wait, run_poll
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.venue import Phase, Venue, Want
-from marketprism.feeds.world import World
+from marketprism.feeds.services import World
+from marketprism.feeds.venue import Venue
 from marketprism.instruments import Instrument
-from marketprism.outlet import Outlet
+from marketprism.pipeline.outlet import Outlet
 from marketprism.records import DataType, Gap, Record
-from marketprism.settings import Api, ProxyConfig, SupervisionConfig, VenueConfig
-from marketprism.status import Board, StreamRow
+from marketprism.settings.settings import Api, ProxyConfig, SupervisionConfig, VenueConfig
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Want
 
 ROW = 300
 BEGAN = 1_780_000_300

@@ -3,7 +3,7 @@
 import pytest
 
 from marketprism.feeds.proxies import Proxies
-from marketprism.settings import ProxyConfig
+from marketprism.settings.settings import ProxyConfig
 
 HTTPS, ALL = "http://proxy:3128", "socks5://proxy:1080"
 SECURE = ("https://api.binance.com/x", "wss://stream.binance.com:9443/ws")

@@ -9,7 +9,7 @@ import trio
 from box import SETTLED, Box, boxed
 from trio.testing import MockClock
 
-from marketprism.status import StreamRow
+from marketprism.board.board import StreamRow
 
 pytestmark = pytest.mark.once
 

@@ -25,11 +25,11 @@ from trustme import CA
 
 from marketprism.errors import Lost, MarketPrismError, RateLimited, Refused
 from marketprism.feeds import rest as rest_module
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Priority, Send
 from marketprism.feeds.http_answers import STOPS, HttpAnswer, Meaning
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Priority, Send
-from marketprism.feeds.world import World
-from marketprism.settings import ProxyConfig
+from marketprism.feeds.services import World
+from marketprism.settings.settings import ProxyConfig
 from marketprism.supervise import BreakerState
 
 PERIOD = 0.25

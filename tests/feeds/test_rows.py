@@ -5,10 +5,12 @@ from typing import ClassVar
 import attrs
 
 from marketprism.clock import SECOND, Moment
+from marketprism.feeds.actions import Turn
 from marketprism.feeds.rows import RowPoll
-from marketprism.feeds.venue import Cursor, Turn, Want
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, GapReason, Record, VolatilityIndex
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Want
 
 START = 1_700_000_000 * SECOND
 WANT = Want(DataType.VOLATILITY_INDEX, Instrument("elsewhere", "options", "A", "a", "A", "USD"))

@@ -17,9 +17,9 @@ from universe import EPOCH, NATIVE, Plan, configured
 from web import Net
 
 from marketprism.app import Collector
+from marketprism.board.board import ConnectionRow
 from marketprism.feeds import OFFERS
 from marketprism.simulator.skin import Rates
-from marketprism.status import ConnectionRow
 
 SETTLED = 10.0
 """Seconds by which all is live."""

@@ -10,13 +10,13 @@ import msgspec
 import trio
 from trio.lowlevel import ParkingLot
 
+from marketprism.board.board import Board
 from marketprism.errors import Refused, SinkLost
-from marketprism.restart import Positions
-from marketprism.settings import NatsConfig
-from marketprism.sinks import last_message
-from marketprism.sinks.outbox import Numbered, Outbox
+from marketprism.outbox.outbox import Numbered, Outbox
+from marketprism.resume import last_message
+from marketprism.resume.positions import Positions
+from marketprism.settings.settings import NatsConfig
 from marketprism.sinks.publishing import Publishing
-from marketprism.status import Board
 from marketprism.wire import Message
 
 TARGET = "nats://memory"

@@ -8,16 +8,15 @@ import pytest
 import trio
 from mutants import mutant
 
-from marketprism import feed
 from marketprism.errors import Transient
-from marketprism.feeds import connection, continuity
+from marketprism.feeds import connection, continuity, feed
 from marketprism.feeds.planning import PlannedShard
-from marketprism.feeds.venue import Cursor
-from marketprism.loss import Loss
-from marketprism.outlet import Outlet
+from marketprism.gaps.pending import Loss
+from marketprism.outbox.outbox import Outbox
+from marketprism.pipeline.outlet import Outlet
 from marketprism.records import Gap
 from marketprism.sinks import publishing
-from marketprism.sinks.outbox import Outbox
+from marketprism.streams.cursor import Cursor
 from marketprism.supervise import Attempt, Conclusion, Ended
 
 # The sink's side

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from mutants import mutant
 
-from marketprism import venues
 from marketprism.errors import Lost
+from marketprism.feeds import venue_tasks as venues
+from marketprism.feeds.actions import Close
 from marketprism.feeds.binance.session import BinanceSession
-from marketprism.feeds.exchange_clock import ExchangeClock
 from marketprism.feeds.subscribing import Command, Subscriptions
-from marketprism.feeds.venue import Close
 from marketprism.instruments import Instrument
+from marketprism.streams.exchange_clock import ExchangeClock
 
 
 @mutant("okx_spot", "refused", "passing")

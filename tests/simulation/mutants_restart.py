@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from mutants import mutant
 
-from marketprism import cursors
-from marketprism.feeds.venue import Cursor
 from marketprism.records import Gap
-from marketprism.restart import Positions
+from marketprism.resume import cursors
+from marketprism.resume.positions import Positions
+from marketprism.streams.cursor import Cursor
 
 
 @mutant("binance_derivatives", "garbage", restarts=10.0)

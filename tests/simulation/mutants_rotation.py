@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from mutants import mutant
 
-from marketprism.feed import Feed
+from marketprism.feeds.feed import Feed
 from marketprism.feeds.handover import Handover
 
 

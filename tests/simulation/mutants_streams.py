@@ -12,12 +12,12 @@ from mutants import mutant
 from marketprism import orderbook
 from marketprism.errors import Transient
 from marketprism.feeds import comparison, continuity, freshness, polling
+from marketprism.feeds.actions import FetchFailed
 from marketprism.feeds.binance import book as binance_book
 from marketprism.feeds.binance import depth, derivatives, spot
 from marketprism.feeds.deribit import series
 from marketprism.feeds.okx import book as okx_book
 from marketprism.feeds.okx import chain, channels
-from marketprism.feeds.venue import FetchFailed
 from marketprism.records import Gap
 
 # Books

@@ -12,9 +12,9 @@ from loopback import untrusting
 from web import Net
 
 from marketprism.app import Collector
-from marketprism.cgroup import Limit
 from marketprism.clock import Moment
-from marketprism.settings import Config
+from marketprism.observe.cgroup import Limit
+from marketprism.settings.settings import Config
 
 T = TypeVar("T")
 

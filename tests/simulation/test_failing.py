@@ -22,16 +22,17 @@ from truth import Truthful
 from universe import EPOCH, Plan, configured
 from web import Net
 
-from marketprism import app, delivery
+from marketprism import app
 from marketprism.app import Collector
 from marketprism.feeds import OFFERS
-from marketprism.memory import MemoryGuard
-from marketprism.restart import Positions
-from marketprism.settings import OutboxConfig, SpoolConfig
+from marketprism.feeds.venue_tasks import run_venue
+from marketprism.observe.memory import MemoryGuard
+from marketprism.outbox.outbox import Outbox
+from marketprism.outbox.spool import Spool
+from marketprism.pipeline import pump as delivery
+from marketprism.resume.positions import Positions
+from marketprism.settings.settings import OutboxConfig, SpoolConfig
 from marketprism.simulator.skin import Rates
-from marketprism.sinks.outbox import Outbox
-from marketprism.sinks.spool import Spool
-from marketprism.venues import run_venue
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from universe import EPOCH, Plan, configured, pinned, quiet
 from web import Net
 
 from marketprism.records import DataType
-from marketprism.settings import Config, OrderbookOptions
+from marketprism.settings.settings import Config, OrderbookOptions
 from marketprism.simulator.skin import Rates
 
 DAY = 86_400.0
@@ -43,7 +43,7 @@ LEFT_OUT = {DataType.OPEN_INTEREST, DataType.VOLATILITY_INDEX, DataType.FUNDING_
 
 SLOWER = [
     ("marketprism.app", "LOOK_SECONDS", 600.0),
-    ("marketprism.venues", "LOOK_SECONDS", 600.0),
+    ("marketprism.feeds.venue_tasks", "LOOK_SECONDS", 600.0),
     ("marketprism.feeds.connection", "TICK_SECONDS", 20.0),
     ("marketprism.feeds.connection", "PING_EVERY", 1200.0),
     ("marketprism.simulator.market", "BATCH_MS", 60_000),

@@ -7,9 +7,9 @@ from test_simulation import failed
 from universe import Outcome, Plan, lived
 
 from marketprism.errors import SpoolFull
-from marketprism.outlet import Outlet
+from marketprism.outbox.spooler_steps import Moving
+from marketprism.pipeline.outlet import Outlet
 from marketprism.records import Record
-from marketprism.sinks.moving import Moving
 
 SMALL = 150_000
 """Bytes of disk that are soon full."""

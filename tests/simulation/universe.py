@@ -28,10 +28,11 @@ from truth import Truthful
 from web import Net
 
 from marketprism import app
-from marketprism.config import DEFAULTS, load
 from marketprism.errors import StartFailed
 from marketprism.feeds import OFFERS
-from marketprism.settings import (
+from marketprism.outbox.spool import Spool
+from marketprism.settings.config import DEFAULTS, load
+from marketprism.settings.settings import (
     Api,
     ChannelConfig,
     Config,
@@ -42,7 +43,6 @@ from marketprism.settings import (
     TradeOptions,
 )
 from marketprism.simulator.skin import Rates
-from marketprism.sinks.spool import Spool
 
 T = TypeVar("T")
 

@@ -7,12 +7,12 @@ import trio
 
 from marketprism.clock import Moment
 from marketprism.feeds import capability
-from marketprism.feeds.recent_ids import LEAST
-from marketprism.feeds.venue import Want
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Trade
-from marketprism.restart import Positions
+from marketprism.resume.positions import Positions
 from marketprism.sinks.nats import NatsSink
+from marketprism.streams.recent_ids import LEAST
+from marketprism.streams.subscription import Want
 from marketprism.wire import encode
 
 SECOND = 1_000_000_000

@@ -14,22 +14,15 @@ from pit import Pit, Sides, Told
 
 from marketprism.clock import Moment
 from marketprism.feeds import VENUES
+from marketprism.feeds.actions import Diverged, Fetch, Fetched, FetchFailed, Send, Turn
 from marketprism.feeds.audit import Tag
-from marketprism.feeds.venue import (
-    Cursor,
-    Diverged,
-    Fetch,
-    Fetched,
-    FetchFailed,
-    Send,
-    Session,
-    StreamState,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import Session
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord
-from marketprism.settings import Api, OrderbookOptions, VenueConfig
+from marketprism.settings.settings import Api, OrderbookOptions, VenueConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import StreamState
+from marketprism.streams.subscription import Want
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND

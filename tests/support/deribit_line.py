@@ -7,10 +7,13 @@ import attrs
 from hand_played import HandPlayed
 
 from marketprism.clock import Moment
+from marketprism.feeds.actions import Fetch, Send, Turn
 from marketprism.feeds.deribit import DeribitDerivatives
-from marketprism.feeds.venue import Cursor, Fetch, Send, Session, Stream, Turn, Want
+from marketprism.feeds.venue import Session
 from marketprism.records import DataType, Gap, Record
-from marketprism.settings import Api, VenueConfig
+from marketprism.settings.settings import Api, VenueConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Stream, Want
 from marketprism.wire import decode, encode
 
 SECOND = 1_000_000_000

@@ -8,10 +8,13 @@ from cards import Card
 
 from marketprism.clock import Moment
 from marketprism.feeds import VENUES
-from marketprism.feeds.venue import Cursor, Fetch, Fetched, Poll, Send, Session, Turn, Want
+from marketprism.feeds.actions import Fetch, Fetched, Send, Turn
+from marketprism.feeds.venue import Poll, Session
 from marketprism.instruments import Instrument
 from marketprism.records import Record
-from marketprism.settings import Api, VenueConfig
+from marketprism.settings.settings import Api, VenueConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Want
 
 START = 1_700_000_200_500_000_000
 """Later than all that the cards say."""

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 
 from marketprism.clock import Moment
-from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Send, Session, Turn
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Send, Turn
+from marketprism.feeds.venue import Session
 
 TICK_SECONDS = 0.25
 

@@ -11,15 +11,15 @@ import attrs
 import trio
 from loopback import UNTRUSTING
 
+from marketprism.board.board import Board
 from marketprism.clock import Moment
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.world import World
-from marketprism.outlet import Outlet
+from marketprism.feeds.services import World
+from marketprism.pipeline.outlet import Outlet
 from marketprism.records import Record
-from marketprism.settings import ProxyConfig
-from marketprism.status import Board
+from marketprism.settings.settings import ProxyConfig
 
 LOCAL = "127.0.0.1"
 PROXY_HEAD = b"HTTP/1.1 200 Connection established\r\n\r\n"

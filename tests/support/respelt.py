@@ -15,10 +15,13 @@ from pit import Pit, Sides, Told
 
 from marketprism.clock import Moment
 from marketprism.feeds import VENUES
-from marketprism.feeds.venue import Cursor, Fetch, Fetched, Send, Session, Turn, Want
+from marketprism.feeds.actions import Fetch, Fetched, Send, Turn
+from marketprism.feeds.venue import Session
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Record
-from marketprism.settings import Api, OrderbookOptions, VenueConfig
+from marketprism.settings.settings import Api, OrderbookOptions, VenueConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Want
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND

@@ -14,7 +14,7 @@ from patience import PATIENCE
 from marketprism.app import Collector
 from marketprism.feeds import OFFERS
 from marketprism.records import DataType
-from marketprism.settings import (
+from marketprism.settings.settings import (
     Api,
     BackoffConfig,
     Config,

@@ -11,11 +11,15 @@ from depth import Chain, Truth
 from hand_played import HandPlayed
 
 from marketprism.clock import Moment
+from marketprism.feeds.actions import Fetch, Send, Turn
 from marketprism.feeds.binance import BinanceDerivatives
-from marketprism.feeds.venue import Cursor, Fetch, Phase, Send, Session, Shard, Stream, Turn, Want
+from marketprism.feeds.venue import Session, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings import Api, VenueConfig
+from marketprism.settings.settings import Api, VenueConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream, Want
 from marketprism.wire import encode
 
 SECOND = 1_000_000_000

@@ -6,9 +6,10 @@ from typing import Final
 from marketprism.feeds.binance import BinanceDerivatives, BinanceSpot
 from marketprism.feeds.deribit import DeribitDerivatives
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
-from marketprism.feeds.venue import Capability, Venue, Want
+from marketprism.feeds.venue import Venue
 from marketprism.records import DataType
-from marketprism.settings import VenueConfig
+from marketprism.settings.settings import VenueConfig
+from marketprism.streams.subscription import Capability, Want
 
 _CLASSES: Final = (
     BinanceSpot,

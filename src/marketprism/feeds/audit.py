@@ -14,9 +14,10 @@ import attrs
 
 from marketprism.clock import SECOND, Moment
 from marketprism.feeds import venue
+from marketprism.feeds.actions import Diverged, Fetch, FetchFailed, Priority, Turn
 from marketprism.feeds.comparison import Change, Proof, Trail, Verdict
-from marketprism.feeds.venue import Diverged, Fetch, FetchFailed, Priority, StreamState, Turn
 from marketprism.orderbook import OrderBook
+from marketprism.streams.state import StreamState
 
 LEAD: Final = SECOND // 2
 """Updates are remembered for so long before the request: the host that answers it may lag behind

@@ -11,35 +11,24 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
+from marketprism.board.board import ConnectionRow, lasted
 from marketprism.clock import SECOND, Moment
 from marketprism.errors import Lost, MarketPrismError, Quiet, RateLimited, Refused, Transient
+from marketprism.feeds.actions import Close, Diverged, Fetch, Park, Reject, Rotate, Send, Step, Turn
 from marketprism.feeds.dialing import translated
 from marketprism.feeds.frames import BatchingConnection
 from marketprism.feeds.freshness import Freshness
 from marketprism.feeds.freshness import Step as Answer
 from marketprism.feeds.hosts import host_of
 from marketprism.feeds.http_answers import Guess, HttpAnswer, Meaning
+from marketprism.feeds.services import World
 from marketprism.feeds.silence_log import tell_silences
-from marketprism.feeds.venue import (
-    Close,
-    Cursor,
-    Diverged,
-    Fetch,
-    Park,
-    Reject,
-    Rotate,
-    Send,
-    Session,
-    Step,
-    Stream,
-    StreamState,
-    Turn,
-    Want,
-)
-from marketprism.feeds.world import World
+from marketprism.feeds.venue import Session
 from marketprism.records import Gap, Record
-from marketprism.settings import Manners
-from marketprism.status import ConnectionRow, lasted
+from marketprism.settings.settings import Manners
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import StreamState
+from marketprism.streams.subscription import Stream, Want
 
 TICK_SECONDS = 0.25
 PING_EVERY, PONG_WITHIN = 20.0, 10.0

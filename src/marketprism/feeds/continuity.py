@@ -11,9 +11,11 @@ from itertools import pairwise
 from typing import TypeVar
 
 from marketprism.clock import Moment
-from marketprism.feeds.ahead import Mark
-from marketprism.feeds.venue import Cursor, OpenGap, Phase, StreamState, Turn
+from marketprism.feeds.actions import Turn
 from marketprism.records import Gap, Record
+from marketprism.streams.ahead import Mark
+from marketprism.streams.cursor import Cursor, OpenGap
+from marketprism.streams.state import Phase, StreamState
 
 Row = TypeVar("Row")
 

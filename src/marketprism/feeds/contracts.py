@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
 from typing import Final
 
-from marketprism.feeds.decimals import NotANumber
+from marketprism.decimals import NotANumber
 from marketprism.instruments import Instrument
 
 SIGNIFICANT_DIGITS: Final = 12

@@ -13,24 +13,14 @@ from typing import Any, Generic, Self, TypeVar
 
 from marketprism.clock import Moment
 from marketprism.feeds import audit
+from marketprism.feeds.actions import Fetched, FetchFailed, Step, Turn
 from marketprism.feeds.streams import Streams
 from marketprism.feeds.subscribing import Command, Rules, Subscriptions, doubted, park
 from marketprism.feeds.succession import Succession
-from marketprism.feeds.venue import (
-    NO_CURSORS,
-    Cursor,
-    Fetched,
-    FetchFailed,
-    Holding,
-    Phase,
-    Session,
-    Step,
-    Stream,
-    StreamState,
-    Tag,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import NO_CURSORS, Holding, Session, Tag
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase, StreamState
+from marketprism.streams.subscription import Stream, Want
 
 Topic = TypeVar("Topic")
 Known = TypeVar("Known", bound=Streams[Any, Any])

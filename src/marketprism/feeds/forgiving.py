@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
-from marketprism.feeds import decimals
+from marketprism import decimals
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 Text = bytes | msgspec.Raw

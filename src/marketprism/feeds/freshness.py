@@ -12,9 +12,10 @@ from enum import IntEnum
 import attrs
 
 from marketprism.clock import SECOND
-from marketprism.feeds.venue import Capability, Phase, Stream, StreamState
 from marketprism.records import DataType
-from marketprism.settings import FreshnessConfig
+from marketprism.settings.settings import FreshnessConfig
+from marketprism.streams.state import Phase, StreamState
+from marketprism.streams.subscription import Capability, Stream
 
 LEARNED = (DataType.TRADE, DataType.ORDERBOOK)
 """Streams whose limit is learned from their own rhythm."""

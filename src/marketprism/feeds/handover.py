@@ -21,8 +21,10 @@ from typing import Generic, NamedTuple, TypeVar
 import attrs
 
 from marketprism.clock import SECOND, Moment
-from marketprism.feeds.venue import Phase, Session, Stream
+from marketprism.feeds.venue import Session
 from marketprism.records import GapReason
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream
 
 Event = TypeVar("Event")
 Reached = Callable[[Stream], int | None]

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from marketprism.board.board import Board, HostRow, lasted
 from marketprism.feeds.budget import Budget
 from marketprism.feeds.http_answers import Guess, HttpAnswer, Interpret, Meaning, usual
 from marketprism.feeds.stops import Stop
-from marketprism.settings import BreakerConfig, Manners
-from marketprism.status import Board, HostRow, lasted
+from marketprism.settings.settings import BreakerConfig, Manners
 from marketprism.supervise import CircuitBreaker
 
 log = structlog.get_logger()

@@ -16,25 +16,14 @@ import attrs
 import msgspec
 
 from marketprism.clock import SECOND, Moment
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Priority, Reject, Send, Turn
 from marketprism.feeds.comparison import Verdict
 from marketprism.feeds.http_answers import worded
 from marketprism.feeds.published_book import PublishedBook
-from marketprism.feeds.venue import (
-    REFUSED_RETRY,
-    SAMPLE_BYTES,
-    Fetch,
-    Fetched,
-    FetchFailed,
-    Holding,
-    Phase,
-    Priority,
-    Reject,
-    Send,
-    Tag,
-    Turn,
-)
+from marketprism.feeds.venue import REFUSED_RETRY, SAMPLE_BYTES, Holding, Tag
 from marketprism.orderbook import OrderBook
 from marketprism.records import Level
+from marketprism.streams.state import Phase
 
 FIRST_RETRY, LONGEST_RETRY = SECOND // 2, 30 * SECOND
 FORGONE = 5 * SECOND

@@ -9,7 +9,9 @@ from typing import Final
 
 import msgspec
 
-from marketprism.feeds.venue import SAMPLE_BYTES, Reject, StreamState, Turn
+from marketprism.feeds.actions import Reject, Turn
+from marketprism.feeds.venue import SAMPLE_BYTES
+from marketprism.streams.state import StreamState
 
 NO_MARKET_TRADE: Final = "no market trade"
 """Why it is rejected."""

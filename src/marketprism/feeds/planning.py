@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from marketprism.feeds.venue import REFUSED_RETRY, Cursor, Session, Shard, Stream, Want
+from marketprism.feeds.venue import REFUSED_RETRY, Session, Shard
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Stream, Want
 
 Fits = Callable[[Sequence[Want]], bool]
 """Whether one connection can carry these."""

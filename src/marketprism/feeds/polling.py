@@ -8,24 +8,17 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
+from marketprism.board.board import lasted
 from marketprism.clock import SECOND, Moment
 from marketprism.errors import Lost, Refused
+from marketprism.feeds.actions import Fetched, FetchFailed, Reject, Turn
 from marketprism.feeds.rest import failure
-from marketprism.feeds.venue import (
-    Cursor,
-    Fetched,
-    FetchFailed,
-    Phase,
-    Poll,
-    Reject,
-    StreamState,
-    Turn,
-    Venue,
-)
-from marketprism.feeds.world import World
+from marketprism.feeds.services import World
+from marketprism.feeds.venue import Poll, Venue
 from marketprism.records import Gap
-from marketprism.settings import SupervisionConfig
-from marketprism.status import lasted
+from marketprism.settings.settings import SupervisionConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase, StreamState
 from marketprism.supervise import Attempt, Ended, supervise
 
 JITTER, MOST_JITTER = 0.05, 5.0

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from marketprism.settings import ProxyConfig
+from marketprism.settings.settings import ProxyConfig
 
 
 class Proxies:

@@ -11,11 +11,12 @@ from typing import ClassVar, NamedTuple, Protocol
 import attrs
 
 from marketprism.clock import SECOND, Moment
+from marketprism.feeds.actions import Turn
 from marketprism.feeds.audit import Auditor
-from marketprism.feeds.venue import Phase, StreamState, Turn
 from marketprism.orderbook import Ends, OrderBook
 from marketprism.records import Level, OrderBookRecord
-from marketprism.settings import OrderbookOptions
+from marketprism.settings.settings import OrderbookOptions
+from marketprism.streams.state import Phase, StreamState
 
 Sides = tuple[Sequence[Level], Sequence[Level]]
 """Bids and asks."""

@@ -12,16 +12,16 @@ import httpx
 import trio
 from httpcore._backends.trio import TrioStream
 
+from marketprism.board.board import HostRow
 from marketprism.clock import SECOND, Moment
 from marketprism.errors import Lost, RateLimited, Refused, Transient
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Priority, Send
 from marketprism.feeds.budget import Budget
 from marketprism.feeds.dialing import FOREIGN, connect, words
 from marketprism.feeds.hosts import Hosts, host_of
 from marketprism.feeds.http_answers import FORBIDDEN, HttpAnswer, Meaning, worded
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.stops import Stop
-from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Priority, Send
-from marketprism.status import HostRow
 
 ANSWER_WITHIN = 10.0
 """Seconds for an answer, from its grant."""

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import ClassVar, Generic, TypeVar
 
 from marketprism.clock import Moment
-from marketprism.feeds.venue import Cursor, Turn, Want
+from marketprism.feeds.actions import Turn
 from marketprism.records import GapReason, Record
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Want
 
 Row = TypeVar("Row")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from structlog.typing import FilteringBoundLogger
 
 from marketprism.feeds.freshness import Step
-from marketprism.feeds.venue import Stream
+from marketprism.streams.subscription import Stream
 
 
 def tell_silences(log: FilteringBoundLogger, silent: Sequence[tuple[Stream, Step, float]]) -> None:

@@ -6,17 +6,13 @@ from typing import ClassVar, Generic, TypeVar
 
 from marketprism.clock import Moment
 from marketprism.feeds import continuity
+from marketprism.feeds.actions import Turn
 from marketprism.feeds.kept_book import KeptBook
 from marketprism.feeds.sampling import FundingSampling
-from marketprism.feeds.venue import (
-    Cursor,
-    Phase,
-    Stream,
-    StreamState,
-    Turn,
-    Want,
-)
 from marketprism.records import DataType, Liquidation
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase, StreamState
+from marketprism.streams.subscription import Stream, Want
 
 B = TypeVar("B", bound=KeptBook)
 Event = TypeVar("Event")

@@ -28,7 +28,8 @@ import attrs
 
 from marketprism.clock import HOUR, SECOND, Moment
 from marketprism.errors import Lost
-from marketprism.feeds.venue import Close, Park, Phase, Rotate, StreamState, Turn
+from marketprism.feeds.actions import Close, Park, Rotate, Turn
+from marketprism.streams.state import Phase, StreamState
 
 PASSING_FIRST, PASSING_CAP = SECOND // 2, 15 * SECOND
 """Waits while the exchange cannot: doubled each time; twice the cap where operations are scarce."""

@@ -13,11 +13,14 @@ import attrs
 import msgspec
 
 from marketprism.clock import Moment
-from marketprism.feeds.decimals import NotANumber
+from marketprism.decimals import NotANumber
+from marketprism.feeds.actions import Reject, Turn
 from marketprism.feeds.handover import ENDED, LATE, Handover, Unjoined
 from marketprism.feeds.streams import Streams
-from marketprism.feeds.venue import SAMPLE_BYTES, Phase, Reject, Session, Stream, StreamState, Turn
+from marketprism.feeds.venue import SAMPLE_BYTES, Session
 from marketprism.records import DataType, Liquidation
+from marketprism.streams.state import Phase, StreamState
+from marketprism.streams.subscription import Stream
 
 Known = TypeVar("Known", bound=Streams[Any, Any])
 """What both connections know of their streams."""

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from marketprism.sinks.outbox import Outbox
+from marketprism.outbox.outbox import Outbox
 
 __all__ = ["Outbox", "Sink"]
 

@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from marketprism.errors import Lost, StartFailed
-from marketprism.settings import EmbeddedConfig
+from marketprism.settings.settings import EmbeddedConfig
 from marketprism.sinks.child import Child
 
 log = structlog.get_logger()

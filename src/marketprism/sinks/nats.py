@@ -26,18 +26,19 @@ from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from trio_asyncio import aio_as_trio
 
-from marketprism import credentials
+from marketprism.board.board import Board
 from marketprism.errors import SinkLost, SinkRefused, SinkState
+from marketprism.outbox.outbox import Numbered, Outbox
 from marketprism.redaction import redact
-from marketprism.restart import Positions
-from marketprism.settings import NatsConfig
-from marketprism.sinks import last_message, stream_age
+from marketprism.resume import last_message
+from marketprism.resume.positions import Positions
+from marketprism.settings import credentials
+from marketprism.settings.settings import NatsConfig
+from marketprism.sinks import stream_age
 from marketprism.sinks.jetstream import Ensured, ensure_stream
 from marketprism.sinks.nats_errors import conclude
-from marketprism.sinks.outbox import Numbered, Outbox
 from marketprism.sinks.oversize import Oversize
 from marketprism.sinks.publishing import Conclusion, Publishing
-from marketprism.status import Board
 
 log = structlog.get_logger()
 

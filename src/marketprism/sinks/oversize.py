@@ -3,10 +3,10 @@
 import attrs
 import structlog
 
-from marketprism.loss import Loss
+from marketprism.board.board import Board
+from marketprism.gaps.ids import GapStarts
+from marketprism.gaps.pending import Loss
 from marketprism.records import DataType, OrderBookRecord
-from marketprism.sinks.gap_starts import GapStarts
-from marketprism.status import Board
 from marketprism.wire import Message, decode, encode
 
 log = structlog.get_logger()

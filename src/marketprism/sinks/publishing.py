@@ -12,16 +12,16 @@ import structlog
 import trio
 from trio.lowlevel import ParkingLot
 
+from marketprism.board.board import Board
 from marketprism.errors import SinkLost, SinkRefused, SinkState
+from marketprism.outbox.outbox import Numbered, Outbox
 from marketprism.records import Gap
-from marketprism.restart import Positions
-from marketprism.settings import NatsConfig
+from marketprism.resume.dedupe import settle
+from marketprism.resume.last_message import Earlier, Last
+from marketprism.resume.positions import Positions
+from marketprism.settings.settings import NatsConfig
 from marketprism.sinks.jetstream import Acknowledgements, Withheld
-from marketprism.sinks.last_message import Earlier, Last
-from marketprism.sinks.outbox import Numbered, Outbox
 from marketprism.sinks.oversize import Oversize
-from marketprism.sinks.settling import settle
-from marketprism.status import Board
 from marketprism.wire import MAX_PAYLOAD_BYTES, Message
 
 log = structlog.get_logger()

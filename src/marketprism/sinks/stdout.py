@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from marketprism.board.board import Board
 from marketprism.errors import SinkState
-from marketprism.sinks.outbox import Numbered, Outbox
+from marketprism.outbox.outbox import Numbered, Outbox
 from marketprism.sinks.publishing import count_published
-from marketprism.status import Board
 
 BATCH = 256
 

@@ -5,9 +5,9 @@ import datetime
 import structlog
 import trio
 
+from marketprism.board.board import SinkRow
 from marketprism.errors import SinkLost, SinkRefused
 from marketprism.sinks.jetstream import Ask, first_message
-from marketprism.status import SinkRow
 
 EVERY, SOON = 60.0, 5.0
 """Seconds between two questions; the second while the stream is empty, or nobody can say."""

@@ -23,24 +23,12 @@ from usdm import (
     trade,
 )
 
-from marketprism import cursors as restart
+from marketprism.bounds import LATEST
 from marketprism.feeds import capability
+from marketprism.feeds.actions import Fetch, Park, Reject, Rotate, Send, Turn
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.binance.funding import FundingHours
 from marketprism.feeds.binance.messages import read_funding_info
-from marketprism.feeds.bounds import LATEST
-from marketprism.feeds.venue import (
-    Cursor,
-    Fetch,
-    Park,
-    Phase,
-    Reject,
-    Rotate,
-    Send,
-    Stream,
-    Turn,
-    Want,
-)
 from marketprism.instruments import Instrument
 from marketprism.records import (
     DataType,
@@ -51,7 +39,11 @@ from marketprism.records import (
     Record,
     Trade,
 )
-from marketprism.settings import Manners, OrderbookOptions
+from marketprism.resume import cursors as restart
+from marketprism.settings.settings import Manners, OrderbookOptions
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream, Want
 from marketprism.wire import encode
 
 BOOK: Stream = (DataType.ORDERBOOK, "BTCUSDT")

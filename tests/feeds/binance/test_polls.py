@@ -8,9 +8,9 @@ import attrs
 import pytest
 from usdm import BTC, CONFIG, SECOND, START, moment
 
+from marketprism.feeds.actions import Fetched, FetchFailed, Reject, Turn
 from marketprism.feeds.binance import BinanceDerivatives
-from marketprism.feeds.venue import Cursor, Fetched, FetchFailed, Poll, Reject, Stream, Turn
-from marketprism.feeds.venue import Want as Wanted
+from marketprism.feeds.venue import Poll
 from marketprism.instruments import Instrument
 from marketprism.records import (
     AllAccountRatio,
@@ -20,6 +20,9 @@ from marketprism.records import (
     OpenInterest,
     TopPositionRatio,
 )
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Stream
+from marketprism.streams.subscription import Want as Wanted
 
 MINUTE = 60_000
 FIRST = 1_699_970_100_000

@@ -12,18 +12,9 @@ import pytest
 from consumer import Consumer
 from usdm import CONFIG, START, moment
 
+from marketprism.feeds.actions import Fetch, Fetched, Reject, Send, Turn
 from marketprism.feeds.binance import BinanceDerivatives
-from marketprism.feeds.venue import (
-    Cursor,
-    Fetch,
-    Fetched,
-    Reject,
-    Send,
-    Session,
-    Stream,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import Session
 from marketprism.instruments import Instrument
 from marketprism.records import (
     DataType,
@@ -35,7 +26,9 @@ from marketprism.records import (
     Record,
     Trade,
 )
-from marketprism.settings import OrderbookOptions
+from marketprism.settings.settings import OrderbookOptions
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Stream, Want
 from marketprism.wire import encode, time_text
 
 CAPTURES = ("capture_2021-04-17_4sym.jsonl", "capture_2021-07-22_4sym.jsonl")

@@ -27,27 +27,17 @@ from usdm import (
 
 from marketprism.clock import SECOND, Moment
 from marketprism.feeds import audit
+from marketprism.feeds.actions import Fetch, Fetched, Park, Priority, Reject, Send, Turn
 from marketprism.feeds.binance import BinanceDerivatives, BinanceSpot
 from marketprism.feeds.handover import MAX_HELD, OVERLAP, PATIENCE
-from marketprism.feeds.venue import (
-    Cursor,
-    Fetch,
-    Fetched,
-    Park,
-    Phase,
-    Priority,
-    Reject,
-    Send,
-    Session,
-    Shard,
-    Stream,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import Session, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, FundingRate, Gap, Liquidation, OrderBookRecord, Record
 from marketprism.records import Trade as TradeRecord
-from marketprism.settings import Api, OrderbookOptions, VenueConfig
+from marketprism.settings.settings import Api, OrderbookOptions, VenueConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream, Want
 from marketprism.wire import encode
 
 pytestmark = pytest.mark.once

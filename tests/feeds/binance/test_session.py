@@ -15,27 +15,25 @@ from hypothesis import strategies as st
 from mutations import Mutation, mutations
 
 from marketprism.clock import Moment
-from marketprism.feeds.binance import BinanceSpot
-from marketprism.feeds.venue import (
+from marketprism.feeds.actions import (
     Close,
-    Cursor,
     Fetch,
     Fetched,
     FetchFailed,
-    Holding,
     Park,
-    Phase,
     Reject,
     Rotate,
     Send,
-    Session,
-    Stream,
     Turn,
-    Want,
 )
+from marketprism.feeds.binance import BinanceSpot
+from marketprism.feeds.venue import Holding, Session
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Trade
-from marketprism.settings import Api, OrderbookOptions, TradeOptions, VenueConfig
+from marketprism.settings.settings import Api, OrderbookOptions, TradeOptions, VenueConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream, Want
 from marketprism.wire import encode
 
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT", "BTC", "USDT")

@@ -9,23 +9,13 @@ import pytest
 from deribit_line import BTC, CONFIG, STREAM, Line, candles, moment, said, seconds, told
 
 from marketprism.errors import RateLimited
+from marketprism.feeds.actions import Close, FetchFailed, Park, Reject, Rotate, Send, Step, Turn
 from marketprism.feeds.deribit import DeribitDerivatives
 from marketprism.feeds.deribit.answers import interpret
 from marketprism.feeds.http_answers import HttpAnswer
-from marketprism.feeds.venue import (
-    Close,
-    FetchFailed,
-    Park,
-    Phase,
-    Reject,
-    Rotate,
-    Send,
-    Step,
-    Stream,
-    Turn,
-    Want,
-)
 from marketprism.records import DataType
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream, Want
 
 ETHER: Stream = (DataType.VOLATILITY_INDEX, "eth_usd")
 SUBSCRIBE, UNSUBSCRIBE = "public/subscribe", "public/unsubscribe"

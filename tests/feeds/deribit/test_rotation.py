@@ -9,9 +9,13 @@ from forms import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from marketprism.feeds.actions import Reject, Send, Turn
 from marketprism.feeds.deribit import DeribitDerivatives
-from marketprism.feeds.venue import Cursor, Phase, Reject, Send, Session, Shard, Stream, Turn, Want
+from marketprism.feeds.venue import Session, Shard
 from marketprism.records import DataType, Gap, Record, VolatilityIndex
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream, Want
 
 
 @attrs.define

@@ -25,22 +25,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import Mutation, mutations
 
+from marketprism import decimals
 from marketprism.errors import Lost, RateLimited
-from marketprism.feeds import decimals
+from marketprism.feeds.actions import Close, Fetch, Fetched, FetchFailed, Park, Reject, Send, Turn
 from marketprism.feeds.deribit import DeribitDerivatives
-from marketprism.feeds.venue import (
-    Close,
-    Fetch,
-    Fetched,
-    FetchFailed,
-    Park,
-    Phase,
-    Reject,
-    Send,
-    Turn,
-    Want,
-)
 from marketprism.records import DataType, Gap, VolatilityIndex
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Want
 from marketprism.wire import encode
 
 

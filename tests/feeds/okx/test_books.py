@@ -10,26 +10,16 @@ from hypothesis import strategies as st
 from mutations import Mutation, mutations
 from okx_line import SECOND, SPOT_CONFIG, START, SWAP, SWAP_CONFIG, OkxChain, OkxLine
 
+from marketprism.feeds.actions import Close, Fetch, FetchFailed, Park, Priority, Reject, Send, Turn
 from marketprism.feeds.okx import OkxSpot
 from marketprism.feeds.okx.checksum import checksum
-from marketprism.feeds.venue import (
-    Close,
-    Cursor,
-    Fetch,
-    FetchFailed,
-    Holding,
-    Park,
-    Phase,
-    Priority,
-    Reject,
-    Send,
-    Stream,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import Holding
 from marketprism.orderbook import OrderBook
 from marketprism.records import DataType, Gap, OrderBookRecord
-from marketprism.settings import OrderbookOptions
+from marketprism.settings.settings import OrderbookOptions
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream, Want
 from marketprism.wire import encode
 
 BOOK: Stream = (DataType.ORDERBOOK, "BTC-USDT")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from okx_line import BTC, INVERSE, SWAP
 
+from marketprism.decimals import NotANumber, unsigned
 from marketprism.feeds.contracts import base_quantity, contract_size
-from marketprism.feeds.decimals import NotANumber, unsigned
 from marketprism.feeds.sampling import FundingSampling
 
 PLAIN = st.from_regex(

@@ -9,20 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from okx_line import INVERSE, SECOND, START, SWAP, SWAP_CONFIG, moment
 
+from marketprism.feeds.actions import Fetched, FetchFailed, Priority, Reject, Turn
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
 from marketprism.feeds.okx.ratios import shares
-from marketprism.feeds.venue import (
-    Cursor,
-    Fetched,
-    FetchFailed,
-    Poll,
-    Priority,
-    Reject,
-    Stream,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import Poll
 from marketprism.records import AllAccountRatio, DataType, Gap, TopPositionRatio
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Stream, Want
 
 TOP: Stream = (DataType.LSR_TOP_POSITION, "BTC-USDT-SWAP")
 FIVE_MINUTES = 300 * SECOND

@@ -17,13 +17,16 @@ import attrs
 import pytest
 from okx_line import BTC, SPOT_CONFIG, SWAP, SWAP_CONFIG, moment
 
+from marketprism.feeds.actions import Fetched, Reject
 from marketprism.feeds.contracts import base_quantity
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
 from marketprism.feeds.okx.instruments import read_instruments
 from marketprism.feeds.okx.session import OkxSession
-from marketprism.feeds.venue import Cursor, Fetched, Phase, Reject, Stream, Want
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Liquidation, OpenInterest, OrderBookRecord, Record, Trade
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream, Want
 from marketprism.wire import encode
 
 CAPTURES = (

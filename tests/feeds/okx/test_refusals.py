@@ -8,20 +8,11 @@ import attrs
 import pytest
 from okx_line import BTC, SPOT_CONFIG, START, SWAP, SWAP_CONFIG, OkxChain, OkxLine, moment, push
 
+from marketprism.feeds.actions import Close, Fetch, Park, Reject, Rotate, Send, Step
 from marketprism.feeds.okx import OkxSpot
-from marketprism.feeds.venue import (
-    Close,
-    Fetch,
-    Park,
-    Phase,
-    Reject,
-    Rotate,
-    Send,
-    Step,
-    Stream,
-    Want,
-)
 from marketprism.records import DataType, Gap, Trade
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream, Want
 
 BOOK: Stream = (DataType.ORDERBOOK, "BTC-USDT")
 TRADES: Stream = (DataType.TRADE, "BTC-USDT")

@@ -7,17 +7,7 @@ import pytest
 from okx_line import BTC, SPOT_CONFIG, START, SWAP, SWAP_CONFIG, OkxChain, OkxLine, push
 
 from marketprism.feeds import audit
-from marketprism.feeds.venue import (
-    Fetch,
-    FetchFailed,
-    Park,
-    Phase,
-    Reject,
-    Rotate,
-    Stream,
-    Turn,
-    Want,
-)
+from marketprism.feeds.actions import Fetch, FetchFailed, Park, Reject, Rotate, Turn
 from marketprism.instruments import Instrument
 from marketprism.records import (
     DataType,
@@ -29,7 +19,9 @@ from marketprism.records import (
     Record,
     Trade,
 )
-from marketprism.settings import OrderbookOptions, VenueConfig
+from marketprism.settings.settings import OrderbookOptions, VenueConfig
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream, Want
 
 NOW = START // 1_000_000
 """Milliseconds."""

@@ -22,22 +22,10 @@ from okx_line import (
     push,
 )
 
-from marketprism import cursors as restart
 from marketprism.errors import Lost
 from marketprism.feeds import capability
+from marketprism.feeds.actions import Close, Park, Reject, Rotate, Send, Turn
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
-from marketprism.feeds.venue import (
-    Close,
-    Cursor,
-    Park,
-    Phase,
-    Reject,
-    Rotate,
-    Send,
-    Stream,
-    Turn,
-    Want,
-)
 from marketprism.records import (
     DataType,
     FundingRate,
@@ -46,7 +34,11 @@ from marketprism.records import (
     OpenInterest,
     Trade,
 )
-from marketprism.settings import VenueConfig
+from marketprism.resume import cursors as restart
+from marketprism.settings.settings import VenueConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream, Want
 from marketprism.wire import encode
 
 MILLISECOND = 1_000_000

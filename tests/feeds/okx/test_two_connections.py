@@ -16,14 +16,17 @@ from hypothesis import strategies as st
 from okx_line import START, SWAP, SWAP_CONFIG
 
 from marketprism.clock import Moment
+from marketprism.feeds.actions import Send, Turn
 from marketprism.feeds.okx import OkxDerivatives
-from marketprism.feeds.venue import Cursor, Send, Session, Stream, Turn, Want
+from marketprism.feeds.venue import Session
 from marketprism.records import DataType, Gap, Record
-from marketprism.settings import OrderbookOptions
+from marketprism.settings.settings import OrderbookOptions
 from marketprism.simulator.market import Market, Rules
 from marketprism.simulator.okx import OkxDerivatives as Exchange
 from marketprism.simulator.okx_instruments import listing
 from marketprism.simulator.skin import Options
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Stream, Want
 from marketprism.wire import encode
 
 pytestmark = pytest.mark.once

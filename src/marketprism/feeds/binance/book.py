@@ -16,8 +16,9 @@ Its steps are methods here:
 
 import attrs
 
+from marketprism import decimals
 from marketprism.clock import MILLISECOND, SECOND, Moment
-from marketprism.feeds import decimals
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Park, Priority, Send, Turn
 from marketprism.feeds.binance.depth import Buffer, Heard, event_time
 from marketprism.feeds.binance.market import DepthRule, Rule
 from marketprism.feeds.binance.messages import (
@@ -29,17 +30,8 @@ from marketprism.feeds.binance.messages import (
 from marketprism.feeds.comparison import Change, Verdict
 from marketprism.feeds.kept_book import FetchedBook, KeptBook
 from marketprism.feeds.published_book import Sides
-from marketprism.feeds.venue import (
-    Fetch,
-    Fetched,
-    FetchFailed,
-    Park,
-    Phase,
-    Priority,
-    Send,
-    Turn,
-)
 from marketprism.orderbook import OrderBook
+from marketprism.streams.state import Phase
 
 OVERTAKEN = 10 * SECOND
 """So much later than the book, an update is no latecomer."""

@@ -10,8 +10,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from marketprism.clock import SECOND
+from marketprism.feeds.actions import Send
 from marketprism.feeds.subscribing import Command, Rules
-from marketprism.feeds.venue import Send, Stream
+from marketprism.streams.subscription import Stream
 
 ANSWER_WITHIN: Final = 10 * SECOND
 """A command that is not answered by then was not heard."""

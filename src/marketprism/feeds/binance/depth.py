@@ -6,12 +6,12 @@ from typing import Final, NamedTuple
 import attrs
 
 from marketprism.clock import MILLISECOND
+from marketprism.decimals import NotANumber
 from marketprism.feeds.binance.market import DepthRule
 from marketprism.feeds.binance.messages import DepthUpdate
-from marketprism.feeds.decimals import NotANumber
 from marketprism.feeds.published_book import Sides
-from marketprism.feeds.venue import StreamState
 from marketprism.orderbook import OrderBook
+from marketprism.streams.state import StreamState
 
 MAX_BUFFERED: Final = 3_000
 """Updates that wait for a snapshot: five minutes of a book at its full pace."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from marketprism.feeds.actions import Fetch, Priority
 from marketprism.feeds.binance.answers import interpret
 from marketprism.feeds.binance.funding import FundingHours
 from marketprism.feeds.binance.market import DepthRule, Market, chains, joins
@@ -28,10 +29,11 @@ from marketprism.feeds.binance.polls import (
 )
 from marketprism.feeds.binance.session import BinanceSession
 from marketprism.feeds.planning import plan, up_to
-from marketprism.feeds.venue import Capability, Fetch, Poll, Priority, Shard, Want
+from marketprism.feeds.venue import Poll, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings import VenueConfig
+from marketprism.settings.settings import VenueConfig
+from marketprism.streams.subscription import Capability, Want
 
 DEPTHS: Final = ((50, 2), (100, 5), (500, 10), (1000, 20))
 """`GET /fapi/v1/depth`: limits, and what each weighs."""

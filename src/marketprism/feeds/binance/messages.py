@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 
-from marketprism.feeds.bounds import Id, Milliseconds
+from marketprism.bounds import Id, Milliseconds
 from marketprism.feeds.forgiving import by_field, forgiving
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final, Literal
 
+from marketprism.bounds import believed
 from marketprism.clock import HOUR, MILLISECOND, Moment
+from marketprism.decimals import known, signed, unsigned
 from marketprism.feeds.binance.messages import LiquidationOrder, MarkPriceUpdate
-from marketprism.feeds.bounds import believed
-from marketprism.feeds.decimals import known, signed, unsigned
 from marketprism.instruments import Instrument
 from marketprism.records import FundingRate, Liquidation
 

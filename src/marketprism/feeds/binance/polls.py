@@ -7,7 +7,9 @@ from urllib.parse import quote
 import attrs
 
 from marketprism.clock import MILLISECOND, SECOND, Moment
+from marketprism.decimals import NotANumber, known, unsigned
 from marketprism.feeds import continuity
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Reject, Turn
 from marketprism.feeds.binance.messages import (
     UNREADABLE,
     RatioRow,
@@ -16,19 +18,8 @@ from marketprism.feeds.binance.messages import (
     read_rows,
 )
 from marketprism.feeds.continuity import Place, apart
-from marketprism.feeds.decimals import NotANumber, known, unsigned
 from marketprism.feeds.rows import RowPoll
-from marketprism.feeds.venue import (
-    SAMPLE_BYTES,
-    Cursor,
-    Fetch,
-    Fetched,
-    FetchFailed,
-    Reject,
-    Stream,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import SAMPLE_BYTES
 from marketprism.records import (
     AllAccountRatio,
     DataType,
@@ -37,6 +28,8 @@ from marketprism.records import (
     OpenInterest,
     TopPositionRatio,
 )
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Stream, Want
 
 ROW_SECONDS: Final = 300
 """The ratios come in rows of five minutes, the shortest that is offered."""

@@ -6,8 +6,9 @@ from typing import Self
 
 import msgspec
 
+from marketprism import decimals
 from marketprism.clock import Moment
-from marketprism.feeds import decimals
+from marketprism.feeds.actions import Reject, Rotate, Step, Turn
 from marketprism.feeds.binance import commands
 from marketprism.feeds.binance.market import Market
 from marketprism.feeds.binance.messages import (
@@ -21,20 +22,12 @@ from marketprism.feeds.binance.streams import BinanceStreams, Event, stream_of
 from marketprism.feeds.binance.succession import Succession
 from marketprism.feeds.conversation import Conversation
 from marketprism.feeds.subscribing import Command
-from marketprism.feeds.venue import (
-    REFUSED_RETRY,
-    SAMPLE_BYTES,
-    Cursor,
-    Phase,
-    Reject,
-    Rotate,
-    Step,
-    Stream,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import REFUSED_RETRY, SAMPLE_BYTES
 from marketprism.records import DataType
-from marketprism.settings import VenueConfig
+from marketprism.settings.settings import VenueConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream, Want
 
 SETTLE_SECONDS = 0.5
 """From a book's subscription to its snapshot's request: time for the exchange to confirm."""

@@ -3,8 +3,10 @@
 from collections import Counter
 from typing import Literal
 
+from marketprism import decimals
 from marketprism.clock import MILLISECOND, Moment
-from marketprism.feeds import continuity, decimals
+from marketprism.feeds import continuity
+from marketprism.feeds.actions import Turn
 from marketprism.feeds.binance import perpetuals
 from marketprism.feeds.binance.book import BookStream
 from marketprism.feeds.binance.market import Market
@@ -19,16 +21,12 @@ from marketprism.feeds.binance.messages import (
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.market_trades import leave_out, left_out
 from marketprism.feeds.streams import Streams
-from marketprism.feeds.venue import (
-    Cursor,
-    Stream,
-    StreamState,
-    Turn,
-    Want,
-)
 from marketprism.records import DataType, Liquidation
 from marketprism.records import Trade as TradeRecord
-from marketprism.settings import VenueConfig
+from marketprism.settings.settings import VenueConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import StreamState
+from marketprism.streams.subscription import Stream, Want
 
 Event = DepthUpdate | Trade | AggregateTrade | MarkPriceUpdate | Liquidation
 """What a stream tells; a liquidation as it is published, since its id depends on its push."""

@@ -5,12 +5,15 @@ A book is handed over itself, so no snapshot is asked for.
 
 from marketprism.clock import Moment
 from marketprism.feeds import succession
+from marketprism.feeds.actions import Turn
 from marketprism.feeds.binance.book import BookStream
 from marketprism.feeds.binance.messages import AggregateTrade, Trade
 from marketprism.feeds.binance.streams import BinanceStreams, Event, position, told_at
 from marketprism.feeds.succession import Taken
-from marketprism.feeds.venue import Cursor, Phase, Stream, Turn
 from marketprism.records import DataType, Liquidation
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream
 
 
 class Succession(succession.Succession[BinanceStreams, Event]):

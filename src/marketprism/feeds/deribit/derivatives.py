@@ -4,19 +4,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from marketprism.feeds.actions import Fetch
 from marketprism.feeds.deribit.answers import interpret
 from marketprism.feeds.deribit.session import DeribitSession
 from marketprism.feeds.planning import plan
-from marketprism.feeds.venue import (
-    Capability,
-    Fetch,
-    Poll,
-    Shard,
-    Want,
-)
+from marketprism.feeds.venue import Poll, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings import VenueConfig
+from marketprism.settings.settings import VenueConfig
+from marketprism.streams.subscription import Capability, Want
 
 INDICES: Final = {"BTC": "btc_usd", "ETH": "eth_usd"}
 """The currencies that have a volatility index, and its name. No request tells them: what lists

@@ -9,11 +9,14 @@ from typing import Never
 
 from marketprism.clock import Moment
 from marketprism.feeds import succession
+from marketprism.feeds.actions import Turn
 from marketprism.feeds.deribit.series import Series
 from marketprism.feeds.streams import Streams
 from marketprism.feeds.succession import Taken
-from marketprism.feeds.venue import Cursor, Phase, Stream, StreamState, Turn, Want
-from marketprism.settings import VenueConfig
+from marketprism.settings.settings import VenueConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase, StreamState
+from marketprism.streams.subscription import Stream, Want
 
 Value = tuple[int, str]
 """When it was so, nanoseconds, and what it was."""

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from marketprism.feeds.bounds import Milliseconds
+from marketprism.bounds import Milliseconds
 from marketprism.feeds.forgiving import forgiving
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

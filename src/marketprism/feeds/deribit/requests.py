@@ -6,8 +6,9 @@ from typing import Any, Final
 import msgspec
 
 from marketprism.clock import SECOND, Moment
+from marketprism.feeds.actions import Send
 from marketprism.feeds.subscribing import Command, Rules
-from marketprism.feeds.venue import Send, Stream
+from marketprism.streams.subscription import Stream
 
 CHANNEL: Final = "deribit_volatility_index."
 ANSWER_WITHIN: Final = 15 * SECOND

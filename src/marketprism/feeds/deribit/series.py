@@ -17,23 +17,16 @@ from typing import Final
 
 import attrs
 
+from marketprism import decimals
 from marketprism.clock import MILLISECOND, SECOND, Moment
-from marketprism.feeds import continuity, decimals
+from marketprism.feeds import continuity
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Priority, Reject, Turn
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.deribit.messages import UNREADABLE, read_candle, read_page
-from marketprism.feeds.venue import (
-    SAMPLE_BYTES,
-    Fetch,
-    Fetched,
-    FetchFailed,
-    OpenGap,
-    Priority,
-    Reject,
-    StreamState,
-    Tag,
-    Turn,
-)
+from marketprism.feeds.venue import SAMPLE_BYTES, Tag
 from marketprism.records import GapReason, VolatilityIndex
+from marketprism.streams.cursor import OpenGap
+from marketprism.streams.state import StreamState
 
 PATIENCE: Final = 30 * SECOND
 """How long live values wait for those before them."""

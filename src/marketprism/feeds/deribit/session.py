@@ -5,9 +5,10 @@ from typing import Final, Self
 
 import msgspec
 
+from marketprism import decimals
 from marketprism.clock import MILLISECOND, SECOND, Moment
 from marketprism.errors import Lost, RateLimited
-from marketprism.feeds import decimals
+from marketprism.feeds.actions import Close, Fetched, FetchFailed, Reject, Send, Step, Turn
 from marketprism.feeds.conversation import Conversation
 from marketprism.feeds.deribit import answers, requests
 from marketprism.feeds.deribit.indices import Indices, Succession, Value
@@ -23,23 +24,11 @@ from marketprism.feeds.deribit.messages import (
 )
 from marketprism.feeds.deribit.requests import CHANNEL
 from marketprism.feeds.subscribing import Command
-from marketprism.feeds.venue import (
-    REFUSED_RETRY,
-    SAMPLE_BYTES,
-    Close,
-    Cursor,
-    Fetched,
-    FetchFailed,
-    Reject,
-    Send,
-    Step,
-    Stream,
-    Tag,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import REFUSED_RETRY, SAMPLE_BYTES, Tag
 from marketprism.records import DataType
-from marketprism.settings import VenueConfig
+from marketprism.settings.settings import VenueConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Stream, Want
 
 HEARTBEATS: Final = "public/set_heartbeat"
 SHORTEST_HEARTBEAT, USUAL_HEARTBEAT = 10, 30

@@ -22,8 +22,9 @@ from typing import ClassVar, Final
 
 import attrs
 
+from marketprism import decimals
 from marketprism.clock import SECOND, Moment
-from marketprism.feeds import decimals
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Turn
 from marketprism.feeds.comparison import Change, Verdict
 from marketprism.feeds.kept_book import FetchedBook, KeptBook
 from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot, continued, published
@@ -37,9 +38,9 @@ from marketprism.feeds.okx.messages import (
     read_data,
 )
 from marketprism.feeds.subscribing import park, pause_of
-from marketprism.feeds.venue import Fetch, Fetched, FetchFailed, Phase, Turn
 from marketprism.orderbook import OrderBook
 from marketprism.records import Level
+from marketprism.streams.state import Phase
 
 SNAPSHOT_WITHIN: Final = 5 * SECOND
 """From a subscription's acknowledgement; later, the snapshot is fetched over REST."""

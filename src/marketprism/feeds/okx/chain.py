@@ -5,14 +5,14 @@ from typing import Final, NamedTuple
 
 import attrs
 
+from marketprism import decimals
 from marketprism.clock import Moment
-from marketprism.feeds import decimals
 from marketprism.feeds.contracts import base_quantity
-from marketprism.feeds.exchange_clock import ExchangeClock
 from marketprism.feeds.okx.messages import Book, nanoseconds
 from marketprism.instruments import Instrument
 from marketprism.orderbook import OrderBook
 from marketprism.records import Level
+from marketprism.streams.exchange_clock import ExchangeClock
 
 MAX_BUFFERED: Final = 3_000
 """Updates that wait for a snapshot: five minutes of a book at its full pace."""

@@ -5,10 +5,11 @@ from collections import Counter
 import msgspec
 
 from marketprism.clock import HOUR, MILLISECOND, Moment
+from marketprism.decimals import NotANumber, known, signed, unsigned
 from marketprism.feeds import continuity
+from marketprism.feeds.actions import Turn
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.contracts import base_quantity
-from marketprism.feeds.decimals import NotANumber, known, signed, unsigned
 from marketprism.feeds.market_trades import leave_out, left_out
 from marketprism.feeds.okx.messages import (
     Funding,
@@ -20,14 +21,15 @@ from marketprism.feeds.okx.messages import (
     number,
     read_liquidation,
 )
-from marketprism.feeds.recent_ids import RecentIds
 from marketprism.feeds.sampling import FundingSampling
-from marketprism.feeds.venue import Cursor, Phase, StreamState, Turn
 from marketprism.instruments import Instrument
 from marketprism.records import FundingRate as FundingRecord
 from marketprism.records import Liquidation as LiquidationRecord
 from marketprism.records import OpenInterest as OpenInterestRecord
 from marketprism.records import Trade as TradeRecord
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.recent_ids import RecentIds
+from marketprism.streams.state import Phase, StreamState
 
 LONGEST_INTERVAL = 168
 """Hours: what is longer is no funding interval."""

@@ -9,11 +9,11 @@ from typing import Final
 import msgspec
 
 from marketprism.clock import SECOND, Moment
+from marketprism.feeds.actions import Send
 from marketprism.feeds.okx import answers
 from marketprism.feeds.okx.messages import Key
 from marketprism.feeds.okx.streams import CHANNELS, argument_of
 from marketprism.feeds.subscribing import Command, Rules, Subscriptions
-from marketprism.feeds.venue import Send
 from marketprism.records import DataType
 
 ANSWER_WITHIN: Final = 20 * SECOND

@@ -9,7 +9,7 @@ import attrs
 
 from marketprism.clock import SECOND, Moment
 from marketprism.errors import Lost
-from marketprism.feeds.venue import Close, Send
+from marketprism.feeds.actions import Close, Send
 
 PONG_WITHIN: Final = 10 * SECOND
 """From the sending of a ping."""

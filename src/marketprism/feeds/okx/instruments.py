@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from marketprism.decimals import unsigned
 from marketprism.feeds import contracts
-from marketprism.feeds.decimals import unsigned
 from marketprism.feeds.okx.messages import (
     UNREADABLE,
     AnswerError,

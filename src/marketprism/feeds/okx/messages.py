@@ -10,8 +10,8 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
-from marketprism.feeds.bounds import LARGEST, LATEST, Id
-from marketprism.feeds.decimals import NotANumber
+from marketprism.bounds import LARGEST, LATEST, Id
+from marketprism.decimals import NotANumber
 from marketprism.feeds.forgiving import forgiving, read_pair
 
 PreviousSequence = Annotated[int, msgspec.Meta(ge=-1, le=LARGEST)]

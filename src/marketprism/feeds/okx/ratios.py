@@ -13,9 +13,10 @@ import attrs
 import msgspec
 
 from marketprism.clock import SECOND, Moment
+from marketprism.decimals import unsigned
 from marketprism.feeds import continuity
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Priority, Reject, Turn
 from marketprism.feeds.continuity import apart
-from marketprism.feeds.decimals import unsigned
 from marketprism.feeds.okx.messages import (
     UNREADABLE,
     nanoseconds,
@@ -23,20 +24,11 @@ from marketprism.feeds.okx.messages import (
     read_ratio,
 )
 from marketprism.feeds.rows import RowPoll
-from marketprism.feeds.venue import (
-    SAMPLE_BYTES,
-    Cursor,
-    Fetch,
-    Fetched,
-    FetchFailed,
-    Priority,
-    Reject,
-    Stream,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import SAMPLE_BYTES
 from marketprism.instruments import Instrument
 from marketprism.records import AllAccountRatio, DataType, GapReason, TopPositionRatio
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Stream, Want
 
 PERIOD: Final = "5m"
 PERIOD_SECONDS: Final = 300.0

@@ -7,27 +7,20 @@ from typing import Final, Self
 import msgspec
 
 from marketprism.clock import SECOND, Moment
+from marketprism.decimals import NotANumber
+from marketprism.feeds.actions import Reject, Rotate, Step, Turn
 from marketprism.feeds.conversation import Conversation
-from marketprism.feeds.decimals import NotANumber
 from marketprism.feeds.okx import commands
 from marketprism.feeds.okx.heartbeat import Heartbeat
 from marketprism.feeds.okx.messages import UNREADABLE, Key, Message, read_message
 from marketprism.feeds.okx.streams import CHANNELS, Event, OkxStreams, key_of, stream_of
 from marketprism.feeds.okx.succession import Held, Succession
 from marketprism.feeds.subscribing import Command
-from marketprism.feeds.venue import (
-    REFUSED_RETRY,
-    SAMPLE_BYTES,
-    Cursor,
-    Reject,
-    Rotate,
-    Step,
-    Stream,
-    Turn,
-    Want,
-)
+from marketprism.feeds.venue import REFUSED_RETRY, SAMPLE_BYTES
 from marketprism.records import DataType
-from marketprism.settings import VenueConfig
+from marketprism.settings.settings import VenueConfig
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.subscription import Stream, Want
 
 UPGRADE: Final = "64008"
 """A notice 60 s before a server is upgraded."""

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from marketprism.clock import Moment
+from marketprism.feeds.actions import Turn
 from marketprism.feeds.okx import channels
 from marketprism.feeds.okx.book import BOOKS_WEIGHT, DEEPEST, BookStream
 from marketprism.feeds.okx.chain import Heard, Snapshot, read
@@ -25,9 +26,11 @@ from marketprism.feeds.okx.messages import (
 )
 from marketprism.feeds.published_book import Source
 from marketprism.feeds.streams import Streams
-from marketprism.feeds.venue import REFUSED_RETRY, Stream, StreamState, Turn
+from marketprism.feeds.venue import REFUSED_RETRY
 from marketprism.records import DataType, Liquidation
-from marketprism.settings import VenueConfig
+from marketprism.settings.settings import VenueConfig
+from marketprism.streams.state import StreamState
+from marketprism.streams.subscription import Stream
 
 CHANNELS: Final[Mapping[DataType, str]] = {
     DataType.ORDERBOOK: "books",

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from marketprism.clock import Moment
 from marketprism.feeds import succession
+from marketprism.feeds.actions import Turn
 from marketprism.feeds.okx import channels
 from marketprism.feeds.okx.book import BookStream
 from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot
@@ -22,9 +23,11 @@ from marketprism.feeds.okx.messages import Funding, Interest, Trade, nanoseconds
 from marketprism.feeds.okx.streams import Event, OkxStreams
 from marketprism.feeds.sampling import FundingSampling
 from marketprism.feeds.succession import Taken
-from marketprism.feeds.venue import Cursor, Phase, Stream, Turn
 from marketprism.orderbook import OrderBook
 from marketprism.records import Liquidation
+from marketprism.streams.cursor import Cursor
+from marketprism.streams.state import Phase
+from marketprism.streams.subscription import Stream
 
 Held = HeldBook | Event
 """What is held of a stream; what a book tells is put together."""

@@ -10,22 +10,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Final
 
+from marketprism.feeds.actions import Fetch, Priority
 from marketprism.feeds.okx.answers import interpret
 from marketprism.feeds.okx.instruments import read_instruments
 from marketprism.feeds.okx.ratios import PERIOD_SECONDS, ratio_polls
 from marketprism.feeds.okx.session import OkxSession
 from marketprism.feeds.planning import plan
-from marketprism.feeds.venue import (
-    Capability,
-    Fetch,
-    Poll,
-    Priority,
-    Shard,
-    Want,
-)
+from marketprism.feeds.venue import Poll, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings import VenueConfig
+from marketprism.settings.settings import VenueConfig
+from marketprism.streams.subscription import Capability, Want
 
 INSTRUMENTS_WEIGHT: Final = 2
 MOST_BOOKS: Final = 29

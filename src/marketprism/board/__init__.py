@@ -1,0 +1,1 @@
+"""What each task last said of itself: written by all, read by `observe`."""

@@ -1,0 +1,88 @@
+"""When the gaps of each stream began: their message ids are made of it."""
+
+import msgspec
+
+from marketprism.clock import MILLISECOND
+from marketprism.instruments import Instrument
+from marketprism.records import DataType, Gap, OrderBookRecord, Record
+
+_REMEMBERED = 1000
+
+
+Affected = tuple[Instrument, DataType]
+"""The stream that a gap speaks of."""
+
+
+def identifying(instrument: Instrument) -> tuple[str, str, str, str]:
+    """What makes two instruments the same."""
+    return (
+        instrument.exchange,
+        instrument.market_type,
+        instrument.symbol,
+        instrument.native_id,
+    )
+
+
+class GapStarts:
+    """The milliseconds in which the gaps of each stream began: their message ids are made of them,
+    whoever made the gap, so no two may share one.
+    """
+
+    def __init__(self) -> None:
+        self._used: dict[Affected, dict[int, None]] = {}
+        self._moved: dict[Affected, tuple[int, int]] = {}
+        """From when to when the latest gap of a stream was moved, where it was."""
+
+    def distinguish(self, record: Record) -> None:
+        """See to it that a gap, as it is told, begins in a millisecond of its own; and that the
+        snapshot which heals it names that one.
+        """
+        if isinstance(record, Gap):
+            stream = record.instrument, record.affected
+            began, record.started_at = record.started_at, self.later(stream, record.started_at)
+            self._moved.pop(stream, None)
+            if record.started_at != began:
+                self._moved[stream] = began, record.started_at
+                record.ended_at = record.timestamp = max(record.ended_at, record.started_at)
+        elif self._moved and isinstance(record, OrderBookRecord) and record.heals:
+            began, moved = self._moved.get((record.instrument, DataType.ORDERBOOK), (0, 0))
+            if record.heals == began:
+                record.heals = moved
+
+    def later(self, stream: Affected, at: int) -> int:
+        """The first free time from `at` on, in nanoseconds; now it is taken."""
+        return self._free(stream, at, 1)
+
+    def earlier(self, stream: Affected, at: int) -> int:
+        """The last free time up to `at`; now it is taken."""
+        return self._free(stream, at, -1)
+
+    def note(self, stream: Affected, at: int) -> None:
+        """This one is taken."""
+        self._used.setdefault(stream, {})[at // MILLISECOND] = None
+
+    def _free(self, stream: Affected, at: int, step: int) -> int:
+        used = self._used.setdefault(stream, {})
+        millisecond = at // MILLISECOND
+        while millisecond in used:
+            millisecond += step
+            at = millisecond * MILLISECOND
+        used[millisecond] = None
+        if len(used) > _REMEMBERED:
+            del used[next(iter(used))]
+        return at
+
+    def saved(self) -> bytes:
+        """All of them, for a process to come."""
+        return msgspec.json.encode(
+            [
+                (identifying(instrument), affects, list(used))
+                for (instrument, affects), used in self._used.items()
+            ]
+        )
+
+    def restore(self, saved: bytes) -> None:
+        """Those that a former process knew."""
+        for names, affects, milliseconds in msgspec.json.decode(saved):
+            used = self._used.setdefault((Instrument(*names), DataType(affects)), {})
+            used.update(dict.fromkeys(milliseconds))

@@ -1,0 +1,1 @@
+"""What people and probes see: health, status, metrics, logs, and what holds the memory."""

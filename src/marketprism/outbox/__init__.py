@@ -1,0 +1,1 @@
+"""What was accepted and is not yet acknowledged: in memory, then on disk."""

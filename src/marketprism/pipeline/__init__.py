@@ -1,0 +1,1 @@
+"""From the feeds to the outbox: the channel, and the pump at its far end."""
