@@ -17,7 +17,7 @@ from rig import Rig, configured
 from marketprism import simulator
 from marketprism.app import Collector
 from marketprism.feeds import OFFERS
-from marketprism.feeds.actions import Reject, Turn
+from marketprism.feeds.actions import Output, Reject
 from marketprism.records import DataType, Record
 from marketprism.wire import encode
 
@@ -29,7 +29,7 @@ PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(\d{3})?Z")
 
 
-def told(card: Card, event: Any) -> tuple[list[Record], Turn]:
+def told(card: Card, event: Any) -> tuple[list[Record], Output]:
     """The records of the card's data type that an event makes, after what comes before it."""
     desk = Desk(card)
     desk.hear(*card.before)
@@ -74,7 +74,7 @@ def test_unknown_keys_change_nothing(card: Card) -> None:
         grown = changed(grown, (*path[:-1], "unheardOf"), partial(set_key, value={"a": [1]}))
     (record,), turn = told(card, grown)
     assert payload(record) | {"collected_at": ""} == payload(plain) | {"collected_at": ""}
-    assert not [step for step in turn.steps if isinstance(step, Reject)]
+    assert not [step for step in turn.actions if isinstance(step, Reject)]
 
 
 @EVERY
@@ -112,7 +112,7 @@ def test_a_bad_number_costs_what_it_is_needed_for(card: Card, bad: object) -> No
             assert_null(card, path, records)
         else:
             assert records == [], path
-            assert any(isinstance(step, Reject) for step in turn.steps), path
+            assert any(isinstance(step, Reject) for step in turn.actions), path
 
 
 @EVERY
@@ -154,7 +154,7 @@ def test_an_exponent_is_written_out(card: Card, digits: str | float) -> None:
         numbers = {Decimal(word[0]) for word in re.finditer(PLAIN, text)}
         assert plain & numbers, path
         assert not re.search("[0-9][eE]", text.replace(record.instrument.symbol, ""))
-        assert not turn.steps
+        assert not turn.actions
 
 
 @EVERY

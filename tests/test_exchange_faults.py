@@ -270,7 +270,7 @@ async def test_a_fault_is_shown_survived_and_told(
         collector = Collector(
             attrs.evolve(config, exchanges=both, supervision=supervision),
             # Half of the longest wait, always: a second in which the pages can be read.
-            chance=lambda: 0.5,
+            jitter=lambda: 0.5,
             tls=untrusting,
         )
         nursery.start_soon(collector.run)

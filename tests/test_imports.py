@@ -46,6 +46,30 @@ def test_no_circle_of_files() -> None:
         pytest.fail(" → ".join(circle.args[1]))
 
 
+def room(name: str) -> str:
+    """The package of a file; those of the exchanges are rooms of their own, and so is what lists
+    them.
+    """
+    parts = name.split(".")[1:]
+    if name == "marketprism.feeds":
+        return "the list of venues"
+    exchange = parts[:1] == ["feeds"] and (len(parts) > 2 or FILES[name].name == "__init__.py")
+    return ".".join(parts[: 2 if exchange else 1])
+
+
+def test_no_circle_of_packages() -> None:
+    """A room may be understood with those that it is built on, and without the others."""
+    graph: dict[str, set[str]] = {}
+    for name, path in FILES.items():
+        others = {room(each) for each in imports(name, path)} - {room(name)}
+        graph.setdefault(room(name), set()).update(others)
+    assert {"feeds", "outbox", "observe", "the list of venues"} <= set(graph)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as circle:
+        pytest.fail(" → ".join(circle.args[1]))
+
+
 @pytest.mark.parametrize("venue", ["binance", "okx", "deribit"])
 def test_no_exchange_imports_another(venue: str) -> None:
     """What they share stands above them."""

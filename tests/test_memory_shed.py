@@ -181,12 +181,12 @@ async def test_memory_is_shed_before_the_limit_and_all_is_well_when_it_is_back(
     with trio.fail_after(PATIENCE):
         assert await collector.process.wait() == 0
 
-    steps = [
+    actions = [
         (line["event"].removeprefix("memory."), line["burden"])
         for line in collector.events("memory.shed", "memory.relieved")
     ]
-    assert steps[:3] == [("shed", burden) for burden in everything]
-    assert steps[-3:] == [("relieved", burden) for burden in reversed(everything)]
+    assert actions[:3] == [("shed", burden) for burden in everything]
+    assert actions[-3:] == [("relieved", burden) for burden in reversed(everything)]
     stored = await server.stored()
     consumer = Consumer()
     for payload in stored:

@@ -18,9 +18,9 @@ from mutations import LIMITS, NUMBERS, OTHERS, at, mutated, paths, written
 
 from marketprism.bounds import LARGEST, LATEST
 from marketprism.feeds import OFFERS
-from marketprism.feeds.actions import Close, Fetch, Park, Reject, Send, Turn
-from marketprism.gaps.pending import Loss
-from marketprism.outbox.peek import identity
+from marketprism.feeds.actions import Close, Fetch, Output, Park, Reject, Send
+from marketprism.gaps.pending import PendingGap
+from marketprism.outbox.peek import peek
 from marketprism.records import DataType, Gap
 from marketprism.wire import decode, encode, time_value
 
@@ -46,7 +46,7 @@ COMMANDS: dict[str, Any] = {
 }
 
 
-def tell(turn: Turn) -> None:
+def tell(turn: Output) -> None:
     """Every record can be told, and believed: encoded, read back, and confessed were it lost."""
     for record in turn.records:
         message = encode(record)
@@ -59,8 +59,10 @@ def tell(turn: Turn) -> None:
             elif name.endswith("_id") and str(value).isdecimal():
                 assert int(value) <= LARGEST, name
         stream = record.affected if isinstance(record, Gap) else DataType(record.data_type)
-        for lost in (record, identity(message)):
-            loss = Loss(record.instrument, stream, record.collected_at, "outbox", "it was lost")
+        for lost in (record, peek(message)):
+            loss = PendingGap(
+                record.instrument, stream, record.collected_at, "outbox", "it was lost"
+            )
             loss.add(lost)
             encode(loss.gap(record.collected_at))
 
@@ -79,10 +81,10 @@ def test_mutated_frames_are_accepted_or_rejected_and_nothing_else(venue: str) ->
             desk, frames = Desk(card), texts(card)
             desk.hear(*card.before)
         turn = desk.hear(mutated(dice.choice(frames), dice))
-        assert all(isinstance(step, Reject | Send | Fetch | Close) for step in turn.steps)
-        rejected = any(isinstance(step, Reject) for step in turn.steps)
+        assert all(isinstance(step, Reject | Send | Fetch | Close) for step in turn.actions)
+        rejected = any(isinstance(step, Reject) for step in turn.actions)
         outcome["rejected" if rejected else "accepted"] += 1
-        outcome["closed"] += any(isinstance(step, Close) for step in turn.steps)
+        outcome["closed"] += any(isinstance(step, Close) for step in turn.actions)
         tell(turn)
     print(dict(outcome))
     assert outcome["accepted"] + outcome["rejected"] == FRAMES
@@ -105,7 +107,7 @@ def test_whatever_stands_anywhere_is_borne(card: Card) -> None:
                 json.dumps(card.event).encode(),
             ):
                 turn = desk.hear(frame)
-                assert all(isinstance(step, Reject | Send | Fetch | Close) for step in turn.steps)
+                assert all(isinstance(step, Reject | Send | Fetch | Close) for step in turn.actions)
                 tell(turn)
 
 
@@ -120,7 +122,7 @@ def test_whatever_stands_anywhere_in_a_snapshot_is_borne(card: Card) -> None:
             body = json.loads(written(card.snapshot, path, value))
             desk = Desk(attrs.evolve(card, snapshot=body))
             turn = desk.hear(card.event)
-            tell(Turn(desk.opened + turn.records))
+            tell(Output(desk.opened + turn.records))
 
 
 @pytest.mark.parametrize("venue", [venue for venue in OFFERS if "deriv" in venue])
@@ -134,5 +136,5 @@ def test_mutated_answers_of_polls_are_accepted_or_rejected(venue: str) -> None:
         card = cards[number % len(cards)]
         desk = Desk(card)
         turn = desk.hear(mutated(json.dumps(card.event).encode(), dice))
-        assert all(isinstance(step, Reject | Park) for step in turn.steps)
+        assert all(isinstance(step, Reject | Park) for step in turn.actions)
         tell(turn)

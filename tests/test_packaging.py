@@ -13,8 +13,8 @@ from marketprism.feeds import OFFERS
 from marketprism.settings import config
 from marketprism.settings.config import (
     Config,
+    Limits,
     LogFile,
-    Manners,
     NatsConfig,
     OutboxConfig,
     SpoolConfig,
@@ -123,7 +123,7 @@ def test_venue_file_documents_every_limit(file: Path) -> None:
     assert set(tree) >= {"api", "limits"}
     limits = tree["limits"]
     assert isinstance(limits, dict)
-    assert set(limits) == {field.name for field in attrs.fields(Manners)}
+    assert set(limits) == {field.name for field in attrs.fields(Limits)}
 
 
 def test_log_file_settings_are_the_defaults() -> None:

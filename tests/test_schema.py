@@ -9,7 +9,7 @@ import pytest
 
 from marketprism.records import DataType, Gap
 from marketprism.resume import cursors
-from marketprism.streams.subscription import Capability, Want
+from marketprism.streams.subscription import Capability, Subscription
 from marketprism.wire import decode, encode
 
 ANY = Capability("stream", None)
@@ -49,8 +49,8 @@ def position(fields: Mapping[str, Any]) -> tuple[int | None, int | None]:
     if isinstance(record, Gap):
         gap = cursors.read_gap(payload, wall=2 * 10**18)
         return gap.first_missing_id, gap.started_at
-    want = Want(DataType(record.data_type), record.instrument)
-    record = cursors.read(payload, want, 2 * 10**18, ANY)
+    subscription = Subscription(DataType(record.data_type), record.instrument)
+    record = cursors.read(payload, subscription, 2 * 10**18, ANY)
     cursor = cursors.cursor(record, None, None, ANY)
     return cursor.last_id, cursor.event_time
 

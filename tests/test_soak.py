@@ -128,8 +128,8 @@ def growth(samples: Sequence[Sample]) -> tuple[float, float]:
     a straight line through such points would claim to be far more certain than it is.
     """
     sizes = [sample.resident / 2**20 for sample in samples]
-    steps = [after - before for before, after in pairwise(sizes)]
-    return sum(steps), 2 * sum(step**2 for step in steps) ** 0.5
+    actions = [after - before for before, after in pairwise(sizes)]
+    return sum(actions), 2 * sum(step**2 for step in actions) ** 0.5
 
 
 async def test_a_long_run_with_faults_leaks_nothing_and_loses_nothing(

@@ -69,7 +69,7 @@ CASES: list[tuple[Record, str, str, str]] = [
             asks=[("1.6", "1"), ("1.7", "1")],
             first_update_id=None,
             last_update_id=9,
-            heals=AT,
+            heals_gap=AT,
         ),
         "orderbook-data.binance.spot.BTC-USDT",
         "orderbook:binance:spot:BTC-USDT:snapshot:9:1700000000123",
@@ -159,7 +159,7 @@ def test_a_payload_gives_the_record_back(record: Record) -> None:
     record.collected_at = record.collected_at // 1000 * 1000
     told = decode(encode(record).payload)
     if isinstance(record, OrderBookRecord):
-        record.heals = 0
+        record.heals_gap = 0
         record.bids, record.asks = list(map(list, record.bids)), list(map(list, record.asks))
     assert told == record
 

@@ -28,13 +28,13 @@ from prometheus_client import CollectorRegistry
 
 from marketprism import signals
 from marketprism.board.board import Board
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.errors import leaves
 from marketprism.feeds import VENUES, capability, dialing
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.services import World
+from marketprism.feeds.services import Services
 from marketprism.feeds.venue_tasks import run_venue
 from marketprism.observe.cgroup import Limit, memory_limit
 from marketprism.observe.health import Health
@@ -65,9 +65,9 @@ SINK_RETRY_CAP = 2.0
 """Seconds between attempts at the sink, at most: what we read meanwhile is in memory."""
 
 
-def clock() -> Moment:
+def clock() -> Timestamp:
     """The one place where the time is read."""
-    return Moment(time.time_ns(), time.monotonic_ns())
+    return Timestamp(time.time_ns(), time.monotonic_ns())
 
 
 @attrs.define(eq=False)
@@ -75,8 +75,8 @@ class Collector:
     """One run of the service, as those who started it see it."""
 
     config: Config
-    now: Callable[[], Moment] = clock
-    chance: Callable[[], float] = uniform
+    now: Callable[[], Timestamp] = clock
+    jitter: Callable[[], float] = uniform
     """What waits are jittered by."""
     dial: dialing.Dial = dialing.dial
     transport: httpx.AsyncBaseTransport | None = None
@@ -255,25 +255,25 @@ class Collector:
         )
         tls = self.tls()
         async with Rest(hosts, proxies, self.now, tls, self.transport) as rest:
-            reach = (tls, self.dial, self.chance)
-            world = World(
+            reach = (tls, self.dial, self.jitter)
+            services = Services(
                 outlet, rest, hosts, proxies, self.board, self.now, *reach, positions=positions
             )
             async with trio.open_nursery() as feeds:
                 feeds.start_soon(self._stop, feeds.cancel_scope, grace)
-                feeds.start_soon(self._guard, outlet, outbox, world)
+                feeds.start_soon(self._guard, outlet, outbox, services)
                 for name, settings in self.config.exchanges.items():
                     venue = VENUES[name](settings)
                     policy = self.config.supervision
-                    feeds.start_soon(run_venue, venue, settings, world, policy, feeds)
+                    feeds.start_soon(run_venue, venue, settings, services, policy, feeds)
                 log.info("collector.started", venues=list(self.config.exchanges))
                 self.started.set()
 
-    async def _guard(self, outlet: Outlet, outbox: Outbox, world: World) -> None:
+    async def _guard(self, outlet: Outlet, outbox: Outbox, services: Services) -> None:
         """Keep an eye on the memory for as long as there is something to shed."""
         bounds = Bounds.of(self.config.memory, self.limit())
         policy = Policy(bounds, self.config.memory)
-        guard = MemoryGuard(policy, self.board, outlet, outbox, world.sessions, self.now)
+        guard = MemoryGuard(policy, self.board, outlet, outbox, services.sessions, self.now)
         log.info("memory.bounded", **attrs.asdict(bounds))
 
         async def attempt(_life: Attempt) -> None:
@@ -282,7 +282,7 @@ class Collector:
         def ended(end: Ended) -> None:
             log.error("memory.unguarded", reason=end.reason)
 
-        await supervise("memory", attempt, self.config.supervision, ended, self.chance)
+        await supervise("memory", attempt, self.config.supervision, ended, self.jitter)
 
     async def _watch(self) -> None:
         """Look at the board once a second: for the rates, the gaps and the line of each minute."""
@@ -293,7 +293,7 @@ class Collector:
             while True:
                 now = self.now()
                 self.rates.sample(now.monotonic, counted(board))
-                board.gap_log.settle(board.open_gaps)
+                board.gap_log.log_complete(board.open_gaps)
                 if interval and summary.due_in(interval, now) <= 0:
                     well, words = summary.take(now)
                     (log.info if well else log.warning)("collector.summarised", **words)
@@ -304,7 +304,7 @@ class Collector:
 
         # What only words things must not end what collects them, however often it fails.
         policy = attrs.evolve(self.config.supervision, intensity=IntensityConfig(restarts=LARGEST))
-        await supervise("summary", attempt, policy, ended, self.chance)
+        await supervise("summary", attempt, policy, ended, self.jitter)
 
     async def _stop(self, feeds: trio.CancelScope, grace: trio.CancelScope) -> None:
         await self.stopping.wait()
@@ -335,7 +335,7 @@ class Collector:
         policy = self.config.supervision
         backoff = attrs.evolve(policy.backoff, cap=max(policy.backoff.first, SINK_RETRY_CAP))
         hurried = attrs.evolve(policy, backoff=backoff, refused_retry=SINK_RETRY_CAP)
-        await supervise("sink", attempt, hurried, ended, self.chance)
+        await supervise("sink", attempt, hurried, ended, self.jitter)
 
     def _outbox(self) -> Outbox:
         """With a spool for NATS; what is only printed is not kept for later."""
@@ -401,7 +401,7 @@ class Collector:
         def ended(end: Ended) -> None:
             log.error("server.lost", server=name, reason=end.reason)
 
-        await supervise(name, attempt, self.config.supervision, ended, self.chance)
+        await supervise(name, attempt, self.config.supervision, ended, self.jitter)
 
 
 async def run_until_signalled(collector: Collector) -> None:

@@ -8,7 +8,7 @@ HOUR: Final = 3600 * SECOND
 """Nanoseconds."""
 
 
-class Moment(NamedTuple):
+class Timestamp(NamedTuple):
     """A stamp. Clocks jump: times come from the first, durations and deadlines from the second."""
 
     wall: int

@@ -83,7 +83,7 @@ class OrderBookRecord(Record):
     last_update_id: int
     prev_update_id: int | None = None
     """Of an update: `last_update_id` of the message of this book before it, snapshot or update."""
-    heals: int = 0
+    heals_gap: int = 0
     """For a snapshot that ends a gap, the gap's `started_at`: a part of the message id only."""
 
     @property

@@ -31,11 +31,11 @@ class Backoff:
     cap: float
     failures: int = 0
 
-    def wait(self, chance: float, at_least: float | None = None) -> float:
-        """Seconds to wait after one more failure; `chance` is uniform in [0, 1)."""
+    def wait(self, jitter: float, at_least: float | None = None) -> float:
+        """Seconds to wait after one more failure; `jitter` is uniform in [0, 1)."""
         longest = min(self.cap, self.first * 2.0 ** min(self.failures, 60))
         self.failures += 1
-        return max(longest * chance, at_least or 0.0)
+        return max(longest * jitter, at_least or 0.0)
 
     def reset(self) -> None:
         """It worked."""
@@ -171,12 +171,12 @@ async def supervise(
     attempt: Callable[[Attempt], Awaitable[None]],
     policy: SupervisionConfig,
     ended: Callable[[Ended], None],
-    chance: Callable[[], float] = uniform,
+    jitter: Callable[[], float] = uniform,
 ) -> None:
     """Run `attempt` again and again until it returns or this is cancelled.
 
     `ended` is told of each failure before the wait. A bug beyond the intensity is raised, and
-    what cannot be had at all (`StartFailed`) at once. `chance` is uniform in [0, 1).
+    what cannot be had at all (`StartFailed`) at once. `jitter` is uniform in [0, 1).
     """
     backoff = Backoff(policy.backoff.first, policy.backoff.cap)
     intensity = Intensity(policy.intensity.restarts, policy.intensity.window)
@@ -210,5 +210,5 @@ async def supervise(
         least = end.retry_after
         if end.conclusion is Conclusion.REFUSED:
             least = policy.refused_retry
-        wait = backoff.wait(chance(), least)
+        wait = backoff.wait(jitter(), least)
         await trio.sleep(wait)

@@ -69,7 +69,7 @@ class Message:
     payload: bytes
     instrument: Instrument
     data_type: str
-    unplaced: bool = False
+    gap_pending: bool = False
     """When it was read, nobody knew what was stored of its stream before: whether there must be a
     gap ahead of it is still to be found out. See `restart`."""
 
@@ -257,7 +257,7 @@ def _orderbook(record: OrderBookRecord) -> _Shape:
     # The contract's. Where OKX numbers a book anew twice within the duplicate window, an update may
     # get the id of an earlier one, and JetStream stores it not: only a time in the id would help.
     identity = f"{record.update_type}:{record.last_update_id}"
-    return (f"{identity}:{_milliseconds(record.heals)}" if snapshot else identity), fields
+    return (f"{identity}:{_milliseconds(record.heals_gap)}" if snapshot else identity), fields
 
 
 def _funding_rate(record: FundingRate) -> _Shape:

@@ -21,7 +21,7 @@ from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, GapReason
 from marketprism.simulator.skin import Rates
 from marketprism.streams.cursor import Cursor, OpenGap
-from marketprism.streams.subscription import Want
+from marketprism.streams.subscription import Subscription
 
 SECOND = 1_000_000_000
 AT = 1_764_000_000 * SECOND
@@ -64,7 +64,7 @@ def none_open(_connection: str) -> int:
 def settled(log: GapLog) -> None:
     """As many looks as a group that is complete takes."""
     for _ in range(2):
-        log.settle(none_open)
+        log.log_complete(none_open)
 
 
 def test_a_gap_is_logged_with_its_times_ids_and_cause() -> None:
@@ -112,7 +112,7 @@ def test_the_gaps_of_a_cut_are_one_line_and_each_at_debug() -> None:
                     detail="no answer to a ping for 10 s"),
             )  # fmt: skip
             if number % 60 == 0:
-                log.settle(none_open)
+                log.log_complete(none_open)
         settled(log)
     told = [line for line in lines if line["log_level"] != "debug"]
     assert told == [
@@ -140,18 +140,18 @@ def test_a_cut_is_told_when_its_last_stream_goes_on_or_after_a_while() -> None:
     with capture_logs() as lines:
         log.tell(gap("A-USDT"))
         for _ in range(4):
-            log.settle(lambda _connection: waits)
+            log.log_complete(lambda _connection: waits)
         log.tell(gap("B-USDT"))
         waits = 0
-        log.settle(lambda _connection: waits)
+        log.log_complete(lambda _connection: waits)
         assert [line for line in lines if line["log_level"] != "debug"] == []
-        log.settle(lambda _connection: waits)
+        log.log_complete(lambda _connection: waits)
         assert [line["streams"] for line in lines if line["event"] == "stream.gaps"] == [2]
         del lines[:]
         log.tell(gap("C-USDT"))
         for _ in range(PATIENCE):
             assert lines == []
-            log.settle(lambda _connection: 1)
+            log.log_complete(lambda _connection: 1)
     assert [(line["event"], line["symbol"]) for line in lines] == [("stream.gap", "C-USDT")]
 
 
@@ -196,7 +196,7 @@ def test_the_board_counts_what_it_has_logged() -> None:
     board.connections[FEED] = row
     cursor = Cursor(gap=OpenGap("disconnect", AT))
     btc = gap().instrument
-    stream = board.stream("binance_spot", Want(DataType.TRADE, btc), FEED, None, 0)
+    stream = board.stream("binance_spot", Subscription(DataType.TRADE, btc), FEED, None, 0)
     stream.cursor = cursor
     assert (board.open_gaps(FEED), board.open_gaps("okx_spot/0")) == (1, 0)
     with capture_logs() as lines:

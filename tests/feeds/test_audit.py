@@ -103,8 +103,8 @@ def test_one_wrong_level_is_found_said_and_healed(
     (step,) = played.diverged
     assert (step.levels, step.stream) == (1, ("orderbook", played.native))
     assert f"{'bid' if bids else 'ask'} {price / 10:.1f}: 1077 here, 77 there" in step.sample
-    healing = [each for each in played.snapshots if each.heals]
-    assert [each.heals for each in healing] == [gap.started_at]
+    healing = [each for each in played.snapshots if each.heals_gap]
+    assert [each.heals_gap for each in healing] == [gap.started_at]
     assert healing[0].last_update_id == gap.last_missing_id
     # Wrong was what lay between the two, and nothing before or after.
     wrong = [int(fault.split()[1].rstrip(":")) for fault in played.faults]

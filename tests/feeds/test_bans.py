@@ -18,7 +18,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from universe import EPOCH
 
 from marketprism.board.board import Board
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds import rest as rest_module
 from marketprism.feeds.actions import Fetch, Fetched, FetchFailed
 from marketprism.feeds.binance.answers import interpret as binance
@@ -46,10 +46,10 @@ Answers = Callable[[int], httpx.Response]
 """By how many requests there were before."""
 
 
-def now() -> Moment:
+def now() -> Timestamp:
     """Trio's time."""
     nanoseconds = round(trio.current_time() * 1e9)
-    return Moment(BEGAN * 10**9 + nanoseconds, nanoseconds)
+    return Timestamp(BEGAN * 10**9 + nanoseconds, nanoseconds)
 
 
 @attrs.define(eq=False)
@@ -192,12 +192,12 @@ async def test_a_request_that_is_still_connecting_does_not_go_out(
             await stream.send_all(answer(status, b"{}", Retry_After="1"))
 
     monkeypatch.setattr(rest_module, "connect", slow)
-    async with serving(handler) as port, a_world() as world:
+    async with serving(handler) as port, a_world() as services:
         url = f"http://{LOCAL}:{port}"
         got: list[Fetched | FetchFailed] = []
 
         async def ask() -> None:
-            got.append(await world.rest.fetch(Fetch(f"{url}/x")))
+            got.append(await services.rest.fetch(Fetch(f"{url}/x")))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)

@@ -27,36 +27,36 @@ from ports import free_port
 from structlog.testing import capture_logs
 
 from marketprism.board.board import ConnectionRow
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.errors import Lost, Quiet, RateLimited, Refused, Transient
 from marketprism.feeds import connection as connection_module
 from marketprism.feeds.actions import (
+    Action,
     Close,
     Fetch,
     Fetched,
     FetchFailed,
+    Output,
     Park,
     Reject,
     Rotate,
     Send,
-    Step,
-    Turn,
 )
 from marketprism.feeds.connection import Connection
 from marketprism.feeds.freshness import Freshness
-from marketprism.feeds.services import World
+from marketprism.feeds.services import Services
 from marketprism.feeds.venue import NO_CURSORS, Holding, Session
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, Record, Trade
-from marketprism.settings.settings import FreshnessConfig, Manners, ProxyConfig
+from marketprism.settings.settings import FreshnessConfig, Limits, ProxyConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.exchange_clock import ExchangeClock
 from marketprism.streams.state import Phase, StreamState
-from marketprism.streams.subscription import Capability, Stream, Want
+from marketprism.streams.subscription import Capability, Stream, Subscription
 
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
-QUICK = Manners(connect_timeout=0.3, silence_timeout=0.3, message_interval=0.0)
-CALM = Manners(connect_timeout=PATIENCE, silence_timeout=PATIENCE, message_interval=0.0)
+QUICK = Limits(connect_timeout=0.3, silence_timeout=0.3, message_interval=0.0)
+CALM = Limits(connect_timeout=PATIENCE, silence_timeout=PATIENCE, message_interval=0.0)
 
 Talk = Callable[[Line], Awaitable[None]]
 
@@ -71,9 +71,9 @@ def gap() -> Gap:
     return Gap(BTC, 9, 9, DataType.TRADE, "sequence", 3, 9, 3, 4, 2, "test/0")
 
 
-def trades(frames: Sequence[bytes]) -> Turn:
+def trades(frames: Sequence[bytes]) -> Output:
     """Each frame is the id of a trade."""
-    return Turn([trade(int(each)) for each in frames])
+    return Output([trade(int(each)) for each in frames])
 
 
 @attrs.define(eq=False)
@@ -81,63 +81,63 @@ class Script:
     """A session which does as a test says, and notes what it is told."""
 
     url: str = ""
-    first: list[Step] = attrs.field(factory=list)
+    first: list[Action] = attrs.field(factory=list)
     """What `opening` asks for."""
-    each: Callable[[Sequence[bytes]], Turn] = trades
+    each: Callable[[Sequence[bytes]], Output] = trades
     """What follows from frames."""
-    ticks: Callable[[], Turn] = Turn
+    ticks: Callable[[], Output] = Output
     streams: dict[Stream, StreamState] = attrs.field(factory=dict)
     told: list[str] = attrs.field(factory=list)
     """`opening`, `receive`, in their order."""
     answers: list[tuple[object, Fetched | FetchFailed]] = attrs.field(factory=list)
 
-    def opening(self, now: Moment) -> Turn:
+    def opening(self, now: Timestamp) -> Output:
         self.told.append("opening")
-        return Turn(steps=self.first)
+        return Output(actions=self.first)
 
-    def sent(self, number: int, now: Moment) -> None:
+    def sent(self, number: int, now: Timestamp) -> None:
         self.told.append(f"sent {number}")
 
-    def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
+    def receive(self, frames: Sequence[bytes], now: Timestamp) -> Output:
         self.told.append("receive")
         return self.each(frames)
 
-    def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
+    def reply(self, tag: object, answer: Fetched | FetchFailed, now: Timestamp) -> Output:
         self.answers.append((tag, answer))
-        return Turn([trade(99)])
+        return Output([trade(99)])
 
-    def tick(self, now: Moment) -> Turn:
+    def tick(self, now: Timestamp) -> Output:
         return self.ticks()
 
     def change(
         self,
-        add: Sequence[Want],
-        remove: Sequence[Want],
-        now: Moment,
+        add: Sequence[Subscription],
+        remove: Sequence[Subscription],
+        now: Timestamp,
         cursors: Mapping[Stream, Cursor] = NO_CURSORS,
-    ) -> Turn:
-        return Turn()
+    ) -> Output:
+        return Output()
 
-    def renew(self, stream: Stream, now: Moment) -> Turn:
-        return Turn()
+    def renew(self, stream: Stream, now: Timestamp) -> Output:
+        return Output()
 
-    def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
-        return Turn()
+    def send_snapshot(self, stream: Stream, heals_gap: int, now: Timestamp) -> Output:
+        return Output()
 
-    def adopt(self, elder: Session) -> None:
+    def take_over(self, elder: Session) -> None:
         self.told.append("adopt")
 
-    def release(self, stream: Stream) -> object:
+    def hand_over(self, stream: Stream) -> object:
         return self.streams.pop(stream)
 
-    def inherit(self, now: Moment) -> Turn:
+    def old_gone(self, now: Timestamp) -> Output:
         self.told.append("inherit")
-        return Turn([trade(98)])
+        return Output([trade(98)])
 
     def holding(self) -> Holding:
         return Holding()
 
-    def forgo(self, now: Moment) -> None:
+    def drop_buffers(self, now: Timestamp) -> None:
         pass
 
 
@@ -147,7 +147,7 @@ class Life:
 
     session: Script
     row: ConnectionRow
-    world: World
+    services: Services
     elder: Script | None = None
     freshness: Freshness | None = None
     changes: int = 0
@@ -166,12 +166,12 @@ class Life:
     def changed(self) -> None:
         self.changes += 1
 
-    async def run(self, manners: Manners) -> None:
+    async def run(self, limits: Limits) -> None:
         self.connection = Connection(
             self.session,
             self.row,
-            manners,
-            self.world,
+            limits,
+            self.services,
             self.produced,
             self.freshness,
             self.changed,
@@ -194,7 +194,7 @@ class Life:
 async def connected(
     handler: Handler,
     session: Script | None = None,
-    manners: Manners = CALM,
+    limits: Limits = CALM,
     proxy: ProxyConfig | None = None,
     capacity: int = 1000,
     elder: Script | None = None,
@@ -202,12 +202,12 @@ async def connected(
 ) -> AsyncIterator[Life]:
     """A connection to a server; both end with the context, if not before."""
     script = session or Script()
-    async with serving(handler) as port, a_world(proxy=proxy, capacity=capacity) as world:
+    async with serving(handler) as port, a_world(proxy=proxy, capacity=capacity) as services:
         script.url = script.url or f"ws://{LOCAL}:{port}/ws?streams=x"
         row = ConnectionRow("test/0", "test", "binance", "spot", script.url)
-        life = Life(script, row, world, elder, freshness)
+        life = Life(script, row, services, elder, freshness)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(life.run, manners)
+            nursery.start_soon(life.run, limits)
             yield life
             nursery.cancel_scope.cancel()
 
@@ -215,11 +215,11 @@ async def connected(
 async def end(
     handler: Handler,
     session: Script | None = None,
-    manners: Manners = CALM,
+    limits: Limits = CALM,
     proxy: ProxyConfig | None = None,
 ) -> Life:
     """The whole life of a connection that ends by itself, its records in the outlet."""
-    async with connected(handler, session, manners, proxy) as life:
+    async with connected(handler, session, limits, proxy) as life:
         with trio.fail_after(PATIENCE):
             await life.ended.wait()
     assert life.row.connected_since is None
@@ -267,7 +267,7 @@ async def test_a_peer_that_never_answers_the_handshake_is_given_up() -> None:
         await mute(stream)
         gone.set()
 
-    async with connected(handler, manners=QUICK) as life:
+    async with connected(handler, limits=QUICK) as life:
         began = trio.current_time()
         with trio.fail_after(PATIENCE):
             await life.ended.wait()
@@ -275,7 +275,7 @@ async def test_a_peer_that_never_answers_the_handshake_is_given_up() -> None:
         assert 0.25 < trio.current_time() - began < 5
     assert isinstance(life.error, Lost)
     assert str(life.error) == f"{life.host}: no connection in time"
-    row = life.world.board.hosts[life.host]
+    row = life.services.board.hosts[life.host]
     assert (row.reachable, row.reason) == (False, "no connection in time")
     assert life.session.told == []
 
@@ -289,7 +289,7 @@ async def test_a_handshake_that_comes_in_drops_is_given_up() -> None:
             await stream.send_all(reply[number : number + 1])
             await trio.sleep(0.05)
 
-    life = await end(handler, manners=QUICK)
+    life = await end(handler, limits=QUICK)
     assert "no connection in time" in str(life.error)
 
 
@@ -317,7 +317,7 @@ async def test_a_handshake_that_is_refused_is_concluded_by_its_status(
     assert words in str(life.error)
     if isinstance(life.error, Transient):
         assert life.error.retry_after == (7.0 if status == 429 else None)
-    row = life.world.board.hosts[life.host]
+    row = life.services.board.hosts[life.host]
     assert row.reachable is reachable
     assert words in str(row.reason)
     assert life.host not in str(row.reason)
@@ -352,7 +352,7 @@ async def test_a_host_that_cannot_be_reached_is_on_the_board() -> None:
     session = Script(url=f"ws://{LOCAL}:{free_port()}/")
     life = await end(mute, session)
     assert str(life.error) == f"{life.host}: it refuses the connection"
-    assert life.world.board.hosts[life.host].reason == "it refuses the connection"
+    assert life.services.board.hosts[life.host].reason == "it refuses the connection"
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -364,7 +364,7 @@ async def test_what_follows_the_handshake_at_once_is_not_lost(count: int) -> Non
         await stream.send_all(accepted(await until_blank(stream)) + frames)
 
     life = await end(handler)
-    assert await put(life.world) == [trade(n) for n in range(count)]
+    assert await put(life.services) == [trade(n) for n in range(count)]
     assert life.session.told == ["opening", "receive"]
     assert (life.row.connects, life.row.frames) == (1, count)
 
@@ -397,7 +397,7 @@ async def test_a_proxy_is_used_where_one_is_configured(scheme: str) -> None:
             session = Script(url="ws://exchange.invalid:9443/ws")
             life = await end(mute, session, proxy=config)
     assert proxy.asked == ["exchange.invalid:9443"]
-    assert await put(life.world) == [trade(1)]
+    assert await put(life.services) == [trade(1)]
 
 
 # How it ends.
@@ -405,7 +405,7 @@ async def test_a_proxy_is_used_where_one_is_configured(scheme: str) -> None:
 
 async def test_a_connection_without_frames_is_quiet() -> None:
     """Half-open, or an exchange that has forgotten us: within `silence_timeout`."""
-    life = await end(websocket(silence), manners=QUICK)
+    life = await end(websocket(silence), limits=QUICK)
     assert isinstance(life.error, Quiet)
     assert str(life.error) == "nothing came for 0.3 s"
 
@@ -421,10 +421,10 @@ async def test_each_frame_puts_the_silence_off() -> None:
             await trio.sleep(0.15)
         await trio.sleep_forever()
 
-    life = await end(websocket(talk), manners=QUICK)
+    life = await end(websocket(talk), limits=QUICK)
     assert isinstance(life.error, Quiet)
     assert trio.current_time() - times[-1] >= 0.25
-    assert len(await put(life.world)) == 4
+    assert len(await put(life.services)) == 4
 
 
 async def test_a_peer_that_answers_no_ping_and_says_nothing_is_lost(
@@ -478,8 +478,8 @@ async def test_a_session_hears_when_what_it_says_leaves() -> None:
         await line.answer_pings()
 
     session = Script(first=[Send("first", 7), Send("second", 8)])
-    manners = attrs.evolve(CALM, message_interval=600)
-    async with connected(websocket(talk), session, manners):
+    limits = attrs.evolve(CALM, message_interval=600)
+    async with connected(websocket(talk), session, limits):
         with trio.fail_after(PATIENCE):
             await heard.wait()
         assert session.told == ["opening", "sent 7"]
@@ -530,10 +530,10 @@ async def test_an_end_is_a_loss_in_words(wire: bytes, words: str) -> None:
         life = await end(websocket(saying(frame(b"1"), wire)))
     assert isinstance(life.error, Lost)
     assert str(life.error).startswith(words)
-    assert await put(life.world) == [trade(1)]
+    assert await put(life.services) == [trade(1)]
     events = {line["event"]: line for line in logs}
     assert events["feed.disconnected"]["reason"] == str(life.error)
-    assert life.world.board.hosts[life.host].reachable
+    assert life.services.board.hosts[life.host].reachable
 
 
 async def test_a_peer_that_says_goodbye_and_stays_is_left() -> None:
@@ -545,7 +545,7 @@ async def test_a_peer_that_says_goodbye_and_stays_is_left() -> None:
 @pytest.mark.parametrize("kind", ["one", "fragments"])
 async def test_a_message_above_the_limit_ends_it(kind: str) -> None:
     """In one frame or in fragments without end; the peer is told 1009."""
-    manners = attrs.evolve(CALM, max_message_bytes=300)
+    limits = attrs.evolve(CALM, max_message_bytes=300)
     codes: list[bytes] = []
 
     async def talk(line: Line) -> None:
@@ -566,11 +566,11 @@ async def test_a_message_above_the_limit_ends_it(kind: str) -> None:
             assert opcode == 8
             nursery.cancel_scope.cancel()
 
-    life = await end(handler, manners=manners)
+    life = await end(handler, limits=limits)
     assert isinstance(life.error, Lost)
     assert str(life.error).startswith("closed: 1009")
     assert codes == [(1009).to_bytes(2)]
-    assert await put(life.world) == [trade(1)]
+    assert await put(life.services) == [trade(1)]
 
 
 async def test_a_reset_is_lost() -> None:
@@ -584,7 +584,7 @@ async def test_a_reset_is_lost() -> None:
 
     life = await end(handler)
     assert isinstance(life.error, Lost)
-    assert await put(life.world) == [trade(1)]
+    assert await put(life.services) == [trade(1)]
 
 
 async def test_a_peer_that_does_not_read_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -608,33 +608,33 @@ async def test_more_to_say_than_the_queue_holds_ends_it(monkeypatch: pytest.Monk
 async def test_a_session_that_closes_has_its_records_out_first() -> None:
     """`Close` beside records: they were good."""
 
-    def each(frames: Sequence[bytes]) -> Turn:
-        return Turn([trade(1), trade(2)], [Close(Lost("serverShutdown", retry_after=3))])
+    def each(frames: Sequence[bytes]) -> Output:
+        return Output([trade(1), trade(2)], [Close(Lost("serverShutdown", retry_after=3))])
 
     life = await end(websocket(staying(frame(b"x"), frame(b"y"))), Script(each=each))
     assert isinstance(life.error, Lost)
     assert (str(life.error), life.error.retry_after) == ("serverShutdown", 3)
-    assert await put(life.world) == [trade(1), trade(2)]
+    assert await put(life.services) == [trade(1), trade(2)]
 
 
 async def test_a_connection_that_ends_for_asking_too_much_keeps_others_away() -> None:
     """Though it stood: the host is left alone by all, and that is on the board."""
 
-    def each(frames: Sequence[bytes]) -> Turn:
-        return Turn(steps=[Close(RateLimited("too_many_requests", retry_after=60))])
+    def each(frames: Sequence[bytes]) -> Output:
+        return Output(actions=[Close(RateLimited("too_many_requests", retry_after=60))])
 
     life = await end(websocket(staying(frame(b"x"))), Script(each=each))
     assert isinstance(life.error, RateLimited)
-    now = life.world.now().monotonic
-    assert life.world.hosts.stop_of(life.host).wait(now) > 50 * 10**9
-    row = life.world.board.hosts[life.host]
+    now = life.services.now().monotonic
+    assert life.services.hosts.stop_of(life.host).wait(now) > 50 * 10**9
+    row = life.services.board.hosts[life.host]
     assert (row.reason, row.blocked_until > now) == ("too_many_requests", True)
 
 
 async def test_a_bug_of_a_session_leaves_as_itself() -> None:
     """Whatever called it: it must not be taken for the world's weather."""
 
-    def fails(*_: object) -> Turn:
+    def fails(*_: object) -> Output:
         raise ZeroDivisionError
 
     for session in (Script(each=fails), Script(ticks=fails)):
@@ -651,7 +651,7 @@ async def test_cancelling_loses_nothing_that_was_read() -> None:
     gone = trio.Event()
     read: list[int] = []
 
-    def each(frames: Sequence[bytes]) -> Turn:
+    def each(frames: Sequence[bytes]) -> Output:
         read.extend(map(int, frames))
         return trades(frames)
 
@@ -675,7 +675,7 @@ async def test_cancelling_loses_nothing_that_was_read() -> None:
     async with connected(websocket(talk), Script(each=each), capacity=10**6) as life:
         await life.until(lambda: len(read) > 2000)
     assert read == list(range(len(read)))
-    assert await put(life.world) == [trade(n) for n in read]
+    assert await put(life.services) == [trade(n) for n in read]
     assert life.row.frames == len(read)
     assert gone.is_set() or life.ended.is_set()
 
@@ -689,10 +689,10 @@ async def test_sends_are_paced() -> None:
             await line.hear()
             times.append(trio.current_time())
 
-    manners = attrs.evolve(CALM, message_interval=0.1)
+    limits = attrs.evolve(CALM, message_interval=0.1)
     session = Script(first=[Send(str(n)) for n in range(4)])
     began = trio.current_time()
-    await end(websocket(talk), session, manners)
+    await end(websocket(talk), session, limits)
     # A busy machine may hear several of them together.
     assert all(at - began >= 0.1 * number for number, at in enumerate(times))
     assert len(times) == 4
@@ -720,7 +720,7 @@ async def test_the_answer_to_a_fetch_reaches_the_session() -> None:
             assert tag == ("BTC", 1)
             assert isinstance(got, Fetched)
             assert got.body == b"snapshot"
-            assert await put(life.world) == [trade(99)]
+            assert await put(life.services) == [trade(99)]
 
 
 async def test_a_fetch_that_fails_is_the_sessions_to_judge() -> None:
@@ -736,20 +736,20 @@ async def test_a_fetch_that_fails_is_the_sessions_to_judge() -> None:
 async def test_rejected_frames_are_counted_and_three_of_a_kind_are_shown() -> None:
     """By their reason; their neighbours' records go out."""
 
-    def each(frames: Sequence[bytes]) -> Turn:
-        turn = Turn()
+    def each(frames: Sequence[bytes]) -> Output:
+        turn = Output()
         for text in frames:
             if text.isdigit():
                 turn.records.append(trade(int(text)))
             else:
-                turn.steps.append(Reject(text.decode(), "why", text))
+                turn.actions.append(Reject(text.decode(), "why", text))
         return turn
 
     wire = [frame(each) for each in (b"1", *[b"odd"] * 5, b"2", b"even", b"3")]
     with capture_logs() as logs:
         life = await end(websocket(saying(*wire)), Script(each=each))
-    assert await put(life.world) == [trade(1), trade(2), trade(3)]
-    assert life.world.board.rejected == {("test", "odd"): 5, ("test", "even"): 1}
+    assert await put(life.services) == [trade(1), trade(2), trade(3)]
+    assert life.services.board.rejected == {("test", "odd"): 5, ("test", "even"): 1}
     shown = [line["sample"] for line in logs if line["event"] == "frame.rejected"]
     assert sorted(shown) == ["even", "odd", "odd", "odd"]
     assert isinstance(life.error, Lost)
@@ -758,14 +758,14 @@ async def test_rejected_frames_are_counted_and_three_of_a_kind_are_shown() -> No
 async def test_records_are_counted_by_origin() -> None:
     """Those that were received; gaps are ours, and go out with them in their order."""
 
-    def each(frames: Sequence[bytes]) -> Turn:
+    def each(frames: Sequence[bytes]) -> Output:
         records: list[Record] = [trade(2), gap(), trade(5)]
-        return Turn(records, [Park((DataType.TRADE, "ETHUSDT"), "unknown symbol")])
+        return Output(records, [Park((DataType.TRADE, "ETHUSDT"), "unknown symbol")])
 
     with capture_logs() as logs:
         life = await end(websocket(saying(frame(b"x"))), Script(each=each))
-    assert await put(life.world) == [trade(2), gap(), trade(5)]
-    board = life.world.board
+    assert await put(life.services) == [trade(2), gap(), trade(5)]
+    board = life.services.board
     assert board.received == {("binance", "spot", "trade"): 2}
     assert life.productive == 1
     events = {line["event"]: line for line in logs}
@@ -784,14 +784,14 @@ async def test_each_batch_tells_the_exchange_s_clock(monkeypatch: pytest.MonkeyP
     }
     life = await end(
         websocket(saying(*map(frame, batches))),
-        Script(each=lambda frames: Turn([r for text in frames for r in batches[text]])),
+        Script(each=lambda frames: Output([r for text in frames for r in batches[text]])),
     )
     # A busy machine may hear several of them together.
     assert learnt[0] == trade(7).timestamp
     assert set(learnt) <= {trade(7).timestamp, trade(10).timestamp}
-    clock = life.world.board.clocks["binance"]
-    wants = [Want(each, BTC) for each in (DataType.TRADE, DataType.ORDERBOOK)]
-    assert all(life.world.cursor(want).clock is clock for want in wants)
+    clock = life.services.board.clocks["binance"]
+    subscriptions = [Subscription(each, BTC) for each in (DataType.TRADE, DataType.ORDERBOOK)]
+    assert all(life.services.cursor(subscription).clock is clock for subscription in subscriptions)
 
 
 async def test_the_session_is_ticked_without_frames() -> None:
@@ -799,9 +799,9 @@ async def test_the_session_is_ticked_without_frames() -> None:
     ticks = iter(range(100))
     life = await end(
         websocket(staying()),
-        Script(ticks=lambda: Turn([trade(n := next(ticks))], [Close(Lost("x"))] if n else [])),
+        Script(ticks=lambda: Output([trade(n := next(ticks))], [Close(Lost("x"))] if n else [])),
     )
-    assert await put(life.world) == [trade(0), trade(1)]
+    assert await put(life.services) == [trade(0), trade(1)]
 
 
 async def test_its_row_says_where_it_stands() -> None:
@@ -812,7 +812,7 @@ async def test_its_row_says_where_it_stands() -> None:
         assert (row.state, row.connects, row.reconnects) == ("connected", 1, 0)
         assert row.connected_since is not None
         assert row.last_message is not None
-        assert row.connected_since <= row.last_message <= life.world.now().monotonic
+        assert row.connected_since <= row.last_message <= life.services.now().monotonic
 
 
 async def test_what_the_channel_lost_is_confessed_when_there_is_room() -> None:
@@ -820,9 +820,9 @@ async def test_what_the_channel_lost_is_confessed_when_there_is_room() -> None:
     numbers = [frame(str(n).encode()) for n in range(6)]
     async with connected(websocket(staying(*numbers)), capacity=4) as life:
         await life.until(lambda: life.row.frames == 6)
-        assert len(await put(life.world)) == 4
-        await life.until(lambda: life.world.board.channel.held)
-        (confession,) = await put(life.world)
+        assert len(await put(life.services)) == 4
+        await life.until(lambda: life.services.board.channel.held)
+        (confession,) = await put(life.services)
     assert isinstance(confession, Gap)
     assert (confession.reason, confession.lost, confession.first_missing_id) == ("overflow", 2, 4)
 
@@ -833,12 +833,12 @@ async def test_what_the_channel_lost_is_confessed_when_there_is_room() -> None:
 async def test_an_announced_end_is_told_once_and_ends_nothing() -> None:
     """Whoever keeps the connection is told to look; records and connection go on."""
 
-    def each(frames: Sequence[bytes]) -> Turn:
-        return Turn([trade(int(number)) for number in frames], [Rotate("maintenance")])
+    def each(frames: Sequence[bytes]) -> Output:
+        return Output([trade(int(number)) for number in frames], [Rotate("maintenance")])
 
     talk = staying(frame(b"1"), frame(b"2"))
     async with connected(websocket(talk), Script(each=each)) as life:
-        await life.until(lambda: life.world.board.channel.held == 2)
+        await life.until(lambda: life.services.board.channel.held == 2)
         assert life.connection is not None
         assert life.connection.announced == "maintenance"
         # It stands; its end is announced.
@@ -856,11 +856,11 @@ async def test_what_a_ping_proves_is_noted_for_the_streams_it_owns() -> None:
     async with connected(websocket(staying(frame(b"1"))), script, elder=elder) as life:
         await life.until(lambda: life.row.state == "connected")
         assert life.connection is not None
-        before = life.world.now().monotonic
+        before = life.services.now().monotonic
         life.connection.ask()
         await life.until(lambda: state.heard_until is not None)
         assert state.heard_until is not None
-        assert before <= state.heard_until <= life.world.now().monotonic
+        assert before <= state.heard_until <= life.services.now().monotonic
         assert other.heard_until is None
 
 
@@ -877,9 +877,9 @@ async def test_the_silence_of_what_the_elder_has_is_not_judged() -> None:
     ) as life:
         await life.until(lambda: life.row.state == "connected")
         await trio.sleep(0.8)
-        assert not life.world.board.silences
-        elder.release(stream)
-        await life.until(lambda: life.world.board.silences)
+        assert not life.services.board.silences
+        elder.hand_over(stream)
+        await life.until(lambda: life.services.board.silences)
 
 
 async def test_a_younger_that_cannot_be_had_does_not_open_the_breaker() -> None:
@@ -887,7 +887,7 @@ async def test_a_younger_that_cannot_be_had_does_not_open_the_breaker() -> None:
     for failures in range(6):
         life = await end_of_younger(failures)
         assert isinstance(life.error, Lost)
-        breaker = life.world.hosts.breaker("websocket", life.host)
+        breaker = life.services.hosts.breaker("websocket", life.host)
         assert breaker.failures == failures
         assert breaker.probing_since is None
 
@@ -896,12 +896,12 @@ async def end_of_younger(failures: int) -> Life:
     """A connection that has an elder, to a host that failed so often before."""
     port = free_port()
     script = Script(f"ws://{LOCAL}:{port}/ws")
-    async with a_world() as world:
-        breaker = world.hosts.breaker("websocket", f"{LOCAL}:{port}")
+    async with a_world() as services:
+        breaker = services.hosts.breaker("websocket", f"{LOCAL}:{port}")
         for _ in range(failures):
-            breaker.failed(world.now().monotonic - 3600 * 10**9)
+            breaker.failed(services.now().monotonic - 3600 * 10**9)
         row = ConnectionRow("test/0", "test", "binance", "spot", script.url)
-        life = Life(script, row, world, elder=Script())
+        life = Life(script, row, services, elder=Script())
         with trio.fail_after(PATIENCE):
             await life.run(CALM)
     return life

@@ -7,7 +7,7 @@ from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds import continuity
 from marketprism.feeds.continuity import Place
 from marketprism.instruments import Instrument
@@ -35,8 +35,8 @@ class Counted:
         self.state = StreamState(BTC, DataType.TRADE, self.cursor)
 
     @property
-    def now(self) -> Moment:
-        return Moment(START + self.seconds * SECOND - self.slow, self.seconds * SECOND)
+    def now(self) -> Timestamp:
+        return Timestamp(START + self.seconds * SECOND - self.slow, self.seconds * SECOND)
 
     def hear(self, number: int, part: int | None = None, ahead: int = 0) -> bool:
         """An event of now, or with a stamp so far ahead; whether it is published."""
@@ -208,21 +208,21 @@ def test_nothing_is_told_twice_and_nothing_missing_without_a_gap(
 
 @settings(max_examples=examples(200), deadline=None)
 @given(
-    steps=st.lists(
+    actions=st.lists(
         st.tuples(st.sampled_from([0, 1, 1, 1, 5]), st.sampled_from([0, 0, 0, 61, 86_400])),
         max_size=80,
     )
 )
 def test_times_of_a_time_to_come_are_each_told_once_and_pass_nothing_over(
-    steps: Sequence[tuple[int, int]],
+    actions: Sequence[tuple[int, int]],
 ) -> None:
     """Of a stream that goes by its times: every stamp is told once, in the order in which it came,
     and the time at which the stream stands is never one to come.
     """
     cursor, second, said, told = Cursor(), 0, list[int](), list[int]()
-    for step, ahead in steps:
+    for step, ahead in actions:
         second += step
-        now = Moment(START + second * SECOND, second * SECOND)
+        now = Timestamp(START + second * SECOND, second * SECOND)
         stamp = START + (second + ahead) * SECOND
         said.append(stamp)
         if (place := continuity.placed(cursor, stamp, now)) in (Place.NEWS, Place.AHEAD):
@@ -235,7 +235,7 @@ def test_times_of_a_time_to_come_are_each_told_once_and_pass_nothing_over(
 
 def test_a_time_that_turns_out_to_be_of_a_time_to_come_is_given_up() -> None:
     """What came after it may have been passed over: a gap of unknown size since it was read."""
-    now = Moment(START, 0)
+    now = Timestamp(START, 0)
     cursor = Cursor(None, START + DAY, START - SECOND)
     assert continuity.placed(cursor, START, now) is Place.NEWS
     assert cursor.gap is not None

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from marketprism.clock import SECOND
-from marketprism.feeds.freshness import Freshness, Step
+from marketprism.feeds.freshness import Freshness, Remedy
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.settings.settings import FreshnessConfig
@@ -32,7 +32,7 @@ class Line:
         self.freshness = Freshness(OFFERS, SETTINGS)
         self.now = 0.0
 
-    def watch(self, seconds: float, every: float | None = None) -> list[tuple[float, Step]]:
+    def watch(self, seconds: float, every: float | None = None) -> list[tuple[float, Remedy]]:
         """So long, with a record every so many seconds; what was called for, and when."""
         told, end, due = [], self.now + seconds, self.now
         while self.now < end:
@@ -53,7 +53,7 @@ class Line:
 def test_a_stream_that_never_speaks_is_found(data_type: DataType, limit: float) -> None:
     """Acknowledged, and then nothing: renewed, reconnected, unhealthy, a limit apart each."""
     told = Line(data_type).watch(4 * limit)
-    assert [step for _, step in told] == [Step.RENEW, Step.RECONNECT, Step.UNHEALTHY]
+    assert [step for _, step in told] == [Remedy.RENEW, Remedy.RECONNECT, Remedy.UNHEALTHY]
     assert told[0][0] == pytest.approx(limit, abs=1)
 
 
@@ -62,7 +62,7 @@ def test_a_busy_stream_is_suspect_after_the_floor() -> None:
     line = Line()
     assert line.watch(300, every=0.5) == []
     assert line.watch(29) == []
-    assert [step for _, step in line.watch(3)] == [Step.RENEW]
+    assert [step for _, step in line.watch(3)] == [Remedy.RENEW]
 
 
 def test_a_slow_stream_is_given_its_own_time() -> None:
@@ -70,7 +70,7 @@ def test_a_slow_stream_is_given_its_own_time() -> None:
     line = Line()
     assert line.watch(1500, every=120) == []
     assert line.watch(8 * 120 - 130) == []
-    assert [step for _, step in line.watch(140)] == [Step.RENEW]
+    assert [step for _, step in line.watch(140)] == [Remedy.RENEW]
 
 
 def test_an_old_long_silence_is_forgotten() -> None:
@@ -79,7 +79,7 @@ def test_an_old_long_silence_is_forgotten() -> None:
     line.watch(400, every=200)
     line.watch(3600, every=1)
     assert line.watch(28) == []
-    assert [step for _, step in line.watch(5)] == [Step.RENEW]
+    assert [step for _, step in line.watch(5)] == [Remedy.RENEW]
 
 
 def test_a_burst_does_not_make_a_slow_stream_fast() -> None:
@@ -104,27 +104,27 @@ def test_a_time_out_of_contact_or_out_of_step_is_no_rhythm(cut: bool) -> None:
         line.watch(25)
     line.watch(1, every=0.5)
     assert line.watch(28) == []
-    assert [step for _, step in line.watch(5)] == [Step.RENEW]
+    assert [step for _, step in line.watch(5)] == [Remedy.RENEW]
 
 
 def test_a_record_ends_the_alarm() -> None:
     """The next silence begins from the first step."""
     line = Line()
     line.watch(100, every=0.5)
-    assert [step for _, step in line.watch(65)] == [Step.RENEW, Step.RECONNECT]
+    assert [step for _, step in line.watch(65)] == [Remedy.RENEW, Remedy.RECONNECT]
     line.watch(5, every=0.5)
-    assert line.freshness.step((DataType.TRADE, "BTCUSDT")) is Step.NONE
-    assert [step for _, step in line.watch(35)] == [Step.RENEW]
+    assert line.freshness.step((DataType.TRADE, "BTCUSDT")) is Remedy.NONE
+    assert [step for _, step in line.watch(35)] == [Remedy.RENEW]
 
 
 def test_a_new_connection_gives_time_again_but_does_not_forget_the_step() -> None:
     """What is silent there too is unhealthy, not reconnected for ever."""
     line = Line()
     line.watch(100, every=0.5)
-    assert [step for _, step in line.watch(65)] == [Step.RENEW, Step.RECONNECT]
+    assert [step for _, step in line.watch(65)] == [Remedy.RENEW, Remedy.RECONNECT]
     line.freshness.connected()
     assert line.watch(28) == []
-    assert [step for _, step in line.watch(10)] == [Step.UNHEALTHY]
+    assert [step for _, step in line.watch(10)] == [Remedy.UNHEALTHY]
 
 
 def test_what_renewals_do_not_help_is_renewed_less_and_less_often() -> None:
@@ -133,12 +133,16 @@ def test_what_renewals_do_not_help_is_renewed_less_and_less_often() -> None:
     """
     line = Line()
     line.watch(100, every=0.5)
-    told = [at for at, step in line.watch(4 * 3600) if step is Step.UNHEALTHY]
+    told = [at for at, step in line.watch(4 * 3600) if step is Remedy.UNHEALTHY]
     pauses = [round(later - earlier) for earlier, later in pairwise(told)]
     assert pauses[:5] == [30, 60, 120, 240, 480]
     assert set(pauses[5:]) == {600}
     line.watch(5, every=0.5)
-    assert [step for _, step in line.watch(95)] == [Step.RENEW, Step.RECONNECT, Step.UNHEALTHY]
+    assert [step for _, step in line.watch(95)] == [
+        Remedy.RENEW,
+        Remedy.RECONNECT,
+        Remedy.UNHEALTHY,
+    ]
 
 
 def test_a_slow_book_that_answers_our_renewals_is_known_before_long() -> None:
@@ -146,13 +150,13 @@ def test_a_slow_book_that_answers_our_renewals_is_known_before_long() -> None:
     That is its rhythm, and no connection is replaced for it.
     """
     line = Line(DataType.ORDERBOOK)
-    steps = []
+    actions = []
     for second in range(1, 1600):
         told = [step for _, step in line.watch(1)]
         if told or second % 80 == 0:
             line.watch(0.25, every=1)
-        steps += told
-    assert steps == [Step.RENEW]
+        actions += told
+    assert actions == [Remedy.RENEW]
 
 
 @pytest.mark.parametrize("data_type", [DataType.ORDERBOOK, DataType.FUNDING_RATE])
@@ -162,13 +166,13 @@ def test_what_only_answers_our_renewals_does_not_speak(data_type: DataType) -> N
     """
     line, limit = Line(data_type), 90.0 if data_type is DataType.FUNDING_RATE else 30.0
     line.watch(700, every=0.5)
-    steps = []
+    actions = []
     for _ in range(5):
-        steps += [step for _, step in line.watch(limit + 1)]
+        actions += [step for _, step in line.watch(limit + 1)]
         line.watch(0.5, every=10)
-    assert steps == [Step.RENEW, Step.RECONNECT, Step.UNHEALTHY, Step.UNHEALTHY]
+    assert actions == [Remedy.RENEW, Remedy.RECONNECT, Remedy.UNHEALTHY, Remedy.UNHEALTHY]
     line.watch(1, every=0.5)
-    assert line.freshness.step((data_type, "BTCUSDT")) is Step.NONE
+    assert line.freshness.step((data_type, "BTCUSDT")) is Remedy.NONE
 
 
 def test_who_waits_for_a_host_is_not_late() -> None:
@@ -178,7 +182,7 @@ def test_who_waits_for_a_host_is_not_late() -> None:
     line.state.phase, line.state.waits = Phase.ACKNOWLEDGED, True
     assert line.watch(4 * 3600) == []
     line.state.waits = False
-    assert [step for _, step in line.watch(35)] == [Step.RENEW]
+    assert [step for _, step in line.watch(35)] == [Remedy.RENEW]
 
 
 @pytest.mark.parametrize("phase", [Phase.WANTED, Phase.PARKED])

@@ -7,7 +7,7 @@ import usdm
 from okx_line import OkxChain, OkxLine
 from usdm import FuturesChain
 
-from marketprism.feeds.actions import Reject, Turn
+from marketprism.feeds.actions import Output, Reject
 from marketprism.records import OrderBookRecord
 
 MORE = ["7", None, {"a": [1]}]
@@ -24,9 +24,9 @@ def grown(text: bytes, *sides: str) -> bytes:
     return json.dumps(fields).encode()
 
 
-def rejects(*turns: Turn) -> list[Reject]:
+def rejects(*outputs: Output) -> list[Reject]:
     """What could not be used."""
-    return [step for turn in turns for step in turn.steps if isinstance(step, Reject)]
+    return [step for turn in outputs for step in turn.actions if isinstance(step, Reject)]
 
 
 def test_a_binance_book_goes_on_when_its_levels_grow() -> None:
@@ -36,7 +36,7 @@ def test_a_binance_book_goes_on_when_its_levels_grow() -> None:
     line.hear(grown(chain.frame(0), "b", "a"))
     line.answer(grown(chain.snapshot(0), "bids", "asks"))
     line.hear(*(grown(chain.frame(n), "b", "a") for n in range(1, 8)))
-    assert rejects(*line.turns) == []
+    assert rejects(*line.outputs) == []
     assert line.live
     book, truth = line.consumer.books["BTC-USDT"], chain.truths[-1]
     assert line.consumer.faults == []
@@ -53,7 +53,7 @@ def test_an_okx_book_goes_on_when_its_levels_grow() -> None:
     other.answer(grown(chain.body(0), "bids", "asks"))
     other.hear(*(grown(chain.frame(n), "bids", "asks") for n in range(8)))
     for each in (line, other):
-        assert rejects(*each.turns) == []
+        assert rejects(*each.outputs) == []
         book, truth = each.consumer.books["BTC-USDT"], chain.truths[-1]
         assert each.consumer.faults == []
         assert (book.last_id, book.bids, book.asks) == (truth.last_id, truth.bids, truth.asks)

@@ -43,7 +43,7 @@ def test_a_trade_of_nothing_moves_the_id_and_is_counted(card: Card, fields: dict
     turn = desk.hear(nth(card, 7), odd, odd, nth(card, 9))
     assert [r.trade_id for r in turn.records if isinstance(r, Trade)] == ["7", "9"]
     assert not [record for record in turn.records if isinstance(record, Gap)]
-    (reject,) = turn.steps
+    (reject,) = turn.actions
     assert isinstance(reject, Reject)
     assert reject.reason == NO_MARKET_TRADE
     assert b"8" in reject.sample
@@ -71,7 +71,7 @@ def test_binance_names_what_is_no_market_trade(kind: str) -> None:
         desk = Desk(card)
         turn = desk.hear(nth(card, 7, X="MARKET"), nth(card, 8, X=kind), nth(card, 9, X=None))
         assert [r.trade_id for r in turn.records if isinstance(r, Trade)] == ["7", "9"]
-        assert [type(step) for step in turn.steps] == [Reject]
+        assert [type(step) for step in turn.actions] == [Reject]
 
 
 def test_it_says_why_in_words() -> None:

@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from marketprism.board.board import StreamRow
-from marketprism.feeds.freshness import Step
+from marketprism.feeds.freshness import Remedy
 from marketprism.feeds.metadata import APART, FIRST, Doubt, Rereads, doubt
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
@@ -121,29 +121,29 @@ def test_a_doubt_that_comes_back_counts_again() -> None:
 class Judged:
     """A freshness that has come to a conclusion."""
 
-    last: Step
+    last: Remedy
 
-    def step(self, _stream: object) -> Step:
+    def step(self, _stream: object) -> Remedy:
         return self.last
 
 
 @pytest.mark.parametrize(
     ("phase", "step", "limit", "standing", "why"),
     [
-        (Phase.LIVE, Step.NONE, 60.0, None, None),
-        (Phase.LIVE, Step.RENEW, 60.0, None, "renew"),
-        (Phase.LIVE, Step.RENEW, None, None, None),
-        (Phase.LIVE, Step.RECONNECT, None, None, "reconnect"),
-        (Phase.ACKNOWLEDGED, Step.UNHEALTHY, None, None, "unhealthy"),
-        (Phase.PARKED, Step.NONE, None, None, "parked"),
-        (Phase.PARKED, Step.NONE, None, "paused", None),
-        (Phase.ACKNOWLEDGED, Step.NONE, 60.0, None, None),
-        (Phase.ACKNOWLEDGED, Step.NONE, None, None, None),
-        (Phase.WANTED, Step.NONE, 60.0, None, None),
+        (Phase.LIVE, Remedy.NONE, 60.0, None, None),
+        (Phase.LIVE, Remedy.RENEW, 60.0, None, "renew"),
+        (Phase.LIVE, Remedy.RENEW, None, None, None),
+        (Phase.LIVE, Remedy.RECONNECT, None, None, "reconnect"),
+        (Phase.ACKNOWLEDGED, Remedy.UNHEALTHY, None, None, "unhealthy"),
+        (Phase.PARKED, Remedy.NONE, None, None, "parked"),
+        (Phase.PARKED, Remedy.NONE, None, "paused", None),
+        (Phase.ACKNOWLEDGED, Remedy.NONE, 60.0, None, None),
+        (Phase.ACKNOWLEDGED, Remedy.NONE, None, None, None),
+        (Phase.WANTED, Remedy.NONE, 60.0, None, None),
     ],
 )
 def test_a_stream_that_is_refused_or_silent_is_a_reason_to_ask(
-    phase: Phase, step: Step, limit: float | None, standing: str | None, why: str | None
+    phase: Phase, step: Remedy, limit: float | None, standing: str | None, why: str | None
 ) -> None:
     """What may be silent is none at its first renewal, nor what waits for its turn or its host."""
     row = StreamRow("binance_spot", BTC, DataType.ORDERBOOK, "binance_spot/0", quiet_limit=limit)

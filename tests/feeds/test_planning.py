@@ -9,7 +9,7 @@ from marketprism.feeds.venue import Session, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 
 
 class Begun(Exception):
@@ -17,16 +17,16 @@ class Begun(Exception):
 
 
 def begin(
-    name: str, wants: Sequence[Want], cursors: Mapping[Stream, Cursor], retry: float
+    name: str, subscriptions: Sequence[Subscription], cursors: Mapping[Stream, Cursor], retry: float
 ) -> Session:
     """What a shard opens its sessions with."""
-    raise Begun(name, wants, cursors, retry)
+    raise Begun(name, subscriptions, cursors, retry)
 
 
-def wants(*native_ids: str) -> list[Want]:
+def subscriptions(*native_ids: str) -> list[Subscription]:
     """Trades and the book of each."""
     return [
-        Want(data_type, Instrument("elsewhere", "spot", each, each, each, "USDT"))
+        Subscription(data_type, Instrument("elsewhere", "spot", each, each, each, "USDT"))
         for each in native_ids
         for data_type in (DataType.TRADE, DataType.ORDERBOOK)
     ]
@@ -34,13 +34,15 @@ def wants(*native_ids: str) -> list[Want]:
 
 def planned(*native_ids: str, current: Sequence[Shard] = (), room: int = 4) -> list[Shard]:
     """The connections of these."""
-    return plan("elsewhere/", wants(*native_ids), current, up_to(room), begin)
+    return plan("elsewhere/", subscriptions(*native_ids), current, up_to(room), begin)
 
 
 def carried(shards: Sequence[Shard]) -> dict[str, list[str]]:
     """The instruments of each connection."""
     return {
-        shard.id: list(dict.fromkeys(want.instrument.native_id for want in shard.wants))
+        shard.id: list(
+            dict.fromkeys(subscription.instrument.native_id for subscription in shard.subscriptions)
+        )
         for shard in shards
     }
 
@@ -64,8 +66,8 @@ def test_what_is_placed_stays_and_what_comes_takes_the_room_that_is_left() -> No
 
 def test_connections_of_another_prefix_are_none_of_these() -> None:
     """They carry what they do."""
-    other = plan("elsewhere/public/", wants("A"), (), up_to(4), begin)
-    assert carried(plan("elsewhere/market/", wants("A"), other, up_to(4), begin)) == {
+    other = plan("elsewhere/public/", subscriptions("A"), (), up_to(4), begin)
+    assert carried(plan("elsewhere/market/", subscriptions("A"), other, up_to(4), begin)) == {
         "elsewhere/market/0": ["A"]
     }
 
@@ -73,8 +75,8 @@ def test_connections_of_another_prefix_are_none_of_these() -> None:
 def test_a_session_begins_with_what_its_shard_was_given() -> None:
     """Id and wants, and the cursors as they are."""
     (shard,) = planned("A")
-    cursors = {want.stream: Cursor() for want in shard.wants}
+    cursors = {subscription.stream: Cursor() for subscription in shard.subscriptions}
     with pytest.raises(Begun) as begun:
         shard.open(cursors, 7.0)
-    assert begun.value.args == ("elsewhere/0", tuple(wants("A")), cursors, 7.0)
+    assert begun.value.args == ("elsewhere/0", tuple(subscriptions("A")), cursors, 7.0)
     assert isinstance(shard, PlannedShard)

@@ -16,21 +16,21 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from marketprism.board.board import Board, StreamRow
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.okx.venues import OkxDerivatives
 from marketprism.feeds.polling import REFUSED_FIRST, refused_wait, run_poll
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.services import World
+from marketprism.feeds.services import Services
 from marketprism.feeds.venue import Venue
 from marketprism.instruments import Instrument
 from marketprism.pipeline.outlet import Outlet
 from marketprism.records import DataType, Gap, Record
 from marketprism.settings.settings import Api, ProxyConfig, SupervisionConfig, VenueConfig
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Want
+from marketprism.streams.subscription import Subscription
 
 ROW = 300
 BEGAN = 1_780_000_300
@@ -52,7 +52,7 @@ Answer = Callable[[float], httpx.Response]
 class Polling:
     """A poll at work."""
 
-    world: World
+    services: Services
     row: StreamRow
     asked: list[float]
 
@@ -63,8 +63,8 @@ class Polling:
     async def told(self) -> list[Record]:
         """Every record so far."""
         records: list[Record] = []
-        while self.world.board.channel.held:
-            records += (await anext(self.world.outlet.intake)).records
+        while self.services.board.channel.held:
+            records += (await anext(self.services.outlet.intake)).records
         return records
 
 
@@ -75,7 +75,7 @@ async def polling(
     answer: Answer,
     *,
     ahead: float = 0.0,
-    chance: float = 0.0,
+    jitter: float = 0.0,
 ) -> AsyncIterator[Polling]:
     """A poll, until the context ends; `ahead`: by how many seconds our clock is."""
     asked: list[float] = []
@@ -84,28 +84,28 @@ async def polling(
         asked.append(trio.current_time())
         return answer(trio.current_time())
 
-    def now() -> Moment:
+    def now() -> Timestamp:
         nanoseconds = round(trio.current_time() * 1e9)
-        return Moment(BEGAN * 10**9 + round(ahead * 1e9) + nanoseconds, nanoseconds)
+        return Timestamp(BEGAN * 10**9 + round(ahead * 1e9) + nanoseconds, nanoseconds)
 
     board = Board()
     hosts, proxies, tls = Hosts(board), Proxies(ProxyConfig()), UNTRUSTING
-    want = Want(data_type, instrument)
+    subscription = Subscription(data_type, instrument)
     config = VenueConfig("venue", Api(ROOT, "ws://stream.test"), ("*",), (data_type,))
     venue = VENUES[instrument](config)
     hosts.learn(ROOT, venue.interpret)
-    (poll,) = venue.polls([want])
+    (poll,) = venue.polls([subscription])
     async with (
         Rest(hosts, proxies, now, tls, httpx.MockTransport(respond)) as rest,
         trio.open_nursery() as nursery,
     ):
-        world = World(
-            Outlet(100, board), rest, hosts, proxies, board, now, tls, chance=lambda: chance
+        services = Services(
+            Outlet(100, board), rest, hosts, proxies, board, now, tls, jitter=lambda: jitter
         )
-        nursery.start_soon(run_poll, poll, venue, world, POLICY)
+        nursery.start_soon(run_poll, poll, venue, services, POLICY)
         while not board.streams:
             await trio.lowlevel.checkpoint()
-        yield Polling(world, board.streams[venue.name, want.stream], asked)
+        yield Polling(services, board.streams[venue.name, subscription.stream], asked)
         nursery.cancel_scope.cancel()
 
 
@@ -184,14 +184,14 @@ def ratios(seconds: float) -> httpx.Response:
     return httpx.Response(200, content=msgspec.json.encode([row]))
 
 
-@pytest.mark.parametrize("chance", [0.0, 0.999])
+@pytest.mark.parametrize("jitter", [0.0, 0.999])
 @pytest.mark.parametrize(("instrument", "kind", "refusal", "words"), REFUSALS)
 async def test_a_poll_that_is_refused_is_asked_again_for_ever(
     instrument: Instrument,
     kind: DataType,
     refusal: httpx.Response,
     words: str,
-    chance: float,
+    jitter: float,
     autojump_clock: MockClock,
 ) -> None:
     """Soon at first, then slowly; the reason is on the board, and once in the log; live when it
@@ -200,7 +200,7 @@ async def test_a_poll_that_is_refused_is_asked_again_for_ever(
     end = 2000.0
     answer = refusing(good(instrument, kind), refusal, 0, end)
     with capture_logs() as logs:
-        async with polling(instrument, kind, answer, chance=chance) as poll:
+        async with polling(instrument, kind, answer, jitter=jitter) as poll:
             await poll.until(end)
             assert poll.row.state == Phase.PARKED
             assert poll.row.live is not None
@@ -208,7 +208,7 @@ async def test_a_poll_that_is_refused_is_asked_again_for_ever(
             refused = [at for at in poll.asked if at < end]
             first, *waits = [b - a for a, b in pairwise(refused)]
             assert first <= REFUSED_FIRST
-            assert set(map(round, waits)) == ({270} if chance else {300})
+            assert set(map(round, waits)) == ({270} if jitter else {300})
             await poll.until(end + POLICY.refused_retry + 30)
             assert poll.row.state == Phase.LIVE
             assert poll.row.live.detail is None
@@ -247,7 +247,7 @@ async def test_a_refusal_that_passes_is_over_within_a_minute(
     """However long it lasted; the ordinary backoff, and no burst meanwhile."""
     end = 400.0
     answer = refusing(good(instrument, kind), passing, 0, end)
-    async with polling(instrument, kind, answer, chance=0.999) as poll:
+    async with polling(instrument, kind, answer, jitter=0.999) as poll:
         await poll.until(end)
         assert poll.row.state != Phase.LIVE
         assert len(poll.asked) < end / 5

@@ -4,16 +4,18 @@ from typing import ClassVar
 
 import attrs
 
-from marketprism.clock import SECOND, Moment
-from marketprism.feeds.actions import Turn
+from marketprism.clock import SECOND, Timestamp
+from marketprism.feeds.actions import Output
 from marketprism.feeds.rows import RowPoll
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, GapReason, Record, VolatilityIndex
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Want
+from marketprism.streams.subscription import Subscription
 
 START = 1_700_000_000 * SECOND
-WANT = Want(DataType.VOLATILITY_INDEX, Instrument("elsewhere", "options", "A", "a", "A", "USD"))
+WANT = Subscription(
+    DataType.VOLATILITY_INDEX, Instrument("elsewhere", "options", "A", "a", "A", "USD")
+)
 
 
 @attrs.define(eq=False)
@@ -22,16 +24,16 @@ class Poll(RowPoll[str]):
 
     step: ClassVar[int] = SECOND
     reason: ClassVar[GapReason] = "sequence"
-    want: Want = WANT
+    subscription: Subscription = WANT
     connection: str = "elsewhere/0"
     cursor: Cursor = attrs.field(factory=Cursor)
 
-    def _record(self, told_at: int, row: str, now: Moment) -> Record:
-        return VolatilityIndex(self.want.instrument, told_at, now.wall, row, "A", "a")
+    def _record(self, told_at: int, row: str, now: Timestamp) -> Record:
+        return VolatilityIndex(self.subscription.instrument, told_at, now.wall, row, "A", "a")
 
     def answer(self, *seconds: int) -> list[str]:
         """What is told of an answer with the rows of these seconds; of a gap, its bounds."""
-        turn, now = Turn(), Moment(START + 100 * SECOND, 0)
+        turn, now = Output(), Timestamp(START + 100 * SECOND, 0)
         rows = [(START + second * SECOND, str(second)) for second in seconds]
         self._tell(rows, self.cursor.event_time, self.cursor, now, turn)
         return [self._word(record) for record in turn.records]

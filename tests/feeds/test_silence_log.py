@@ -3,7 +3,7 @@
 import structlog
 from structlog.testing import capture_logs
 
-from marketprism.feeds.freshness import Step
+from marketprism.feeds.freshness import Remedy
 from marketprism.feeds.silence_log import tell_silences
 from marketprism.records import DataType
 
@@ -11,7 +11,7 @@ from marketprism.records import DataType
 def test_one_that_is_silent_is_logged_as_it_is() -> None:
     """Which, how long it may be, and what is done about it."""
     with capture_logs() as lines:
-        tell_silences(structlog.get_logger(), [((DataType.TRADE, "BTCUSDT"), Step.RENEW, 30.4)])
+        tell_silences(structlog.get_logger(), [((DataType.TRADE, "BTCUSDT"), Remedy.RENEW, 30.4)])
     assert lines == [
         {
             "log_level": "warning",
@@ -26,8 +26,8 @@ def test_one_that_is_silent_is_logged_as_it_is() -> None:
 
 def test_a_halt_is_one_line_for_each_answer_and_each_stream_at_debug() -> None:
     """Twenty at once are one cause."""
-    silent = [((DataType.TRADE, f"A{n}"), Step.RENEW, 30.0 + n) for n in range(20)]
-    silent.append(((DataType.ORDERBOOK, "B"), Step.UNHEALTHY, 90.0))
+    silent = [((DataType.TRADE, f"A{n}"), Remedy.RENEW, 30.0 + n) for n in range(20)]
+    silent.append(((DataType.ORDERBOOK, "B"), Remedy.UNHEALTHY, 90.0))
     with capture_logs() as lines:
         tell_silences(structlog.get_logger(), silent)
     warned = [line for line in lines if line["log_level"] == "warning"]

@@ -12,7 +12,7 @@ from forms import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.records import DataType, Gap, Record
 from marketprism.wire import encode
 
@@ -135,7 +135,7 @@ class Said:
     def at(self) -> int:
         """The exchange's time, milliseconds."""
         ticks = self.desk.ticks
-        now = Moment(START + ticks * MILLISECOND, ticks * MILLISECOND)
+        now = Timestamp(START + ticks * MILLISECOND, ticks * MILLISECOND)
         return now.wall // MILLISECOND // self.step * self.step
 
     def hear(self, n: int, at: int) -> list[Record]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketprism.clock import HOUR, SECOND, Moment
+from marketprism.clock import HOUR, SECOND, Timestamp
 from marketprism.feeds.subscribing import Command, Rules, Subscriptions
 
 ANSWER_WITHIN = 10 * SECOND
@@ -38,9 +38,9 @@ class Exchange:
     unheard: set[str] = attrs.field(factory=set)
 
     @property
-    def moment(self) -> Moment:
+    def moment(self) -> Timestamp:
         nanoseconds = round(self.now * SECOND)
-        return Moment(nanoseconds, nanoseconds)
+        return Timestamp(nanoseconds, nanoseconds)
 
     def ask(self, *topics: str) -> None:
         self.say(self.subscriptions.subscribe(topics, self.moment))
@@ -345,7 +345,7 @@ def test_a_topic_that_speaks_before_it_is_renewed_is_spared() -> None:
     line.ask("t0", "t1")
     for topic in ("t0", "t1"):
         line.subscriptions.renew(topic)
-    line.subscriptions.spare("t0")
+    line.subscriptions.cancel_renewal("t0")
     line.wait(2)
     assert [command.topics for command in line.said[1:]] == [["t1"], ["t1"]]
 

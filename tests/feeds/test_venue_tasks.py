@@ -10,11 +10,11 @@ from patience import PATIENCE
 from peers import LOCAL, Line, a_world, answer, frame, put, serving, until_blank, websocket
 from structlog.testing import capture_logs
 
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds import venue_tasks as venues
-from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Priority, Turn
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Output, Priority
 from marketprism.feeds.http_answers import usual
-from marketprism.feeds.services import World
+from marketprism.feeds.services import Services
 from marketprism.feeds.venue import NO_CURSORS, Holding, Poll, Session, Shard
 from marketprism.feeds.venue_tasks import run_venue
 from marketprism.instruments import Instrument
@@ -23,17 +23,17 @@ from marketprism.settings.settings import (
     Api,
     BackoffConfig,
     IntensityConfig,
-    Manners,
+    Limits,
     SupervisionConfig,
     VenueConfig,
 )
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase, StreamState
-from marketprism.streams.subscription import Capability, Stream, Want
+from marketprism.streams.subscription import Capability, Stream, Subscription
 
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
 TRADES: Stream = (DataType.TRADE, "BTCUSDT")
-MANNERS = Manners(connect_timeout=3, silence_timeout=3, message_interval=0)
+MANNERS = Limits(connect_timeout=3, silence_timeout=3, message_interval=0)
 POLICY = SupervisionConfig(
     BackoffConfig(first=0.02, cap=0.05), IntensityConfig(restarts=2), refused_retry=0.2
 )
@@ -54,14 +54,14 @@ class OneSession:
     def streams(self) -> Mapping[Stream, StreamState]:
         return {TRADES: self.state, **self.others}
 
-    def opening(self, now: Moment) -> Turn:
+    def opening(self, now: Timestamp) -> Output:
         self.state.phase = Phase.ACKNOWLEDGED
-        return Turn()
+        return Output()
 
-    def sent(self, number: int, now: Moment) -> None:
+    def sent(self, number: int, now: Timestamp) -> None:
         raise NotImplementedError
 
-    def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
+    def receive(self, frames: Sequence[bytes], now: Timestamp) -> Output:
         records: list[Record] = []
         cursor = self.state.cursor
         for each in frames:
@@ -74,47 +74,49 @@ class OneSession:
             cursor.received = now.wall
             self.state.records += 1
             self.state.phase, self.state.last_record = Phase.LIVE, now.monotonic
-        return Turn(records)
+        return Output(records)
 
-    def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
-        return Turn()
+    def reply(self, tag: object, answer: Fetched | FetchFailed, now: Timestamp) -> Output:
+        return Output()
 
-    def tick(self, now: Moment) -> Turn:
-        return Turn()
+    def tick(self, now: Timestamp) -> Output:
+        return Output()
 
     def change(
         self,
-        add: Sequence[Want],
-        remove: Sequence[Want],
-        now: Moment,
+        add: Sequence[Subscription],
+        remove: Sequence[Subscription],
+        now: Timestamp,
         cursors: Mapping[Stream, Cursor] = NO_CURSORS,
-    ) -> Turn:
-        for want in add:
-            state = StreamState(want.instrument, want.data_type, cursors[want.stream])
-            self.others[want.stream] = state
-        for want in remove:
-            del self.others[want.stream]
-        return Turn()
+    ) -> Output:
+        for subscription in add:
+            state = StreamState(
+                subscription.instrument, subscription.data_type, cursors[subscription.stream]
+            )
+            self.others[subscription.stream] = state
+        for subscription in remove:
+            del self.others[subscription.stream]
+        return Output()
 
-    def renew(self, stream: Stream, now: Moment) -> Turn:
-        return Turn()
+    def renew(self, stream: Stream, now: Timestamp) -> Output:
+        return Output()
 
-    def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
-        return Turn()
+    def send_snapshot(self, stream: Stream, heals_gap: int, now: Timestamp) -> Output:
+        return Output()
 
-    def adopt(self, elder: Session) -> None:
+    def take_over(self, elder: Session) -> None:
         raise NotImplementedError
 
-    def release(self, stream: Stream) -> object:
+    def hand_over(self, stream: Stream) -> object:
         raise NotImplementedError
 
-    def inherit(self, now: Moment) -> Turn:
+    def old_gone(self, now: Timestamp) -> Output:
         raise NotImplementedError
 
     def holding(self) -> Holding:
         return Holding()
 
-    def forgo(self, now: Moment) -> None:
+    def drop_buffers(self, now: Timestamp) -> None:
         pass
 
 
@@ -123,7 +125,7 @@ class OneShard:
     """All on one connection."""
 
     url: str
-    wants: Sequence[Want]
+    subscriptions: Sequence[Subscription]
     id: str = "test/0"
 
     def open(self, cursors: Mapping[Stream, Cursor], refused_retry: float = 0.0) -> OneSession:
@@ -144,7 +146,7 @@ class OneVenue:
         factory=lambda: {DataType.TRADE: Capability("stream", 60.0)}
     )
     trade_kinds: Sequence[str] = ("raw",)
-    manners: Manners = MANNERS
+    limits: Limits = MANNERS
     unknown: Sequence[str] = ()
     bodies: list[bytes] = attrs.field(factory=list)
     interpret = staticmethod(usual)
@@ -163,10 +165,12 @@ class OneVenue:
         names = bodies[0].decode().split()
         return [Instrument("binance", "spot", n, n.replace("-", "")) for n in names]
 
-    def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
-        return [OneShard(f"ws://{LOCAL}:{self.ws_port}/ws", wants)]
+    def plan(
+        self, subscriptions: Sequence[Subscription], current: Sequence[Shard] = ()
+    ) -> list[Shard]:
+        return [OneShard(f"ws://{LOCAL}:{self.ws_port}/ws", subscriptions)]
 
-    def polls(self, wants: Sequence[Want]) -> list[Poll]:
+    def polls(self, subscriptions: Sequence[Subscription]) -> list[Poll]:
         return []
 
 
@@ -174,7 +178,7 @@ class OneVenue:
 class Run:
     """A venue at work."""
 
-    world: World
+    services: Services
     venue: OneVenue
     scope: trio.CancelScope
     error: BaseException | None = None
@@ -235,18 +239,22 @@ async def running(
             else:
                 await stream.send_all(left.pop(0) if len(left) > 1 else left[0])
 
-    async with serving(rest) as rest_port, serving(websocket(talk)) as ws_port, a_world() as world:
+    async with (
+        serving(rest) as rest_port,
+        serving(websocket(talk)) as ws_port,
+        a_world() as services,
+    ):
         venue = OneVenue(rest_port, ws_port)
         api = Api(f"http://{LOCAL}:{rest_port}", f"ws://{LOCAL}:{ws_port}")
         settings = VenueConfig("test", api, symbols, (DataType.TRADE,), limits=MANNERS)
         scope = trio.CancelScope()
-        run = Run(world, venue, scope)
+        run = Run(services, venue, scope)
 
         async def work() -> None:
             try:
                 with scope:
                     async with trio.open_nursery() as feeds:
-                        feeds.start_soon(run_venue, venue, settings, world, POLICY, feeds)
+                        feeds.start_soon(run_venue, venue, settings, services, POLICY, feeds)
             except Exception as error:
                 run.error = error
             run.ended.set()
@@ -260,9 +268,9 @@ async def running(
 async def test_a_venue_finds_its_instruments_and_its_records_flow() -> None:
     """The board has a row of each thing; the host's budget is the configured share."""
     async with running() as run:
-        board = run.world.board
+        board = run.services.board
         await run.until(lambda: board.channel.held)
-        (record,) = await put(run.world)
+        (record,) = await put(run.services)
         assert isinstance(record, Trade)
         row = board.venues["test"]
         assert (row.state, row.reason, row.instruments, row.unmatched) == ("running", None, 1, [])
@@ -290,7 +298,7 @@ async def test_metadata_is_asked_for_until_it_can_be_had(
     reasons: list[str] = []
 
     async with running([*[trouble] * 4, answer(200, b"BTC-USDT")]) as run:
-        rows = run.world.board.venues
+        rows = run.services.board.venues
 
         def runs() -> bool:
             if "test" in rows and rows["test"].reason:
@@ -306,7 +314,7 @@ async def test_metadata_is_asked_for_until_it_can_be_had(
 async def test_metadata_that_is_not_required_may_fail() -> None:
     """The venue gets nothing in its place, and starts."""
     async with running(extra=answer(500)) as run:
-        await run.until(lambda: run.world.board.channel.held)
+        await run.until(lambda: run.services.board.channel.held)
         assert run.venue.bodies == [b"BTC-USDT ETH-USDT", b""]
 
 
@@ -314,8 +322,8 @@ async def test_symbols_that_the_exchange_has_not_are_told() -> None:
     """On the board and in the log, with the nearest that it has; the others are collected."""
     with capture_logs() as logs:
         async with running(symbols=("BTC-USDT", "BTC-EUR", "X*")) as run:
-            await run.until(lambda: run.world.board.channel.held)
-            row = run.world.board.venues["test"]
+            await run.until(lambda: run.services.board.channel.held)
+            row = run.services.board.venues["test"]
             assert (row.state, row.instruments) == ("running", 1)
             assert row.unmatched == ["BTC-EUR", "X*"]
             assert row.nearest == {"BTC-EUR": ["BTC-USDT"], "X*": []}
@@ -327,12 +335,12 @@ async def test_of_two_instruments_of_one_symbol_the_second_is_refused_by_name() 
     """In the log and on the board; only the first is collected."""
     with capture_logs() as logs:
         async with running([answer(200, b"BTC-USDT BTCU-SDT ETH-USDT eth-USDT")]) as run:
-            await run.until(lambda: run.world.board.channel.held)
-            row = run.world.board.venues["test"]
+            await run.until(lambda: run.services.board.channel.held)
+            row = run.services.board.venues["test"]
             assert row.instruments == 1
             words = "BTC-USDT is BTCUSDT: BTCUSDT has that name too, refused"
             assert row.collisions == [words]
-            assert set(run.world.board.streams) == {("test", TRADES)}
+            assert set(run.services.board.streams) == {("test", TRADES)}
     assert [line["reason"] for line in logs if line["event"] == "symbol.collision"] == [words]
 
 
@@ -341,7 +349,7 @@ async def test_a_venue_without_any_of_the_symbols_is_refused() -> None:
     nothing, something = answer(200, b"ETH-USDT"), answer(200, b"BTC-USDT")
     with capture_logs() as logs:
         async with running([nothing, nothing, something]) as run:
-            rows = run.world.board.venues
+            rows = run.services.board.venues
             await run.until(lambda: rows and rows["test"].state == "refused")
             began = trio.current_time()
             words = str(rows["test"].reason)
@@ -363,8 +371,11 @@ async def test_a_list_that_cannot_be_read_again_costs_nothing(
         async with running(
             [listed, trouble, answer(200, b"?"), trouble, later], symbols=("BTC-USDT", "BTC-EUR")
         ) as run:
-            await run.until(lambda: run.world.board.channel.held)
-            row, stream = run.world.board.venues["test"], run.world.board.streams["test", TRADES]
+            await run.until(lambda: run.services.board.channel.held)
+            row, stream = (
+                run.services.board.venues["test"],
+                run.services.board.streams["test", TRADES],
+            )
             states = set()
 
             def complete() -> bool:
@@ -373,7 +384,7 @@ async def test_a_list_that_cannot_be_read_again_costs_nothing(
 
             await run.until(complete)
             assert states == {("running", "live")}
-            assert run.world.board.connections["test/0"].connects == 1
+            assert run.services.board.connections["test/0"].connects == 1
     events = [line["event"] for line in logs]
     assert events.count("venue.started") == events.count("symbol.unknown") == 1
     assert [line["symbol"] for line in logs if line["event"] == "market.listed"] == ["BTC-EUR"]
@@ -391,7 +402,7 @@ async def test_a_stream_is_one_row_over_a_reconnect() -> None:
 
     with capture_logs() as logs:
         async with running(talk=talking(saying(b"1", b"2"), waits)) as run:
-            board = run.world.board
+            board = run.services.board
             await run.until(lambda: board.channel.held == 2)
             row, stream = board.connections["test/0"], board.streams["test", TRADES]
             await run.until(lambda: row.state == "waiting" or row.attempts == 2)
@@ -403,7 +414,7 @@ async def test_a_stream_is_one_row_over_a_reconnect() -> None:
             await run.until(lambda: board.channel.held == 4)
             assert (stream.state, stream.records) == ("live", 3)
             assert (row.state, row.reconnects, row.attempts) == ("connected", 1, 2)
-            records = await put(run.world)
+            records = await put(run.services)
             await run.stop()
             assert row.state == "stopped"
     kinds = [record.data_type for record in records]
@@ -417,7 +428,7 @@ async def test_a_stream_is_one_row_over_a_reconnect() -> None:
 async def test_a_connection_that_waits_says_why() -> None:
     """The row has the words of the last end, and its streams are disconnected."""
     async with running(talk=saying(b"1")) as run:
-        board = run.world.board
+        board = run.services.board
         seen = set()
 
         def waited() -> bool:
@@ -436,9 +447,9 @@ async def test_a_bug_is_told_with_its_traceback_and_borne() -> None:
     """The session starts afresh; what was missed is a gap."""
     with capture_logs() as logs:
         async with running(talk=talking(saying(b"1", b"2"), saying(b"bug"), live)) as run:
-            board = run.world.board
+            board = run.services.board
             await run.until(lambda: board.channel.held >= 4)
-            kinds = [record.data_type for record in await put(run.world)]
+            kinds = [record.data_type for record in await put(run.services)]
             assert kinds == ["trade", "trade", "gap", "trade"]
     (line,) = (line for line in logs if line["event"] == "task.failed")
     assert (line["task"], line["reason"]) == ("test/0", "ZeroDivisionError: a bug of ours")
@@ -451,8 +462,8 @@ async def test_bugs_beyond_the_intensity_end_it_all() -> None:
         async with running(talk=talking(saying(b"1"), saying(b"bug"))) as run:
             with trio.fail_after(PATIENCE):
                 await run.ended.wait()
-            records = await put(run.world)
-            assert run.world.board.connections["test/0"].state == "stopped"
+            records = await put(run.services)
+            assert run.services.board.connections["test/0"].state == "stopped"
     assert isinstance(run.error, ExceptionGroup)
     assert run.error.subgroup(ZeroDivisionError) is not None
     assert [record.data_type for record in records] == ["trade", "gap"]
@@ -467,11 +478,11 @@ async def test_gaps_that_are_open_are_published_at_the_stop() -> None:
         await line.answer_pings()
 
     async with running(talk=talking(saying(b"1"), mute)) as run:
-        board = run.world.board
+        board = run.services.board
         await run.until(lambda: "test/0" in board.connections)
         await run.until(lambda: board.connections["test/0"].connects == 2)
         await run.stop()
-        trade, gap = await put(run.world)
+        trade, gap = await put(run.services)
     assert run.error is None
     assert isinstance(gap, Gap)
     assert (gap.reason, gap.affected, gap.connection) == ("disconnect", DataType.TRADE, "test/0")
@@ -482,6 +493,6 @@ async def test_gaps_that_are_open_are_published_at_the_stop() -> None:
 async def test_a_stop_without_a_loss_publishes_no_gap() -> None:
     """What was read is all there is."""
     async with running() as run:
-        await run.until(lambda: run.world.board.channel.held)
+        await run.until(lambda: run.services.board.channel.held)
         await run.stop()
-        assert [record.data_type for record in await put(run.world)] == ["trade"]
+        assert [record.data_type for record in await put(run.services)] == ["trade"]

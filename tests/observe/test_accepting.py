@@ -50,10 +50,10 @@ def _readable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trio.lowlevel, "wait_readable", readable)
 
 
-async def accepted(door: Door, *, spare: int = 0) -> int:
-    """How many came in until it had said all; `spare` connections can be ended for others."""
+async def accepted(door: Door, *, evict: int = 0) -> int:
+    """How many came in until it had said all; `evict` connections can be ended for others."""
     came = 0
-    left = spare
+    left = evict
 
     async def handle(_: trio.SocketStream) -> None:
         nonlocal came
@@ -106,7 +106,7 @@ async def test_where_somebody_can_give_way_it_is_tried_again_at_once(
     autojump_clock: MockClock,
 ) -> None:
     """Whoever has no whole request is asked to."""
-    assert await accepted(Door(*[NONE_LEFT] * 10), spare=10) == 0
+    assert await accepted(Door(*[NONE_LEFT] * 10), evict=10) == 0
     assert trio.current_time() < LONGEST_WAIT
 
 

@@ -67,7 +67,7 @@ def test_only_who_has_no_whole_request_can_be_spared() -> None:
         room.wait(guest, "a")
     assert room.ask("x")
     assert room.ask_vital("y") is None
-    assert (room.spare(), room.spare()) == ("z", None)
+    assert (room.evict(), room.evict()) == ("z", None)
     assert not room.ask("z")
 
 

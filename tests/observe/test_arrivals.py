@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from marketprism.board.board import Board, ConnectionRow, StreamRow
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.instruments import Instrument
 from marketprism.observe.arrivals import SLOW, Arrival, arrival, down, voices
 from marketprism.records import DataType
@@ -16,7 +16,7 @@ from marketprism.streams.state import Phase, StreamState
 
 SECOND = 1_000_000_000
 START = 1_000 * SECOND
-NOW = Moment(0, START + 100_000 * SECOND)
+NOW = Timestamp(0, START + 100_000 * SECOND)
 
 
 @attrs.define

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from marketprism.board.board import Board, ConnectionRow, HostRow, MemoryRow, StreamRow, VenueRow
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.errors import SinkState
 from marketprism.instruments import Instrument
 from marketprism.observe.health import Health, judge
@@ -34,13 +34,13 @@ FEED = "binance_spot/0"
 Change = Callable[[Board], object]
 
 
-def after(seconds: float) -> Moment:
+def after(seconds: float) -> Timestamp:
     """That long after the start."""
     elapsed = round(seconds * SECOND)
-    return Moment(WALL + elapsed, START + elapsed)
+    return Timestamp(WALL + elapsed, START + elapsed)
 
 
-def working(now: Moment) -> Board:
+def working(now: Timestamp) -> Board:
     """A board on which all is well at that moment."""
     board = Board(started=START)
     board.sink.connected, board.sink.connects = True, 1

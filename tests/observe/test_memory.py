@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from okx_line import OkxChain, OkxLine
 
 from marketprism.board.board import Board
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds.venue import Holding, Session
 from marketprism.observe.cgroup import Limit
-from marketprism.observe.memory import Bounds, MemoryGuard, Policy, Slack, Step, give_back
+from marketprism.observe.memory import Bounds, Measure, MemoryGuard, Policy, Slack, give_back
 from marketprism.observe.memory_report import high_words, memory_report
 from marketprism.observe.report import resident_memory
 from marketprism.outbox.outbox import Outbox
@@ -62,7 +62,7 @@ def policy(limit: Limit = NONE, **changes: Any) -> Policy:
     return Policy(Bounds.of(config, limit), config)
 
 
-def steps(judge: Policy, story: Sequence[tuple[float, int]]) -> list[tuple[float, str]]:
+def actions(judge: Policy, story: Sequence[tuple[float, int]]) -> list[tuple[float, str]]:
     """What follows from so much memory at so many seconds: `+books` is shed, `-books` taken up."""
     said = []
     for seconds, used in story:
@@ -76,54 +76,54 @@ def test_burdens_are_shed_in_order_with_time_between_and_taken_up_in_reverse() -
     """Memory takes time to fall, and to rise."""
     judge = policy()
     rising = [(t / 2, 200) for t in range(12)]
-    assert steps(judge, rising) == [(0, "+books"), (2, "+buffers"), (4, "+spool")]
+    assert actions(judge, rising) == [(0, "+books"), (2, "+buffers"), (4, "+spool")]
     between = [(t, 150) for t in range(6, 60)]
-    assert steps(judge, between) == []
+    assert actions(judge, between) == []
     falling = [(t, 99) for t in range(60, 100)]
-    assert steps(judge, falling) == [(70, "-spool"), (80, "-buffers"), (90, "-books")]
+    assert actions(judge, falling) == [(70, "-spool"), (80, "-buffers"), (90, "-books")]
     assert judge.shed == []
 
 
 def test_a_glance_below_the_soft_bound_is_no_relief() -> None:
     """It counts from when memory came down to stay."""
     judge = policy()
-    steps(judge, [(0, 250)])
+    actions(judge, [(0, 250)])
     story = [(t, 99 if t % 9 else 120) for t in range(1, 80)]
-    assert steps(judge, story) == []
+    assert actions(judge, story) == []
 
 
 def test_what_is_free_to_be_used_again_calls_for_nothing() -> None:
     """Memory that Python keeps must not keep books from being told."""
     judge = policy()
-    steps(judge, [(0, 250)])
+    actions(judge, [(0, 250)])
     assert judge.judge(250, 1 * SECOND, slack=160) is None
-    assert judge.judge(250, 11 * SECOND, slack=160) == Step("books", shed=False)
+    assert judge.judge(250, 11 * SECOND, slack=160) == Measure("books", shed=False)
     assert judge.judge(290, 12 * SECOND, slack=91) is None
-    assert judge.judge(291, 13 * SECOND, slack=91) == Step("books", shed=True)
+    assert judge.judge(291, 13 * SECOND, slack=91) == Measure("books", shed=True)
 
 
 def test_near_the_limit_all_that_is_resident_counts_while_there_is_something_to_shed() -> None:
     """The kernel does not know what is free in there; but what is not held cannot be shed."""
     judge = policy(Limit(400, "cgroup v2"))
     assert judge.judge(299, 1 * SECOND, slack=180) is None
-    assert judge.judge(300, 2 * SECOND, slack=180) == Step("books", shed=True)
-    assert judge.judge(300, 2 * SECOND, slack=180) == Step("buffers", shed=True)
+    assert judge.judge(300, 2 * SECOND, slack=180) == Measure("books", shed=True)
+    assert judge.judge(300, 2 * SECOND, slack=180) == Measure("buffers", shed=True)
     assert judge.judge(300, 3 * SECOND, slack=201) is None
-    assert judge.judge(300, 13 * SECOND, slack=201) == Step("buffers", shed=False)
+    assert judge.judge(300, 13 * SECOND, slack=201) == Measure("buffers", shed=False)
 
 
 def test_an_own_order_is_kept_and_what_is_not_named_is_never_shed() -> None:
     """Also none at all."""
     judge = policy(shed_order=("spool", "books"))
-    assert steps(judge, [(t, 250) for t in range(9)]) == [(0, "+spool"), (2, "+books")]
-    assert steps(policy(shed_order=()), [(t, 300) for t in range(9)]) == []
+    assert actions(judge, [(t, 250) for t in range(9)]) == [(0, "+spool"), (2, "+books")]
+    assert actions(policy(shed_order=()), [(t, 300) for t in range(9)]) == []
 
 
 def test_near_the_limit_nothing_waits() -> None:
     """Past the middle of hard bound and limit each look sheds one more."""
     story = [(0.0, 249), (0.5, 249), (1.0, 250), (1.5, 250)]
     judge = policy(Limit(300, "cgroup v2"))
-    assert steps(judge, story) == [(0, "+books"), (1.0, "+buffers"), (1.5, "+spool")]
+    assert actions(judge, story) == [(0, "+books"), (1.0, "+buffers"), (1.5, "+spool")]
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 300)), max_size=80))
@@ -136,13 +136,13 @@ def test_whatever_memory_does_steps_keep_their_order_and_distance(
     for pause, used in moves:
         now += pause
         match judge.judge(used, now * SECOND):
-            case Step(burden, shed=True):
+            case Measure(burden, shed=True):
                 assert used >= 200
                 assert now - last_shed >= 2
                 stack.append(burden)
                 assert stack == ["books", "buffers", "spool"][: len(stack)]
                 last_shed = now
-            case Step(burden, shed=False):
+            case Measure(burden, shed=False):
                 assert used < 100
                 assert now - max(last_shed, last_up) >= 10
                 assert stack.pop() == burden
@@ -168,7 +168,7 @@ class Room:
             Outlet(1000, self.board),
             Outbox(800, 8000, self.board.outbox),
             self.sessions,
-            lambda: Moment(0, round(self.time * SECOND)),
+            lambda: Timestamp(0, round(self.time * SECOND)),
             lambda: self.used,
             lambda: self.given_back.append(self.time),
         )

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from marketprism.board.board import Board, ConnectionRow, HostRow, StreamRow
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.errors import SinkState
 from marketprism.instruments import Instrument
 from marketprism.observe import log
@@ -24,7 +24,7 @@ from marketprism.streams.exchange_clock import ExchangeClock
 from marketprism.streams.state import Phase, StreamState
 
 SECOND = 1_000_000_000
-NOW = Moment(1_764_000_000 * SECOND, 1_100 * SECOND)
+NOW = Timestamp(1_764_000_000 * SECOND, 1_100 * SECOND)
 SPOT = {"exchange": "binance", "market_type": "spot"}
 TRADES = {**SPOT, "data_type": "trade"}
 

@@ -8,17 +8,19 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from marketprism.board.board import Board, ConnectionRow, VenueRow
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.observe.health import judge
 from marketprism.observe.summary import Summary
 
 SECOND = 1_000_000_000
-START = Moment(1_764_000_000 * SECOND, 5 * SECOND)
+START = Timestamp(1_764_000_000 * SECOND, 5 * SECOND)
 
 
-def after(seconds: float) -> Moment:
+def after(seconds: float) -> Timestamp:
     """So long after the start."""
-    return Moment(START.wall + round(seconds * SECOND), START.monotonic + round(seconds * SECOND))
+    return Timestamp(
+        START.wall + round(seconds * SECOND), START.monotonic + round(seconds * SECOND)
+    )
 
 
 def working() -> Board:
@@ -32,7 +34,7 @@ def working() -> Board:
     return board
 
 
-def lively(board: Board, now: Moment) -> None:
+def lively(board: Board, now: Timestamp) -> None:
     """Something came just now."""
     board.connections["okx_spot/0"].last_message = now.monotonic
 
@@ -131,7 +133,7 @@ async def test_a_line_that_cannot_be_worded_ends_nothing(
 ) -> None:
     """However often: it is logged as the bug that it is, and records go on coming."""
 
-    def fail(_summary: Summary, _now: Moment) -> None:
+    def fail(_summary: Summary, _now: Timestamp) -> None:
         raise ZeroDivisionError("a bug of ours")
 
     monkeypatch.setattr(Summary, "take", fail)

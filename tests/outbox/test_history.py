@@ -17,7 +17,7 @@ from market_log import BTC, ETH, Broker, Feed, Found, at_once
 from trio.testing import MockClock
 
 from marketprism.board.board import Board
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.errors import SpoolLost
 from marketprism.outbox.peek import gap_start
 from marketprism.outbox.spool import Spool
@@ -79,7 +79,7 @@ class History:
             self.board.outbox,
             board=self.board,
             spool=self.spool,
-            now=lambda: Moment(self.feed.clock, 1),
+            now=lambda: Timestamp(self.feed.clock, 1),
             worker=at_once,
         )
         await self.outbox.open()
@@ -163,7 +163,7 @@ class History:
         await self.reconnect()
         for _ in range(1000):
             self.broker.send(outbox, 7, 1000)
-            await outbox.spooling.turn()  # type: ignore[union-attr]
+            await outbox.spooler.turn()  # type: ignore[union-attr]
             await trio.sleep(0.6)
             if outbox.drained and outbox.tail is None:
                 break
@@ -172,13 +172,13 @@ class History:
         assert self.board.spool.held == self.board.spool.held_bytes == 0
 
 
-async def lived(steps: list[tuple[str, Any]], spool_bytes: int) -> History:
+async def lived(actions: list[tuple[str, Any]], spool_bytes: int) -> History:
     """A history from its beginning to its end."""
     with tempfile.TemporaryDirectory() as place:
         history = History(Path(place), spool_bytes)
         await history.begin()
         history.append(["snapshot"])
-        for kind, argument in steps:
+        for kind, argument in actions:
             match kind:
                 case "append":
                     history.append(argument)
@@ -187,7 +187,7 @@ async def lived(steps: list[tuple[str, Any]], spool_bytes: int) -> History:
                     if not history.broker.send(history.outbox, most, stored, unheard):
                         await history.reconnect()
                 case "turn":
-                    await history.outbox.spooling.turn()  # type: ignore[union-attr]
+                    await history.outbox.spooler.turn()  # type: ignore[union-attr]
                     await trio.sleep(argument)
                 case "reconnect":
                     await history.reconnect()
@@ -205,12 +205,12 @@ async def lived(steps: list[tuple[str, Any]], spool_bytes: int) -> History:
 @given(st.lists(STEPS, max_size=60), st.sampled_from([250_000, 400_000, 10**8]))
 @settings(max_examples=examples(150), deadline=None)
 def test_every_message_is_stored_once_in_order_or_lies_in_a_gap(
-    steps: list[tuple[str, Any]], spool_bytes: int
+    actions: list[tuple[str, Any]], spool_bytes: int
 ) -> None:
     """Whatever was cut, crashed, stopped, full: books chain, trades count on, nothing
     comes twice although the broker remembers no ids; what is told missing is what is missing.
     """
-    history = trio.run(lived, steps, spool_bytes, clock=MockClock(autojump_threshold=0))
+    history = trio.run(lived, actions, spool_bytes, clock=MockClock(autojump_threshold=0))
     found = Found.of(history.broker.stored)
     assert found.faults == []
     assert history.dropped == 0, "what was accepted is thrown away"

@@ -146,7 +146,7 @@ def doubtful(*names: str, taken: int = 99) -> Outbox:
 
 async def settled(outbox: Outbox, subject: str, msg_id: str | None) -> tuple[int, list[str]]:
     """How many were stored, and what is still to be sent."""
-    count = await outbox.settle(subject, msg_id)
+    count = await outbox.forget_stored(subject, msg_id)
     return count, [message.subject + message.msg_id for _, message in outbox.take(99)]
 
 
@@ -175,8 +175,8 @@ async def test_doubt_is_about_what_was_taken_in_vain_and_ends_when_settled() -> 
     assert outbox.in_doubt() == []
     outbox.rewind()
     assert outbox.in_doubt() == ["a", "c"]
-    assert await outbox.settle("a", "1") == 1
-    assert await outbox.settle("c", None) == 0
+    assert await outbox.forget_stored("a", "1") == 1
+    assert await outbox.forget_stored("c", None) == 0
     assert outbox.in_doubt() == []
     assert [each for each, _ in outbox.take(99)] == [number(2), number(3)]
 
@@ -202,7 +202,7 @@ async def test_settling_makes_room_and_may_be_the_end() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outbox.room)
         await wait_all_tasks_blocked()
-        assert await outbox.settle("a", "2") == 2
+        assert await outbox.forget_stored("a", "2") == 2
     outbox.close()
     assert (row.held, row.held_bytes, outbox.drained) == (0, 0, True)
 

@@ -16,7 +16,7 @@ from market_log import BTC, ETH, START, Feed, Found, at_once
 from trio.testing import MockClock
 
 from marketprism.board.board import Board
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.outbox.spool import NAME, Spool
 from marketprism.records import DataType
 from marketprism.sinks import Outbox
@@ -36,7 +36,7 @@ class Life:
     def __init__(self, directory: Path) -> None:
         self.board = Board()
         self.spool = Spool(directory, LARGE, 0)
-        now = Moment(START + 10**12, 1)
+        now = Timestamp(START + 10**12, 1)
         self.outbox = Outbox(
             *(CAPACITY, LARGE, self.board.outbox),
             board=self.board,
@@ -47,8 +47,8 @@ class Life:
 
     async def turn(self) -> None:
         """One round of its disk, and a moment."""
-        assert self.outbox.spooling is not None
-        await self.outbox.spooling.turn()
+        assert self.outbox.spooler is not None
+        await self.outbox.spooler.turn()
         await trio.sleep(0.02)
 
     async def leaves(self, messages: list[Message], delivered: int = 0) -> None:
@@ -78,10 +78,10 @@ class Life:
         return told
 
 
-def market(feed: Feed, turns: int) -> list[Message]:
+def market(feed: Feed, outputs: int) -> list[Message]:
     """Two streams of trades and a book that is snapshot now and then."""
     messages = []
-    for turn in range(turns):
+    for turn in range(outputs):
         messages += [feed.trade(BTC), feed.trade(ETH), feed.update()]
         messages += [feed.snapshot()] if turn % 20 == 19 else []
     return messages
@@ -250,12 +250,12 @@ async def test_what_memory_still_has_of_a_damaged_block_is_on_disk_again(
     life.outbox.append(made := [feed.trade() for _ in range(380)])
     for _ in range(4):
         await life.turn()
-    assert life.outbox.spooling is not None
+    assert life.outbox.spooler is not None
     taken = life.outbox.take(20)
     connection = life.spool._connection
     assert connection is not None
     garble(connection, taken[0][0])
-    await life.outbox.spooling._mend("it is damaged")
+    await life.outbox.spooler._mend("it is damaged")
     life.spool.close()
     after = Life(tmp_path)
     await after.outbox.open()

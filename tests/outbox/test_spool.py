@@ -12,11 +12,11 @@ from market_log import Feed, at_once
 from trio.testing import MockClock
 
 from marketprism.board.board import Board
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
 from marketprism.outbox.blocks import Block, Numbered, cut
-from marketprism.outbox.spool import MARKS, NAME, Spool
-from marketprism.outbox.watermarks import Mark
+from marketprism.outbox.spool import NAME, WATERMARKS, Spool
+from marketprism.outbox.watermarks import Watermarks
 from marketprism.sinks import Outbox
 
 pytestmark = pytest.mark.once
@@ -188,14 +188,14 @@ def test_a_damaged_file_is_set_aside_and_read_as_far_as_it_can_be(
 def test_how_far_it_was_handed_out_needs_no_room(tmp_path: Path) -> None:
     """It stands in a file that never grows, and goes on from where it was."""
     spool = opened(tmp_path)
-    size = (tmp_path / MARKS).stat().st_size
+    size = (tmp_path / WATERMARKS).stat().st_size
     spool.mark(40, 20)
     spool.mark(30, 30)
     spool.mark(placed=10)
-    assert spool.marked == Mark(40, 30, 10)
+    assert spool.marked == Watermarks(40, 30, 10)
     spool.close()
-    assert (tmp_path / MARKS).stat().st_size == size
-    assert opened(tmp_path).marked == Mark(40, 30, 10)
+    assert (tmp_path / WATERMARKS).stat().st_size == size
+    assert opened(tmp_path).marked == Watermarks(40, 30, 10)
 
 
 def test_a_mark_that_is_torn_or_gone_costs_no_start(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_mark_that_is_torn_or_gone_costs_no_start(tmp_path: Path) -> None:
         spool.write(numbered(1000, 2 + 2 * at), 0)
     spool.mark(40)
     spool.close()
-    marks = tmp_path / MARKS
+    marks = tmp_path / WATERMARKS
     marks.write_bytes(b"x" * 16 + marks.read_bytes()[16:])
     spool = opened(tmp_path)
     assert spool.marked.handed == 40
@@ -262,7 +262,7 @@ async def test_whatever_bits_are_flipped_a_collector_starts(
 
     def begun() -> tuple[Outbox, Board]:
         board, spool = Board(), Spool(tmp_path, 300_000, 0)
-        now = Moment(feed.clock, 1)
+        now = Timestamp(feed.clock, 1)
         outbox = Outbox(
             *(60, LARGE, board.outbox), board=board, spool=spool, now=lambda: now, worker=at_once
         )
@@ -277,7 +277,7 @@ async def test_whatever_bits_are_flipped_a_collector_starts(
         made += batch
         outbox.append(batch)
         for _ in range(2):
-            await outbox.spooling.turn()  # type: ignore[union-attr]
+            await outbox.spooler.turn()  # type: ignore[union-attr]
             await trio.sleep(1)
     await outbox.store()
     assert board.spool.held > 300
@@ -291,7 +291,7 @@ async def test_whatever_bits_are_flipped_a_collector_starts(
             assert board.spool.state in ("idle", "spooling")
             for message in (await outbox.recovered()).values():
                 assert written[message.subject + message.msg_id] == message.payload
-            outbox.spooling._disk.spool.close()  # type: ignore[union-attr]
+            outbox.spooler._disk.spool.close()  # type: ignore[union-attr]
 
 
 def test_a_block_that_was_changed_is_not_believed() -> None:
@@ -321,10 +321,10 @@ def test_to_open_one_can_be_given_up(tmp_path: Path) -> None:
 def test_what_is_unplaced_is_so_after_it_was_read(tmp_path: Path) -> None:
     """The fact goes to the disk with the message."""
     batch = numbered(5)
-    batch[3][1].unplaced = True
+    batch[3][1].gap_pending = True
     spool = opened(tmp_path)
     spool.write(batch, 0)
-    assert [number for number, message in all_of(spool) if message.unplaced] == [batch[3][0]]
+    assert [number for number, message in all_of(spool) if message.gap_pending] == [batch[3][0]]
 
 
 def test_a_message_larger_than_a_block_has_one_of_its_own() -> None:

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from marketprism.board.board import Board
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.errors import Refused, SinkLost
 from marketprism.outbox.spool import NAME, Spool
 from marketprism.settings.settings import NatsConfig
@@ -47,7 +47,7 @@ class Life:
             self.board.outbox,
             board=self.board,
             spool=Spool(self.directory, self.max_bytes, 0),
-            now=lambda: Moment(1_800_000_000 * 10**9, 1),
+            now=lambda: Timestamp(1_800_000_000 * 10**9, 1),
         )
 
     @asynccontextmanager
@@ -179,7 +179,7 @@ async def test_what_is_left_at_the_stop_is_the_first_of_the_next_process(tmp_pat
             last = await outbox.recovered()
             assert last == {messages[0].subject: messages[count - 1]}
             assert outbox.in_doubt() == [messages[0].subject]
-            settled = await outbox.settle(messages[0].subject, messages[2].msg_id)
+            settled = await outbox.forget_stored(messages[0].subject, messages[2].msg_id)
             assert settled in (2, 3)  # an acknowledged one goes from the disk with its block
             assert await emptied(outbox) == messages[3:count]
         async with Life(place).running() as outbox:
@@ -301,7 +301,7 @@ async def test_what_a_full_disk_gave_away_is_not_stored_twice_by_the_next_proces
         await life.outbox.open()
         for _ in range(40):
             broker.send(life.outbox, 100, 100)
-            await life.outbox.spooling.turn()  # type: ignore[union-attr]
+            await life.outbox.spooler.turn()  # type: ignore[union-attr]
         assert life.board.spool.state == "failed"
         await life.outbox.store()
         assert 1000 < len(broker.stored) < 7000
@@ -311,7 +311,7 @@ async def test_what_a_full_disk_gave_away_is_not_stored_twice_by_the_next_proces
     await broker.settle(life.outbox)
     while life.outbox.tail is not None:
         broker.send(life.outbox, 100, 100)
-        await life.outbox.spooling.turn()  # type: ignore[union-attr]
+        await life.outbox.spooler.turn()  # type: ignore[union-attr]
     assert [message.msg_id for message in broker.stored] == [message.msg_id for message in sent]
 
 
@@ -390,7 +390,7 @@ async def test_a_disk_that_comes_late_does_not_bring_back_the_past(
         await life.fill(messages[:100])
         place.unlink()
         away.rename(place)
-        await until(lambda: trio.current_time() >= outbox.spooling._retry_at)  # type: ignore[union-attr]
+        await until(lambda: trio.current_time() >= outbox.spooler._retry_at)  # type: ignore[union-attr]
         await life.fill(messages[100:])
         await until(lambda: life.board.spool.held > 3000)
         assert await emptied(outbox) == messages

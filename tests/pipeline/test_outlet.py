@@ -54,10 +54,10 @@ async def test_what_does_not_fit_is_one_gap_with_its_ids_when_there_is_room() ->
     outlet.put([trade(1), trade(2), trade(3)], 0, FEED)
     outlet.put([trade(4), trade(5), trade(6)], 0, FEED)
     outlet.put([trade(7)], 0, FEED)
-    outlet.confess(FEED, 8 * MILLISECOND, 0, none)
+    outlet.tell_gaps(FEED, 8 * MILLISECOND, 0, none)
     assert outlet.lossy
     assert await taken(outlet, 2) == [trade(n) for n in (1, 2, 3, 4)]
-    outlet.confess(FEED, 8 * MILLISECOND, 0, none)
+    outlet.tell_gaps(FEED, 8 * MILLISECOND, 0, none)
     outlet.put([trade(8)], 0, FEED)
     gap, last = await taken(outlet, 2)
     assert isinstance(gap, Gap)
@@ -75,21 +75,21 @@ async def test_a_book_is_withheld_until_a_snapshot_heals_it() -> None:
     outlet.put([book(1), book(2), book(3)], 0, FEED)
     await taken(outlet, 1)
     outlet.put([book(4)], 0, FEED)
-    outlet.confess(FEED, 5 * MILLISECOND, 0, none)
+    outlet.tell_gaps(FEED, 5 * MILLISECOND, 0, none)
     outlet.put([book(5)], 0, FEED)
-    heals: list[int] = []
+    heals_gap: list[int] = []
 
-    def restate(_stream: object, started: int) -> list[Record]:
-        heals.append(started)
+    def send_snapshot(_stream: object, started: int) -> list[Record]:
+        heals_gap.append(started)
         return [book(5, "snapshot")]
 
-    outlet.confess(FEED, 6 * MILLISECOND, 0, restate)
+    outlet.tell_gaps(FEED, 6 * MILLISECOND, 0, send_snapshot)
     gap, snapshot = await taken(outlet, 1)
     outlet.put([book(6)], 0, FEED)
     (update,) = await taken(outlet, 1)
     assert isinstance(gap, Gap)
     assert (gap.first_missing_id, gap.last_missing_id, gap.lost) == (3, 5, 3)
-    assert heals == [gap.started_at]
+    assert heals_gap == [gap.started_at]
     assert (snapshot, update) == (book(5, "snapshot"), book(6))
 
 
@@ -100,19 +100,21 @@ async def test_a_lost_snapshot_that_is_told_once_more_is_no_gap() -> None:
     for lost, gaps in (([], 0), ([book(4)], 1)):
         outlet = Outlet(2, Board())
         periodic, moved = book(3, "snapshot"), book(4 if lost else 3, "snapshot")
-        periodic.heals = 7
+        periodic.heals_gap = 7
         outlet.put([book(2), book(3), periodic, *lost], 0, FEED)
         await taken(outlet, 1)
 
-        def restate(_stream: object, heals: int, told: OrderBookRecord = moved) -> list[Record]:
-            told.heals = heals
+        def send_snapshot(
+            _stream: object, heals_gap: int, told: OrderBookRecord = moved
+        ) -> list[Record]:
+            told.heals_gap = heals_gap
             return [told]
 
-        outlet.confess(FEED, 5 * MILLISECOND, 0, restate)
+        outlet.tell_gaps(FEED, 5 * MILLISECOND, 0, send_snapshot)
         records = await taken(outlet, 1)
         assert [isinstance(record, Gap) for record in records] == [True] * gaps + [False]
         assert records[-1] == moved
-        assert (moved.heals == periodic.heals) is not bool(gaps)
+        assert (moved.heals_gap == periodic.heals_gap) is not bool(gaps)
         assert not outlet.lossy
 
 
@@ -122,7 +124,7 @@ async def test_a_lost_gap_lies_inside_the_confession() -> None:
     gap = Gap(BTC, 9, 9, DataType.TRADE, "sequence", 3 * MILLISECOND, 9, 4, 5, 2, FEED)
     outlet.put([trade(1), gap, trade(6)], 0, FEED)
     await taken(outlet, 1)
-    outlet.confess(FEED, 10 * MILLISECOND, 0, none)
+    outlet.tell_gaps(FEED, 10 * MILLISECOND, 0, none)
     (told,) = await taken(outlet, 1)
     assert isinstance(told, Gap)
     assert told.started_at == 3 * MILLISECOND
@@ -138,7 +140,7 @@ async def test_a_gap_lost_after_what_follows_it_widens_the_loss_all_the_same() -
     await taken(outlet, 1)
     assert outlet.loses(FEED)
     assert not outlet.loses("okx_spot/0")
-    outlet.confess(FEED, 10 * MILLISECOND, 0, none)
+    outlet.tell_gaps(FEED, 10 * MILLISECOND, 0, none)
     (told,) = await taken(outlet, 1)
     assert isinstance(told, Gap)
     assert (told.first_missing_id, told.last_missing_id, told.lost) == (2, 6, None)
@@ -162,7 +164,7 @@ async def test_two_losses_of_a_stream_have_ids_of_their_own() -> None:
     for _ in range(3):
         outlet.put([trade(1), trade(1)], 0, FEED)
         await taken(outlet, 1)
-        outlet.confess(FEED, MILLISECOND, 0, none)
+        outlet.tell_gaps(FEED, MILLISECOND, 0, none)
         (gap,) = await taken(outlet, 1)
         assert isinstance(gap, Gap)
         starts.distinguish(gap)
@@ -184,7 +186,7 @@ async def test_gaps_of_a_feed_and_of_the_channel_have_ids_of_their_own() -> None
     outlet = Outlet(1, Board())
     outlet.put([trade(1), trade(2)], 0, FEED)
     await taken(outlet, 1)
-    outlet.confess(FEED, 3 * MILLISECOND, 0, none)
+    outlet.tell_gaps(FEED, 3 * MILLISECOND, 0, none)
     (told,) = await taken(outlet, 1)
     at = 2 * MILLISECOND
     outlet.put([Gap(BTC, at, at, DataType.TRADE, "disconnect", at, at, 3, 3, 1, FEED)], 0, FEED)

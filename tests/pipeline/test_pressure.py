@@ -69,10 +69,12 @@ class Feed:
             records.append(Trade(BTC, None, self._tick(), number, "1", "1", "buy"))
         return records
 
-    def snapshot(self, instrument: Instrument, heals: int = 0) -> OrderBookRecord:
+    def snapshot(self, instrument: Instrument, heals_gap: int = 0) -> OrderBookRecord:
         last = self.ids[instrument]
         at = self._tick()
-        return OrderBookRecord(instrument, None, at, "snapshot", [], [], None, last, heals=heals)
+        return OrderBookRecord(
+            instrument, None, at, "snapshot", [], [], None, last, heals_gap=heals_gap
+        )
 
     def jump(self, instrument: Instrument, missing: int) -> list[Record]:
         """The session itself missed so many ids: its gap and its snapshot."""
@@ -94,11 +96,11 @@ class Feed:
         )
         return [gap, self.snapshot(instrument, at)]
 
-    def confess(self) -> None:
-        def restate(stream: tuple[DataType, str], heals: int) -> list[Record]:
-            return [self.snapshot(BTC if stream[1] == "BTCUSDT" else ETH, heals)]
+    def tell_gaps(self) -> None:
+        def send_snapshot(stream: tuple[DataType, str], heals_gap: int) -> list[Record]:
+            return [self.snapshot(BTC if stream[1] == "BTCUSDT" else ETH, heals_gap)]
 
-        self.outlet.confess(FEED, self._tick(), 0, restate)
+        self.outlet.tell_gaps(FEED, self._tick(), 0, send_snapshot)
 
     async def take(self, batches: int) -> None:
         for _ in range(batches):
@@ -112,10 +114,10 @@ class Feed:
 
     async def end(self) -> None:
         """Relieved, confessed and taken to the last record."""
-        self.outlet.spare(False)
+        self.outlet.conflate(False)
         for _ in range(10):
             await self.take(10**6)
-            self.confess()
+            self.tell_gaps()
         await self.take(10**6)
 
 
@@ -149,9 +151,9 @@ async def act(feed: Feed, action: tuple[object, ...]) -> None:
         case ("take", int() as batches):
             await feed.take(batches)
         case ("confess",):
-            feed.confess()
+            feed.tell_gaps()
         case ("spare", bool() as sparing):
-            feed.outlet.spare(sparing)
+            feed.outlet.conflate(sparing)
 
 
 def seen_of_book(records: Sequence[Record], instrument: Instrument) -> list[tuple[int, int]]:
@@ -246,7 +248,11 @@ def test_gaps_of_the_session_in_between_change_nothing(
         if isinstance(record, Gap):
             starts[record.instrument, record.affected].append(record.started_at // MILLISECOND)
     assert all(len(set(times)) == len(times) for times in starts.values())
-    healed = [each.heals for each in feed.taken if isinstance(each, OrderBookRecord) and each.heals]
+    healed = [
+        each.heals_gap
+        for each in feed.taken
+        if isinstance(each, OrderBookRecord) and each.heals_gap
+    ]
     began = {each.started_at for each in feed.taken if isinstance(each, Gap)}
     assert set(healed) <= began
     for instrument, last in feed.ids.items():
@@ -302,7 +308,7 @@ async def test_a_book_told_in_snapshots_has_no_gap_for_those_that_were_skipped()
     await feed.end()
     (last,) = feed.taken[3:]
     assert isinstance(last, OrderBookRecord)
-    assert (last.update_type, last.last_update_id, last.heals) == ("snapshot", 40, 0)
+    assert (last.update_type, last.last_update_id, last.heals_gap) == ("snapshot", 40, 0)
 
 
 async def test_a_healing_snapshot_that_did_not_fit_still_heals() -> None:
@@ -314,7 +320,7 @@ async def test_a_healing_snapshot_that_did_not_fit_still_heals() -> None:
     gap, snapshot = feed.taken[2:]
     assert isinstance(gap, Gap)
     assert isinstance(snapshot, OrderBookRecord)
-    assert (snapshot.last_update_id, snapshot.heals) == (5, gap.started_at)
+    assert (snapshot.last_update_id, snapshot.heals_gap) == (5, gap.started_at)
 
 
 @pytest.mark.parametrize("due", [True, False])
@@ -322,23 +328,23 @@ async def test_where_memory_is_short_a_due_snapshot_stands_for_the_updates(due: 
     """As in mode `snapshot`: gap and snapshot at its interval; without one, when relieved."""
     board = Board()
     feed = Feed(Outlet(100, board), board)
-    feed.outlet.spare(True)
+    feed.outlet.conflate(True)
     assert board.channel.conflating
     feed.put([feed.update(BTC, 2), feed.update(BTC, 1), *feed.trades(1)])
-    feed.confess()
+    feed.tell_gaps()
     await feed.take(100)
     assert [type(record) for record in feed.taken] == [Trade]
     if due:
         feed.put([feed.snapshot(BTC), feed.update(BTC, 1)])
     else:
-        feed.outlet.spare(False)
-        feed.confess()
+        feed.outlet.conflate(False)
+        feed.tell_gaps()
     await feed.take(100)
     gap, snapshot = feed.taken[1:]
     assert isinstance(gap, Gap)
     assert isinstance(snapshot, OrderBookRecord)
     assert (gap.first_missing_id, gap.last_missing_id, gap.lost) == (1, 3, 2)
-    assert (snapshot.last_update_id, snapshot.heals) == (3, gap.started_at)
+    assert (snapshot.last_update_id, snapshot.heals_gap) == (3, gap.started_at)
     assert feed.outlet.lossy is due
     assert board.conflated["binance", "spot", "orderbook"] == 2 + due
     assert not board.lost

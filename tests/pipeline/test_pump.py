@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from marketprism.board.board import Board
-from marketprism.gaps.pending import Loss
+from marketprism.gaps.pending import PendingGap
 from marketprism.instruments import Instrument
 from marketprism.outbox.outbox import Outbox
 from marketprism.pipeline.outlet import Outlet
@@ -26,7 +26,7 @@ from marketprism.records import (
     Record,
     Trade,
 )
-from marketprism.streams.subscription import Want
+from marketprism.streams.subscription import Subscription
 from marketprism.wire import MAX_PAYLOAD_BYTES, Message, encode
 
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
@@ -117,7 +117,7 @@ async def test_a_gap_is_told_when_it_becomes_a_message() -> None:
     the channel makes of what it lost, a gap among it.
     """
     board = Board()
-    row = board.stream("binance_spot", Want(DataType.TRADE, BTC), FEED, None, 0)
+    row = board.stream("binance_spot", Subscription(DataType.TRADE, BTC), FEED, None, 0)
     outbox = Outbox(1000, 2**30, board.outbox)
     lost = Gap(BTC, 3, 3, DataType.TRADE, "sequence", 2, 3, 2, 2, 1, FEED, "an id was missed")
     with capture_logs() as logs:
@@ -240,7 +240,7 @@ async def test_a_thousand_that_cannot_be_encoded_do_not_fill_the_log() -> None:
 
 async def test_the_sum_of_what_was_lost_is_bounded() -> None:
     """Two gaps of 2⁶³ ids each: how many there are in all is no number that a consumer can hold."""
-    loss = Loss(BTC, DataType.TRADE, 2, FEED, "it was lost")
+    loss = PendingGap(BTC, DataType.TRADE, 2, FEED, "it was lost")
     gap = Gap(BTC, 2, 2, DataType.TRADE, "sequence", 2, 2, 1, 2**63 - 1, 2**63 - 1, FEED)
     loss.add(gap)
     assert loss.gap(3).lost == 2**63 - 1
@@ -258,7 +258,7 @@ async def test_a_snapshot_names_the_gap_that_it_heals_wherever_that_was_moved_to
     records: list[Record] = []
     for number in (5, 6):
         gap = Gap(BTC, at, at, DataType.ORDERBOOK, "sequence", at, at, 1, number, None, FEED)
-        snapshot = OrderBookRecord(BTC, at, at, "snapshot", [], [], None, number, heals=at)
+        snapshot = OrderBookRecord(BTC, at, at, "snapshot", [], [], None, number, heals_gap=at)
         records += [gap, snapshot]
     async with pumping(outbox, board) as outlet:
         outlet.put(records, 0, FEED)

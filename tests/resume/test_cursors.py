@@ -24,26 +24,26 @@ from marketprism.records import (
 )
 from marketprism.resume import cursors
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Capability, Want
+from marketprism.streams.subscription import Capability, Subscription
 from marketprism.wire import Message, encode
 
 EVERY = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 SECOND = 1_000_000_000
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
-WANT = Want(DataType.TRADE, BTC)
+WANT = Subscription(DataType.TRADE, BTC)
 COUNTED = Capability("stream", None, counted=True)
 UNCOUNTED = Capability("stream", None)
 ROWS = Capability("poll", None, period=300.0)
 NAMED = Capability("stream", None, unordered=True, opaque_ids=True)
 
 
-def want_of(desk: Desk) -> Want:
+def want_of(desk: Desk) -> Subscription:
     """What a desk plays."""
     if desk.poll is not None:
-        return desk.poll.want
+        return desk.poll.subscription
     assert desk.session is not None
     (state,) = desk.session.streams.values()
-    return Want(state.data_type, state.instrument)
+    return Subscription(state.data_type, state.instrument)
 
 
 def lived(card: Card) -> tuple[Desk, list[Message]]:
@@ -55,9 +55,9 @@ def lived(card: Card) -> tuple[Desk, list[Message]]:
 
 def restored(desk: Desk, message: Message) -> Cursor:
     """The cursor that a stored message gives."""
-    want = want_of(desk)
-    record = cursors.read(message.payload, want, START + SECOND, capability(want))
-    return cursors.cursor(record, message.msg_id, None, capability(want))
+    subscription = want_of(desk)
+    record = cursors.read(message.payload, subscription, START + SECOND, capability(subscription))
+    return cursors.cursor(record, message.msg_id, None, capability(subscription))
 
 
 @EVERY
@@ -113,18 +113,18 @@ def test_a_book_behind_whose_last_record_a_gap_was_told_is_published_again(card:
     """
     desk = Desk(card)
     snapshot = (desk.opened + desk.hear(*card.before).records)[-1]
-    want = want_of(desk)
+    subscription = want_of(desk)
     stopped = attrs.evolve(
         gap(DataType.ORDERBOOK, snapshot.collected_at, snapshot.collected_at + 1),
-        instrument=want.instrument,
+        instrument=subscription.instrument,
     )
     message = encode(snapshot)
-    cursor = cursors.cursor(snapshot, message.msg_id, stopped, capability(want))
+    cursor = cursors.cursor(snapshot, message.msg_id, stopped, capability(subscription))
     after = Desk(card, cursor=cursor)
     told, again = after.opened + after.hear(*card.before).records
     assert isinstance(told, Gap)
     assert isinstance(again, OrderBookRecord)
-    assert (again.update_type, again.heals) == ("snapshot", told.started_at)
+    assert (again.update_type, again.heals_gap) == ("snapshot", told.started_at)
     assert encode(again).msg_id != message.msg_id
     (update,) = after.hear(card.event).records
     assert isinstance(update, OrderBookRecord)
@@ -143,7 +143,7 @@ def test_what_comes_later_is_behind_a_gap(card: Card) -> None:
     after = Desk(card, cursor=cursor)
     turn = after.hear(*card.before, card.event)
     if card.data_type is DataType.VOLATILITY_INDEX:
-        assert any(isinstance(step, Fetch) for step in turn.steps)
+        assert any(isinstance(step, Fetch) for step in turn.actions)
         return
     gap = (after.opened + turn.records)[0]
     assert isinstance(gap, Gap)
@@ -182,10 +182,10 @@ def trade(number: str = "7", instrument: Instrument = BTC, **fields: Any) -> Tra
     return Trade(instrument, START, START, number, "1", "1", "buy", **fields)
 
 
-def book(number: int, update_type: Any = "snapshot", heals: int = 0) -> OrderBookRecord:
+def book(number: int, update_type: Any = "snapshot", heals_gap: int = 0) -> OrderBookRecord:
     """A book of just now."""
     record = OrderBookRecord(BTC, START, START, update_type, [], [], None, number)
-    record.heals = heals
+    record.heals_gap = heals_gap
     return record
 
 
@@ -210,10 +210,10 @@ def test_a_message_that_is_not_of_this_stream_gives_no_cursor(record: Record) ->
 @pytest.mark.parametrize("number", [2**63, 2**64, 10**400, -1])
 def test_a_book_whose_number_is_none_gives_no_cursor(number: int) -> None:
     """What is added to it must fit a consumer's 64 bits."""
-    want = Want(DataType.ORDERBOOK, BTC)
-    cursors.read(encode(book(2**63 - 1)).payload, want, START, COUNTED)
+    subscription = Subscription(DataType.ORDERBOOK, BTC)
+    cursors.read(encode(book(2**63 - 1)).payload, subscription, START, COUNTED)
     with pytest.raises(cursors.Foreign):
-        cursors.read(encode(book(number)).payload, want, START, COUNTED)
+        cursors.read(encode(book(number)).payload, subscription, START, COUNTED)
 
 
 @pytest.mark.parametrize("name", ["collected_at", "timestamp", "started_at"])
@@ -228,7 +228,7 @@ def test_a_time_that_is_none_gives_no_cursor(name: str, year: int) -> None:
     read = (
         cursors.read_gap
         if isinstance(record, Gap)
-        else partial(cursors.read, want=WANT, has=COUNTED)
+        else partial(cursors.read, subscription=WANT, has=COUNTED)
     )
     with pytest.raises(cursors.Foreign):
         read(payload, wall=START)
@@ -240,12 +240,12 @@ def test_a_last_message_of_a_time_to_come_is_a_position_by_its_id_and_when_it_wa
 ) -> None:
     """And no time: the same again is not told again, and what comes next is, after a gap."""
     desk, stored = lived(card)
-    want = want_of(desk)
-    has = capability(want)
-    record = cursors.read(stored[-1].payload, want, START + SECOND, has)
+    subscription = want_of(desk)
+    has = capability(subscription)
+    record = cursors.read(stored[-1].payload, subscription, START + SECOND, has)
     last_id = cursors.cursor(record, None, None, has).last_id
     record.timestamp = START + 30 * 24 * HOUR
-    again = cursors.read(encode(record).payload, want, START + SECOND, has)
+    again = cursors.read(encode(record).payload, subscription, START + SECOND, has)
     found = cursors.cursor(again, stored[-1].msg_id, None, has)
     assert (found.last_id, found.event_time, found.received) == (last_id, None, record.collected_at)
     assert found.gap is not None
@@ -347,15 +347,15 @@ def test_restarts_before_the_next_record_do_not_share_a_gap_s_id() -> None:
 
 @pytest.mark.parametrize(
     ("record", "snapshot_id"),
-    [(book(5), 5), (book(5, heals=START), None), (book(5, "update"), None)],
+    [(book(5), 5), (book(5, heals_gap=START), None), (book(5, "update"), None)],
 )
 def test_a_snapshot_that_was_stored_last_is_known(
     record: OrderBookRecord, snapshot_id: int | None
 ) -> None:
     """Its message id is made of where the book stood; one that healed a gap has another."""
-    want = Want(DataType.ORDERBOOK, BTC)
+    subscription = Subscription(DataType.ORDERBOOK, BTC)
     message = encode(record)
-    found = cursors.read(message.payload, want, START, COUNTED)
+    found = cursors.read(message.payload, subscription, START, COUNTED)
     assert cursors.cursor(found, message.msg_id, None, COUNTED).snapshot_id == snapshot_id
 
 

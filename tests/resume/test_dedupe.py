@@ -15,7 +15,7 @@ from marketprism.board.board import Board
 from marketprism.errors import SinkLost
 from marketprism.instruments import Instrument
 from marketprism.outbox.outbox import Numbered
-from marketprism.resume.dedupe import settle
+from marketprism.resume.dedupe import dedupe
 from marketprism.resume.last_message import Last
 from marketprism.settings.settings import NatsConfig, StreamConfig
 from marketprism.sinks import Outbox, publishing
@@ -101,7 +101,7 @@ async def test_without_asking_the_stream_they_would_be_stored_twice(
     async def believe(outbox: Outbox, last: Last, board: Board, out_of_order: set[str]) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(publishing, "settle", believe)
+    monkeypatch.setattr(publishing, "dedupe", believe)
     async with relaying(server.port) as relay:
         stored = await outage(server, delivery, relay, until)
     assert len(stored) > len(set(stored)) == max(stored) + 1
@@ -200,7 +200,7 @@ async def test_a_message_that_was_refused_is_not_taken_for_stored() -> None:
         await trio.lowlevel.checkpoint()
         return {}
 
-    await settle(outbox, last, Board(), {message(0).subject})
+    await dedupe(outbox, last, Board(), {message(0).subject})
     assert questions == [message(1).subject]
     assert outbox.in_doubt() == [message(0).subject]
 

@@ -94,13 +94,13 @@ def walked(places: Sequence[int]) -> tuple[list[int], int]:
 
 @settings(max_examples=examples(200), deadline=None)
 @given(
-    steps=st.lists(st.sampled_from([1, 1, 2, 9, 150, 2_000, 40_000]), min_size=1, max_size=60),
+    actions=st.lists(st.sampled_from([1, 1, 2, 9, 150, 2_000, 40_000]), min_size=1, max_size=60),
     first=st.integers(1, 10**9),
 )
-def test_what_is_stored_before_the_last_message_is_found(steps: list[int], first: int) -> None:
+def test_what_is_stored_before_the_last_message_is_found(actions: list[int], first: int) -> None:
     """The latest of its subject, however they lie in the stream, with few questions."""
     places = [first]
-    for step in steps:
+    for step in actions:
         places.append(places[-1] + step)
     found, asked = walked(places)
     near = [place for place in places[:-1] if place >= places[-1] - FURTHEST]

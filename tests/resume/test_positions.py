@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from marketprism.board.board import Board
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.errors import SinkLost
 from marketprism.feeds import capability
 from marketprism.instruments import Instrument
@@ -22,17 +22,17 @@ from marketprism.outbox.spool import Spool
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.resume import cursors
 from marketprism.resume.cursors import WHY
-from marketprism.resume.dedupe import settle
+from marketprism.resume.dedupe import dedupe
 from marketprism.resume.last_message import Stored
 from marketprism.resume.positions import Positions
 from marketprism.settings.settings import NatsConfig
 from marketprism.sinks.publishing import Publishing
 from marketprism.streams.cursor import Cursor, OpenGap
-from marketprism.streams.subscription import Capability, Want
+from marketprism.streams.subscription import Capability, Subscription
 from marketprism.wire import Message, decode, encode
 
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
-WANT = Want(DataType.TRADE, BTC)
+WANT = Subscription(DataType.TRADE, BTC)
 SECOND = 1_000_000_000
 
 
@@ -41,10 +41,10 @@ def trade(number: int, at: int = 0) -> Trade:
     return Trade(BTC, at * SECOND, at * SECOND, str(number), "1", "1", "buy")
 
 
-def book(number: int, at: int, heals: int = 0) -> OrderBookRecord:
+def book(number: int, at: int, heals_gap: int = 0) -> OrderBookRecord:
     """A snapshot that ends with this update, read at so many seconds."""
     snapshot = OrderBookRecord(BTC, at * SECOND, at * SECOND, "snapshot", (), (), number, number)
-    snapshot.heals = heals
+    snapshot.heals_gap = heals_gap
     return snapshot
 
 
@@ -82,8 +82,8 @@ class Case:
         self.outbox = Outbox(100, 1 << 20, self.board.outbox)
         self.positions = Positions(PATIENCE, self.now, self.board, self.recovered, capability)
 
-    def now(self) -> Moment:
-        return Moment(1000 * SECOND, 0)
+    def now(self) -> Timestamp:
+        return Timestamp(1000 * SECOND, 0)
 
     async def recovered(self) -> Mapping[str, Message]:
         await trio.lowlevel.checkpoint()
@@ -100,13 +100,13 @@ class Case:
     def pump(self, *records: Record) -> None:
         """What the pump does with a batch."""
         messages = [encode(record) for record in records]
-        if self.positions.late:
+        if self.positions.position_unknown:
             messages = self.positions.admitted(records, messages, self.outbox.starts)
         self.outbox.append(messages)
 
-    def ahead(self) -> list[Record]:
+    def gaps_first(self) -> list[Record]:
         """What is to be published before all else."""
-        return [decode(m.payload) for queue in self.positions.ahead for _, m in queue.take(99)]
+        return [decode(m.payload) for queue in self.positions.gaps_first for _, m in queue.take(99)]
 
     def held(self) -> list[Record]:
         """What waits in the outbox."""
@@ -131,11 +131,11 @@ async def test_a_connected_sink_tells_where_streams_stood(autojump_clock: MockCl
     cursor = case.positions.cursor(WANT)
     assert (cursor.last_id, cursor.event_time, cursor.received) == (7, 100 * SECOND, 100 * SECOND)
     assert cursor.gap is not None
-    assert not case.positions.late
+    assert not case.positions.position_unknown
     assert case.positions.cursor(WANT) == Cursor()
 
 
-SWAP = Want(DataType.TRADE, Instrument("okx", "perpetual", "BTC-USDT", "BTC-USDT-SWAP"))
+SWAP = Subscription(DataType.TRADE, Instrument("okx", "perpetual", "BTC-USDT", "BTC-USDT-SWAP"))
 
 
 def shuffled(number: int, at: int = 100) -> Trade:
@@ -199,11 +199,11 @@ async def test_what_a_late_stream_of_ids_in_no_order_begins_with_is_not_stored_a
     await case.positions.catch_up(case.stream.last, case.outbox, past.earlier)
     if met == "after":
         case.pump(*heard)
-    assert case.ahead() == []
+    assert case.gaps_first() == []
     assert [record.trade_id for record in case.held() if isinstance(record, Trade)] == ["22"]
 
 
-NAMED = Want(DataType.TRADE, Instrument("somewhere", "spot", "BTC-USDT", "BTC-USDT"))
+NAMED = Subscription(DataType.TRADE, Instrument("somewhere", "spot", "BTC-USDT", "BTC-USDT"))
 """Of an exchange whose ids are names."""
 FIRST, SECOND_ID, NEW = (f"1b4e28ba-2fa1-11d2-883f-0016d3cca42{n}" for n in range(3))
 
@@ -213,10 +213,10 @@ def named(ident: str, at: int = 100, told: int = 100) -> Trade:
     return Trade(NAMED.instrument, told * SECOND, at * SECOND, ident, "1", "1", "buy")
 
 
-def has_names(want: Want) -> Capability:
+def has_names(subscription: Subscription) -> Capability:
     """How that exchange has its trades; others as they are."""
-    if want != NAMED:
-        return capability(want)
+    if subscription != NAMED:
+        return capability(subscription)
     return Capability("stream", None, unordered=True, opaque_ids=True)
 
 
@@ -253,7 +253,7 @@ async def test_ids_that_are_names_are_told_once_and_have_a_gap_since(
         case.pump(*heard[1:])
     if met == "overlapping":
         case.pump(*heard)
-    published = [*case.ahead(), *case.held()]
+    published = [*case.gaps_first(), *case.held()]
     if met != "overlapping":
         gap = published.pop(0)
         assert told(gap) == (DataType.TRADE, "restart", 100, 901, None, None, "restart")
@@ -280,7 +280,7 @@ async def test_an_aggregate_that_the_version_before_stored_is_not_stored_again(
     await case.positions.read([WANT])
     case.pump(aggregate(669, at=900), aggregate(670, at=901))
     await case.positions.catch_up(case.stream.last, case.outbox)
-    assert case.ahead() == []
+    assert case.gaps_first() == []
     (left,) = case.held()
     assert isinstance(left, Trade)
     assert left.last_trade_id == "670"
@@ -295,7 +295,7 @@ async def test_a_first_record_of_a_time_to_come_claims_no_ids(autojump_clock: Mo
     first.timestamp = 100_000 * SECOND
     case.pump(first)
     await case.positions.catch_up(case.stream.last, case.outbox)
-    (gap,) = case.ahead()
+    (gap,) = case.gaps_first()
     assert isinstance(gap, Gap)
     assert (gap.first_missing_id, gap.lost) == (None, None)
 
@@ -308,7 +308,7 @@ async def test_a_stream_that_has_nothing_begins_afresh(autojump_clock: MockClock
         await case.positions.read([WANT])
         nursery.cancel_scope.cancel()
     assert case.positions.cursor(WANT) == Cursor()
-    assert not case.positions.late
+    assert not case.positions.position_unknown
 
 
 async def test_feeds_wait_no_longer_than_they_may(autojump_clock: MockClock) -> None:
@@ -317,7 +317,7 @@ async def test_feeds_wait_no_longer_than_they_may(autojump_clock: MockClock) -> 
     await case.positions.read([WANT])
     assert trio.current_time() - begun == pytest.approx(PATIENCE)
     assert case.positions.cursor(WANT) == Cursor()
-    assert case.positions.late
+    assert case.positions.position_unknown
 
 
 async def test_a_sink_that_is_at_it_is_waited_for(autojump_clock: MockClock) -> None:
@@ -347,7 +347,7 @@ async def test_a_sink_that_goes_away_is_not_waited_for_any_longer(
         nursery.start_soon(failing)
         await case.positions.read([WANT])
     assert trio.current_time() - begun == pytest.approx(PATIENCE)
-    assert case.positions.late
+    assert case.positions.position_unknown
 
 
 @pytest.mark.parametrize(
@@ -374,13 +374,13 @@ async def test_a_late_stream_has_its_gap_ahead_of_its_first_message(
     await case.positions.catch_up(case.stream.last, case.outbox)
     if met == "after":
         case.pump(*records)
-    told_ahead = case.ahead()
+    told_ahead = case.gaps_first()
     published = told_ahead + case.held()
     gaps = [told(record) for record in published if isinstance(record, Gap)]
     assert gaps == ([expected] if expected else [])
     assert published[len(gaps) :] == [decode(encode(record).payload) for record in records]
     assert bool(told_ahead) == (met == "before" and expected is not None)
-    assert not case.positions.late
+    assert not case.positions.position_unknown
     assert sum(case.board.gaps.values()) == len(gaps)
 
 
@@ -397,7 +397,7 @@ async def test_what_a_late_stream_begins_with_and_is_stored_is_not_stored_again(
     await case.positions.catch_up(case.stream.last, case.outbox)
     if met == "after":
         case.pump(trade(7, at=900), trade(8, at=901))
-    assert case.ahead() == []
+    assert case.gaps_first() == []
     assert case.held() == [decode(encode(trade(8, at=901)).payload)]
     assert case.board.outbox.held == 1
 
@@ -429,9 +429,9 @@ async def test_the_snapshot_that_a_late_book_begins_with_names_the_gap_before_it
     """Nobody knew of the gap when the session made it; one that is stored is told no more, nor is
     a gap before it.
     """
-    case, want = Case(), Want(DataType.ORDERBOOK, BTC)
+    case, subscription = Case(), Subscription(DataType.ORDERBOOK, BTC)
     case.stream.store(book(last, at=100))
-    await case.positions.read([want])
+    await case.positions.read([subscription])
     await case.positions.catch_up(case.stream.last, case.outbox)
     records: list[Record] = [book(7, at=900)]
     if lost:
@@ -439,7 +439,7 @@ async def test_the_snapshot_that_a_late_book_begins_with_names_the_gap_before_it
         cursor.lose("disconnect", "of a test")
         gap = cursor.close(BTC, DataType.ORDERBOOK, 900 * SECOND, "binance_spot/0", None)
         assert gap is not None
-        records = [gap, book(7, at=900, heals=gap.started_at)]
+        records = [gap, book(7, at=900, heals_gap=gap.started_at)]
     case.pump(*records)
     ids = [message.msg_id for _, message in case.outbox.take(99)]
     if last == 7:
@@ -458,7 +458,7 @@ async def test_a_late_stream_that_was_never_stored_has_no_gap(autojump_clock: Mo
     await case.positions.read([WANT])
     case.pump(trade(1, at=900))
     await case.positions.catch_up(case.stream.last, case.outbox)
-    assert (case.ahead(), len(case.held()), case.positions.late) == ([], 1, False)
+    assert (case.gaps_first(), len(case.held()), case.positions.position_unknown) == ([], 1, False)
 
 
 async def test_a_sink_that_fails_before_it_knows_leaves_it_to_the_next(
@@ -474,7 +474,7 @@ async def test_a_sink_that_fails_before_it_knows_leaves_it_to_the_next(
         await case.positions.catch_up(case.stream.last, case.outbox)
     case.stream.fails = False
     await case.positions.catch_up(case.stream.last, case.outbox)
-    assert len(case.ahead()) == 1
+    assert len(case.gaps_first()) == 1
 
 
 @pytest.mark.parametrize(("stored", "left", "expected"), [(7, 9, 9), (9, 7, 9), (None, 7, 7)])
@@ -499,7 +499,7 @@ async def test_what_a_former_process_left_behind_needs_no_sink(autojump_clock: M
     case.left = {encode(trade(1)).subject: encode(trade(7))}
     await case.positions.read([WANT])
     assert case.positions.cursor(WANT).last_id == 7
-    assert not case.positions.late
+    assert not case.positions.position_unknown
 
 
 @attrs.define
@@ -522,32 +522,36 @@ class Process:
             PATIENCE, self.now, self.board, self.outbox.recovered, capability
         )
 
-    def now(self) -> Moment:
-        return Moment(10_000 * SECOND, 0)
+    def now(self) -> Timestamp:
+        return Timestamp(10_000 * SECOND, 0)
 
     async def reads(self, *records: Record) -> None:
         """It begins with NATS away, and reads these."""
         await self.outbox.open()
-        wants = {Want(DataType(each.data_type), each.instrument) for each in records}
-        await self.positions.read(list(wants))
+        subscriptions = {
+            Subscription(DataType(each.data_type), each.instrument) for each in records
+        }
+        await self.positions.read(list(subscriptions))
         messages = [encode(record) for record in records]
         self.outbox.append(self.positions.admitted(records, messages, self.outbox.starts))
 
-    async def publishes(self, ahead: int = 99, stored: int = 99, acknowledged: int = 99) -> None:
+    async def publishes(
+        self, gaps_first: int = 99, stored: int = 99, acknowledged: int = 99
+    ) -> None:
         """NATS is there, for so many gaps that go ahead and so many messages, of which it
         acknowledges so many.
         """
         self.outbox.rewind()
-        await settle(self.outbox, self.stream.last, self.board, ())
+        await dedupe(self.outbox, self.stream.last, self.board, ())
         await self.positions.catch_up(self.stream.last, self.outbox)
-        while self.positions.ahead:
-            for number, message in self.positions.ahead[0].take(ahead):
+        while self.positions.gaps_first:
+            for number, message in self.positions.gaps_first[0].take(gaps_first):
                 self._publish(message)
-                self.positions.ahead[0].acknowledge(number)
-                ahead -= 1
-            if not ahead:
+                self.positions.gaps_first[0].acknowledge(number)
+                gaps_first -= 1
+            if not gaps_first:
                 return
-            self.positions.ahead.popleft()
+            self.positions.gaps_first.popleft()
         await self.positions.ahead_stored(self.outbox)
         for place, (number, message) in enumerate(self.outbox.take(stored)):
             self._publish(message)
@@ -588,7 +592,7 @@ async def test_a_gap_that_a_process_could_not_tell_is_told_once_by_the_next(
             case "before the first gap":
                 await process.positions.catch_up(stream.last, process.outbox)
             case "between the gaps":
-                await process.publishes(ahead=1)
+                await process.publishes(gaps_first=1)
             case "behind the gaps":
                 await process.publishes(stored=0)
             case "behind the first message":
@@ -649,8 +653,8 @@ async def test_venues_are_answered_while_a_full_stream_holds_up_what_goes_ahead(
         await trio.sleep(2)
         assert case.board.sink.state == "stream_full"
         with trio.fail_after(PATIENCE):
-            await case.positions.read([Want(DataType.FUNDING_RATE, BTC)])
-        assert len(case.positions.ahead) == 1
+            await case.positions.read([Subscription(DataType.FUNDING_RATE, BTC)])
+        assert len(case.positions.gaps_first) == 1
         nursery.cancel_scope.cancel()
 
 
@@ -669,20 +673,24 @@ async def test_a_server_that_dies_while_it_holds_up_what_goes_ahead_is_left(
             await nursery.start(held_up, case, lambda: fails != "its pulse")
             await trio.sleep(2)
             case.stream.fails = fails == "its answers"
-            nursery.start_soon(case.positions.read, [Want(DataType.FUNDING_RATE, BTC)])
+            nursery.start_soon(case.positions.read, [Subscription(DataType.FUNDING_RATE, BTC)])
             await trio.sleep(60)
             pytest.fail("nobody noticed")
 
     with pytest.raises(ExceptionGroup) as group:
         await meet()
     assert [type(each) for each in group.value.exceptions] == [SinkLost]
-    assert len(case.positions.ahead) == 1
+    assert len(case.positions.gaps_first) == 1
 
 
 async def test_other_peoples_messages_are_said_once(autojump_clock: MockClock) -> None:
     """They give no cursor, and stop nothing."""
     case = Case()
-    wants = [WANT, Want(DataType.ORDERBOOK, BTC), Want(DataType.FUNDING_RATE, BTC)]
+    subscriptions = [
+        WANT,
+        Subscription(DataType.ORDERBOOK, BTC),
+        Subscription(DataType.FUNDING_RATE, BTC),
+    ]
     case.stream.store(trade(1))
     for prefix in ("orderbook-data", "funding-rate-data", "data-gap"):
         subject = f"{prefix}.binance.spot.BTC-USDT"
@@ -690,9 +698,13 @@ async def test_other_peoples_messages_are_said_once(autojump_clock: MockClock) -
     with capture_logs() as logs:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(case.connected)
-            await case.positions.read(wants)
+            await case.positions.read(subscriptions)
             nursery.cancel_scope.cancel()
-    assert [case.positions.cursor(want).last_id for want in wants] == [1, None, None]
+    assert [case.positions.cursor(subscription).last_id for subscription in subscriptions] == [
+        1,
+        None,
+        None,
+    ]
     (line,) = (line for line in logs if line["event"] == "restart.foreign_message")
     assert line["log_level"] == "warning"
 
@@ -729,7 +741,7 @@ async def test_a_gap_that_cannot_be_encoded_costs_itself(
     await case.positions.catch_up(case.stream.last, case.outbox)
     if met == "after":
         case.pump(trade(10, at=900))
-    published = case.ahead() + case.held()
+    published = case.gaps_first() + case.held()
     assert [record.data_type for record in published] == ["gap", "trade"]
     assert case.board.faults == {"record_unencodable": 1}
 
@@ -738,12 +750,12 @@ async def test_venues_are_answered_one_after_another(autojump_clock: MockClock) 
     """Each is waited for by its own, also when the sink comes later than they ask."""
     case = Case()
     eth = Instrument("binance", "spot", "ETH-USDT", "ETHUSDT")
-    other = Want(DataType.TRADE, eth)
+    other = Subscription(DataType.TRADE, eth)
     case.stream.store(trade(7), Trade(eth, 0, 0, "9", "1", "1", "buy"))
     done: list[Callable[..., object]] = []
 
-    async def ask(want: Want) -> None:
-        await case.positions.read([want])
+    async def ask(subscription: Subscription) -> None:
+        await case.positions.read([subscription])
         done.append(ask)
 
     async with trio.open_nursery() as nursery:
@@ -756,4 +768,4 @@ async def test_venues_are_answered_one_after_another(autojump_clock: MockClock) 
         await wait_all_tasks_blocked()
         assert len(done) == 2
         nursery.cancel_scope.cancel()
-    assert [case.positions.cursor(want).last_id for want in (WANT, other)] == [7, 9]
+    assert [case.positions.cursor(subscription).last_id for subscription in (WANT, other)] == [7, 9]

@@ -11,7 +11,7 @@ from mutants import mutant
 from marketprism.errors import Transient
 from marketprism.feeds import connection, continuity, feed
 from marketprism.feeds.planning import PlannedShard
-from marketprism.gaps.pending import Loss
+from marketprism.gaps.pending import PendingGap
 from marketprism.outbox.outbox import Outbox
 from marketprism.pipeline.outlet import Outlet
 from marketprism.records import Gap
@@ -104,13 +104,13 @@ def updates_after_an_overflow_are_not_withheld(patch: pytest.MonkeyPatch) -> Non
 @mutant("binance_spot", "broker_killed", "broker_stalled", "cut", "skip", tight=True, first=4)
 def a_gap_that_does_not_fit_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """What it spoke of is in no gap."""
-    add = Loss.add
+    add = PendingGap.add
 
-    def added(loss: Loss, record: Any) -> None:
+    def added(loss: PendingGap, record: Any) -> None:
         if not isinstance(record, Gap):
             add(loss, record)
 
-    patch.setattr(Loss, "add", added)
+    patch.setattr(PendingGap, "add", added)
 
 
 # What was lost with a connection

@@ -71,13 +71,13 @@ def prev_seq_id_is_not_looked_at(patch: pytest.MonkeyPatch) -> None:
 @mutant("okx_spot")
 def a_new_okx_book_always_joins(patch: pytest.MonkeyPatch) -> None:
     """It is told without a gap."""
-    settle = okx_book.BookStream.settle
+    join = okx_book.BookStream.join
 
     def settled(book: okx_book.BookStream, *rest: Any, **more: Any) -> None:
         book.state.cursor.last_id = book.state.cursor.gap = None
-        settle(book, *rest, **more)
+        join(book, *rest, **more)
 
-    patch.setattr(okx_book.BookStream, "settle", settled)
+    patch.setattr(okx_book.BookStream, "join", settled)
 
 
 @mutant("okx_spot", "renumber", "stale", *["withhold"] * 3)

@@ -12,7 +12,7 @@ from loopback import untrusting
 from web import Net
 
 from marketprism.app import Collector
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.observe.cgroup import Limit
 from marketprism.settings.settings import Config
 
@@ -31,8 +31,8 @@ def staged(
     """One that has not begun yet."""
     return Collector(
         config,
-        now=lambda: Moment(clock.wall(), round(trio.current_time() * 1e9) + 1),
-        chance=chance.random,
+        now=lambda: Timestamp(clock.wall(), round(trio.current_time() * 1e9) + 1),
+        jitter=chance.random,
         dial=net.dial,
         transport=net,
         tls=untrusting,

@@ -7,7 +7,7 @@ from test_simulation import failed
 from universe import Outcome, Plan, lived
 
 from marketprism.errors import SpoolFull
-from marketprism.outbox.spooler_steps import Moving
+from marketprism.outbox.spooler_steps import SpoolerSteps
 from marketprism.pipeline.outlet import Outlet
 from marketprism.records import Record
 
@@ -77,10 +77,10 @@ def refused(outcome: Outcome) -> int:
     return sum(b'"reason":"overflow"' in message.payload for message in outcome.stream)
 
 
-put = Moving._put
+put = SpoolerSteps._put
 
 
-async def thrown_away(moving: Moving) -> None:
+async def thrown_away(moving: SpoolerSteps) -> None:
     """A mutant: what does not fit on the disk is let go."""
     try:
         await put(moving)
@@ -102,7 +102,7 @@ def not_withheld(_outlet: Outlet, _record: Record, _connection: str) -> bool:
 @pytest.mark.parametrize(
     ("owner", "name", "mutant"),
     [
-        (Moving, "_put", thrown_away),
+        (SpoolerSteps, "_put", thrown_away),
         (Outlet, "_lose", no_gap),
         (Outlet, "_withheld", not_withheld),
     ],

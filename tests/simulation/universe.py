@@ -36,7 +36,7 @@ from marketprism.settings.settings import (
     Api,
     ChannelConfig,
     Config,
-    Manners,
+    Limits,
     OrderbookOptions,
     OutboxConfig,
     SpoolConfig,
@@ -181,7 +181,7 @@ def packaged(venues: tuple[str, ...]) -> Config:
     return load(path=None, environ={}, directory=DEFAULTS, venues=dict(OFFERS), only=venues)
 
 
-def _limits(usual: Manners, plan: Plan) -> Manners:
+def _limits(usual: Limits, plan: Plan) -> Limits:
     limits = attrs.evolve(usual, connection_life=plan.life)
     if not plan.one_by_one:
         return limits

@@ -5,7 +5,7 @@ import random
 import attrs
 import pytest
 
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.streams.exchange_clock import LEAST, REMEMBERED, TOLERANCE, ExchangeClock
 
 SECOND = 1_000_000_000
@@ -31,9 +31,9 @@ class Life:
         return START + round(self.seconds * SECOND) - LATENCY
 
     @property
-    def now(self) -> Moment:
+    def now(self) -> Timestamp:
         true = round(self.seconds * SECOND)
-        return Moment(START + true - self.slow, true - self.slept)
+        return Timestamp(START + true - self.slow, true - self.slept)
 
     def hear(self, count: int, ahead: int = 0) -> None:
         """So many stamps, one a second, all of them so far ahead."""

@@ -12,9 +12,9 @@ import attrs
 import pit as market
 from pit import Pit, Sides, Told
 
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds import VENUES
-from marketprism.feeds.actions import Diverged, Fetch, Fetched, FetchFailed, Send, Turn
+from marketprism.feeds.actions import Diverged, Fetch, Fetched, FetchFailed, Output, Send
 from marketprism.feeds.audit import Tag
 from marketprism.feeds.venue import Session
 from marketprism.instruments import Instrument
@@ -22,7 +22,7 @@ from marketprism.records import DataType, Gap, OrderBookRecord
 from marketprism.settings.settings import Api, OrderbookOptions, VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import StreamState
-from marketprism.streams.subscription import Want
+from marketprism.streams.subscription import Subscription
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -74,11 +74,11 @@ class Play:
         instrument = Instrument(
             venue.exchange, venue.market_type, "BTC-USDT", self.native, "BTC", "USDT", contract
         )
-        want = Want(DataType.ORDERBOOK, instrument)
-        (shard,) = venue.plan([want])
+        subscription = Subscription(DataType.ORDERBOOK, instrument)
+        (shard,) = venue.plan([subscription])
         self.cursor = Cursor()
-        self.session: Session = shard.open({want.stream: self.cursor})
-        self.state: StreamState = self.session.streams[want.stream]
+        self.session: Session = shard.open({subscription.stream: self.cursor})
+        self.state: StreamState = self.session.streams[subscription.stream]
         self._frames: list[tuple[float, bytes, Told | None]] = []
         self._requests: list[tuple[float, float, Fetch]] = []
         self._answers: list[tuple[float, float, Fetch, bytes]] = []
@@ -89,9 +89,9 @@ class Play:
         self.did(self.session.opening(self.now))
 
     @property
-    def now(self) -> Moment:
+    def now(self) -> Timestamp:
         passed = round(self.seconds * SECOND)
-        return Moment(START + passed, passed)
+        return Timestamp(START + passed, passed)
 
     def run(self, seconds: float, changes: int = 4) -> None:
         """Let so much time pass, with about so many changes in 50 ms."""
@@ -108,7 +108,7 @@ class Play:
             if self._beat % 5 == 0:
                 self.did(self.session.tick(self.now))
 
-    def did(self, turn: Turn) -> None:
+    def did(self, turn: Output) -> None:
         """Do what it asks for, and judge what it says."""
         for record in turn.records:
             if isinstance(record, Gap):
@@ -117,7 +117,7 @@ class Play:
             else:
                 assert isinstance(record, OrderBookRecord)
                 self._judge(record)
-        for step in turn.steps:
+        for step in turn.actions:
             if isinstance(step, Diverged):
                 self.diverged.append(step)
             elif isinstance(step, Send):
@@ -127,7 +127,7 @@ class Play:
                     self._confirm(step.before)
                 self.asked.append((self.seconds, step))
                 late = self.dice.uniform(0, self.lags[1])
-                self._requests.append((self.seconds + step.settle + late, self.seconds, step))
+                self._requests.append((self.seconds + step.after_send + late, self.seconds, step))
 
     def audits(self) -> list[float]:
         """When an audit was asked for."""

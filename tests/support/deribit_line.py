@@ -6,14 +6,14 @@ from typing import Any
 import attrs
 from hand_played import HandPlayed
 
-from marketprism.clock import Moment
-from marketprism.feeds.actions import Fetch, Send, Turn
+from marketprism.clock import Timestamp
+from marketprism.feeds.actions import Fetch, Output, Send
 from marketprism.feeds.deribit import DeribitDerivatives
 from marketprism.feeds.venue import Session
 from marketprism.records import DataType, Gap, Record
 from marketprism.settings.settings import Api, VenueConfig
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 from marketprism.wire import decode, encode
 
 SECOND = 1_000_000_000
@@ -28,9 +28,9 @@ BTC, ETH = DeribitDerivatives(CONFIG).instruments([])
 STREAM: Stream = (DataType.VOLATILITY_INDEX, "btc_usd")
 
 
-def moment(seconds: float) -> Moment:
+def moment(seconds: float) -> Timestamp:
     """So many seconds into the test, on both clocks."""
-    return Moment(START + round(seconds * SECOND), round(seconds * SECOND))
+    return Timestamp(START + round(seconds * SECOND), round(seconds * SECOND))
 
 
 def told(second: float, volatility: str = "47.55", index: str = "btc_usd") -> bytes:
@@ -62,25 +62,25 @@ class Line(HandPlayed):
     """Of the connection that this one takes over from."""
     seconds: float = 0.0
     fetches: list[Fetch] = attrs.field(factory=list)
-    turns: list[Turn] = attrs.field(factory=list)
+    outputs: list[Output] = attrs.field(factory=list)
     records: list[Record] = attrs.field(factory=list)
     session: Session = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.connect()
 
-    def connect(self) -> Turn:
+    def connect(self) -> Output:
         """Dial (again), and confirm all that is asked for."""
-        wants = [Want(DataType.VOLATILITY_INDEX, one) for one in (BTC, ETH)]
-        (shard,) = DeribitDerivatives(CONFIG).plan(wants)
-        for want in wants:
-            self.cursors.setdefault(want.stream, Cursor())
+        subscriptions = [Subscription(DataType.VOLATILITY_INDEX, one) for one in (BTC, ETH)]
+        (shard,) = DeribitDerivatives(CONFIG).plan(subscriptions)
+        for subscription in subscriptions:
+            self.cursors.setdefault(subscription.stream, Cursor())
         self.session = shard.open(self.cursors)
         if self.elder is not None:
-            self.session.adopt(self.elder)
+            self.session.take_over(self.elder)
         return self.grant(self.did(self.session.opening(self.now)))
 
-    def grant(self, turn: Turn) -> Turn:
+    def grant(self, turn: Output) -> Output:
         """Do what a turn asks for."""
         for body in said(turn):
             result = body["params"].get("channels", "ok")
@@ -92,7 +92,7 @@ class Line(HandPlayed):
         for cursor in self.cursors.values():
             cursor.lose("disconnect", "of a test")
 
-    def reconnected(self, second: float) -> Turn:
+    def reconnected(self, second: float) -> Output:
         """Lost, dialled again, and heard again for the first time."""
         self.cut()
         self.connect()
@@ -100,12 +100,12 @@ class Line(HandPlayed):
         return self.hear(told(second))
 
     @property
-    def now(self) -> Moment:
+    def now(self) -> Timestamp:
         return moment(self.seconds)
 
-    def did(self, turn: Turn) -> Turn:
-        self.turns.append(turn)
-        self.fetches += [step for step in turn.steps if isinstance(step, Fetch)]
+    def did(self, turn: Output) -> Output:
+        self.outputs.append(turn)
+        self.fetches += [step for step in turn.actions if isinstance(step, Fetch)]
         for record in turn.records:
             assert decode(encode(record).payload).timestamp == record.timestamp
         self.records += turn.records
@@ -113,9 +113,9 @@ class Line(HandPlayed):
         return turn
 
 
-def said(turn: Turn) -> list[dict[str, Any]]:
+def said(turn: Output) -> list[dict[str, Any]]:
     """What a turn says on the wire."""
-    return [json.loads(step.payload) for step in turn.steps if isinstance(step, Send)]
+    return [json.loads(step.payload) for step in turn.actions if isinstance(step, Send)]
 
 
 def seconds(records: list[Record]) -> list[float | str]:

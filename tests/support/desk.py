@@ -6,15 +6,15 @@ from typing import Any
 import attrs
 from cards import Card
 
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds import VENUES
-from marketprism.feeds.actions import Fetch, Fetched, Send, Turn
+from marketprism.feeds.actions import Fetch, Fetched, Output, Send
 from marketprism.feeds.venue import Poll, Session
 from marketprism.instruments import Instrument
 from marketprism.records import Record
 from marketprism.settings.settings import Api, VenueConfig
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Want
+from marketprism.streams.subscription import Subscription
 
 START = 1_700_000_200_500_000_000
 """Later than all that the cards say."""
@@ -54,25 +54,25 @@ class Desk:
             base="BTC",
             contract_size="0.01" if card.native_id.endswith("-SWAP") else None,
         )
-        want = Want(card.data_type, instrument)
+        subscription = Subscription(card.data_type, instrument)
         if venue.offers[card.data_type].by == "poll":
-            (self.poll,) = venue.polls([want])
+            (self.poll,) = venue.polls([subscription])
             self.asked.append(self.poll.request.url)
             return
-        (shard,) = venue.plan([want])
-        self.session = shard.open({want.stream: self.cursor})
+        (shard,) = venue.plan([subscription])
+        self.session = shard.open({subscription.stream: self.cursor})
         self._obey(self.session.opening(self.now()))
 
-    def now(self) -> Moment:
+    def now(self) -> Timestamp:
         """A little later each time."""
         self.ticks += 1
-        return Moment(START + self.ticks * 1_000_000, self.ticks * 1_000_000)
+        return Timestamp(START + self.ticks * 1_000_000, self.ticks * 1_000_000)
 
-    def _obey(self, turn: Turn) -> None:
+    def _obey(self, turn: Output) -> None:
         """Do what a session asks for: confirm its commands, answer its fetches."""
         assert self.session is not None
         self.opened += turn.records
-        for step in turn.steps:
+        for step in turn.actions:
             if isinstance(step, Send):
                 self._confirm(step)
             elif isinstance(step, Fetch):
@@ -88,19 +88,21 @@ class Desk:
         for frame in confirmations(json.loads(send.payload)):
             self._obey(self.session.receive([json.dumps(frame).encode()], self.now()))
 
-    def hear(self, *events: Any) -> Turn:
+    def hear(self, *events: Any) -> Output:
         """Events, or answers of the poll, one after another."""
-        turn = Turn()
+        turn = Output()
         for event in events:
             body = event if isinstance(event, bytes) else json.dumps(event).encode()
             if self.poll is not None:
                 answer = Fetched(body, self.now().monotonic)
-                said = self.poll.read(answer, {self.poll.want.stream: self.cursor}, self.now())
+                said = self.poll.read(
+                    answer, {self.poll.subscription.stream: self.cursor}, self.now()
+                )
             else:
                 assert self.session is not None
                 said = self.session.receive([body], self.now())
             turn.records += said.records
-            turn.steps += said.steps
+            turn.actions += said.actions
         return turn
 
 

@@ -56,7 +56,7 @@ class Feed:
         gap = self.gap(DataType.ORDERBOOK)
         self.ids["book"] += 1
         snapshot = self._book("snapshot", self.ids["book"], None)
-        snapshot.heals = self.clock
+        snapshot.heals_gap = self.clock
         return [gap, encode(snapshot)]
 
     def _book(self, kind: str, last: int, before: int | None) -> OrderBookRecord:
@@ -93,7 +93,7 @@ class Broker:
     async def settle(self, outbox: Outbox) -> None:
         """What a sink does before it sends anything again."""
         for subject in outbox.in_doubt():
-            await outbox.settle(subject, self.last(subject))
+            await outbox.forget_stored(subject, self.last(subject))
 
     def send(self, outbox: Outbox, most: int, stored: int, unheard: Collection[int] = ()) -> bool:
         """Send a batch of which so many arrive; their answers do too, but for some. Whether all

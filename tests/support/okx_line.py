@@ -10,16 +10,16 @@ from consumer import Consumer
 from depth import Side, Truth
 from hand_played import HandPlayed
 
-from marketprism.clock import Moment
-from marketprism.feeds.actions import Fetch, Send, Turn
+from marketprism.clock import Timestamp
+from marketprism.feeds.actions import Fetch, Output, Send
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
 from marketprism.feeds.venue import Session
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings.settings import Api, Manners, VenueConfig
+from marketprism.settings.settings import Api, Limits, VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 from marketprism.wire import encode
 
 SECOND = 1_000_000_000
@@ -36,16 +36,16 @@ SPOT_CONFIG = VenueConfig(
     Api("http://rest.test", "ws://stream.test"),
     ("BTC-USDT",),
     (DataType.ORDERBOOK, DataType.TRADE),
-    limits=Manners(heartbeat=20.0),
+    limits=Limits(heartbeat=20.0),
 )
 SWAP_CONFIG = attrs.evolve(
     SPOT_CONFIG, name="okx_derivatives", data_types=tuple(OkxDerivatives.offers)
 )
 
 
-def moment(seconds: float) -> Moment:
+def moment(seconds: float) -> Timestamp:
     """So many seconds into the test, on both clocks."""
-    return Moment(START + round(seconds * SECOND), round(seconds * SECOND))
+    return Timestamp(START + round(seconds * SECOND), round(seconds * SECOND))
 
 
 def push(channel: str, subject: str, *elements: object, action: str | None = None) -> bytes:
@@ -140,7 +140,7 @@ class OkxLine(HandPlayed):
     refuses: str | None = None
     """A channel that cannot be had any more."""
     seconds: float = 0.0
-    turns: list[Turn] = attrs.field(factory=list)
+    outputs: list[Output] = attrs.field(factory=list)
     fetches: list[Fetch] = attrs.field(factory=list)
     said: list[dict[str, Any]] = attrs.field(factory=list)
     """The commands sent, `ping` left out."""
@@ -150,17 +150,19 @@ class OkxLine(HandPlayed):
     def __attrs_post_init__(self) -> None:
         self.connect()
 
-    def connect(self) -> Turn:
+    def connect(self) -> Output:
         """Dial (again); all that is asked for is acknowledged."""
         kind = OkxSpot if self.config.name == "okx_spot" else OkxDerivatives
-        wants = [Want(data, one) for one in self.instruments for data in self.config.data_types]
-        (shard,) = kind(self.config).plan(wants)
-        for want in shard.wants:
-            self.cursors.setdefault(want.stream, Cursor())
+        subscriptions = [
+            Subscription(data, one) for one in self.instruments for data in self.config.data_types
+        ]
+        (shard,) = kind(self.config).plan(subscriptions)
+        for subscription in shard.subscriptions:
+            self.cursors.setdefault(subscription.stream, Cursor())
         self.fetches.clear()
         self.session = shard.open(self.cursors)
         if self.elder is not None:
-            self.session.adopt(self.elder)
+            self.session.take_over(self.elder)
         return self.did(self.session.opening(self.now))
 
     def cut(self) -> None:
@@ -169,18 +171,18 @@ class OkxLine(HandPlayed):
             cursor.lose("disconnect", "of a test")
 
     @property
-    def now(self) -> Moment:
+    def now(self) -> Timestamp:
         return moment(self.seconds)
 
-    def did(self, turn: Turn) -> Turn:
+    def did(self, turn: Output) -> Output:
         """Note what a turn asks for, and do it as the exchange would."""
-        self.turns.append(turn)
-        self.fetches += [step for step in turn.steps if isinstance(step, Fetch)]
+        self.outputs.append(turn)
+        self.fetches += [step for step in turn.actions if isinstance(step, Fetch)]
         for record in turn.records:
             if record.data_type in ("orderbook", "gap"):
                 self.consumer.take(encode(record).payload)
         self.leave(turn)
-        for step in turn.steps:
+        for step in turn.actions:
             if isinstance(step, Send):
                 self.obey(step.payload)
         return turn

@@ -12,11 +12,11 @@ import trio
 from loopback import UNTRUSTING
 
 from marketprism.board.board import Board
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds.hosts import Hosts
 from marketprism.feeds.proxies import Proxies
 from marketprism.feeds.rest import Rest
-from marketprism.feeds.services import World
+from marketprism.feeds.services import Services
 from marketprism.pipeline.outlet import Outlet
 from marketprism.records import Record
 from marketprism.settings.settings import ProxyConfig
@@ -29,9 +29,9 @@ Handler = Callable[[trio.abc.Stream], Awaitable[None]]
 """What a server does with one connection, which is closed afterwards."""
 
 
-def clock() -> Moment:
+def clock() -> Timestamp:
     """The real time."""
-    return Moment(time.time_ns(), time.monotonic_ns())
+    return Timestamp(time.time_ns(), time.monotonic_ns())
 
 
 @asynccontextmanager
@@ -137,20 +137,20 @@ def websocket(talk: Callable[[Line], Awaitable[None]]) -> Handler:
 @asynccontextmanager
 async def a_world(
     tls: ssl.SSLContext | None = None, proxy: ProxyConfig | None = None, capacity: int = 1000
-) -> AsyncIterator[World]:
+) -> AsyncIterator[Services]:
     """What the feeds of one process share."""
     board = Board()
     hosts, proxies = Hosts(board), Proxies(proxy or ProxyConfig())
     context = tls or UNTRUSTING
     async with Rest(hosts, proxies, clock, context) as rest:
-        yield World(Outlet(capacity, board), rest, hosts, proxies, board, clock, context)
+        yield Services(Outlet(capacity, board), rest, hosts, proxies, board, clock, context)
 
 
-async def put(world: World) -> list[Record]:
+async def put(services: Services) -> list[Record]:
     """Every record that is in the outlet now."""
     records: list[Record] = []
-    while world.board.channel.held:
-        records += (await anext(world.outlet.intake)).records
+    while services.board.channel.held:
+        records += (await anext(services.outlet.intake)).records
     return records
 
 

@@ -13,15 +13,15 @@ import pit as market
 from audited import ID_STEP, NATIVE
 from pit import Pit, Sides, Told
 
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds import VENUES
-from marketprism.feeds.actions import Fetch, Fetched, Send, Turn
+from marketprism.feeds.actions import Fetch, Fetched, Output, Send
 from marketprism.feeds.venue import Session
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Record
 from marketprism.settings.settings import Api, OrderbookOptions, VenueConfig
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Want
+from marketprism.streams.subscription import Subscription
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -115,21 +115,21 @@ class Exchange:
             self.native,
             contract_size=contract,
         )
-        self.want = Want(DataType.ORDERBOOK, instrument)
+        self.subscription = Subscription(DataType.ORDERBOOK, instrument)
         self.asked: list[tuple[Session, Fetch, int]] = []
         self.session = self.dialled()
 
     @property
-    def now(self) -> Moment:
+    def now(self) -> Timestamp:
         passed = round(self.seconds * SECOND)
-        return Moment(START + passed, passed)
+        return Timestamp(START + passed, passed)
 
     def dialled(self, elder: Session | None = None) -> Session:
         """A new connection, whose commands are answered at once."""
-        (shard,) = self.kind.plan([self.want])
-        session = shard.open({self.want.stream: self.cursor})
+        (shard,) = self.kind.plan([self.subscription])
+        session = shard.open({self.subscription.stream: self.cursor})
         if elder is not None:
-            session.adopt(elder)
+            session.take_over(elder)
         self.did(session, session.opening(self.now))
         return session
 
@@ -186,7 +186,7 @@ class Exchange:
         """The elder connection ends."""
         self.elder = None
         self.asked = [each for each in self.asked if each[0] is self.session]
-        self.did(self.session, self.session.inherit(self.now))
+        self.did(self.session, self.session.old_gone(self.now))
 
     # In the exchange's words.
 
@@ -219,7 +219,7 @@ class Exchange:
     def hear(self, session: Session, *frames: bytes) -> None:
         self.did(session, session.receive(frames, self.now))
 
-    def did(self, session: Session, turn: Turn) -> None:
+    def did(self, session: Session, turn: Output) -> None:
         self.records += turn.records
         for record in turn.records:
             if isinstance(record, Gap):
@@ -230,7 +230,7 @@ class Exchange:
             wrong = self.reader.wrong(self.pit.truths[record.last_update_id], self.unit)
             if wrong is not None:
                 self.faults.append(f"{record.update_type} {record.last_update_id}: {wrong}")
-        for step in turn.steps:
+        for step in turn.actions:
             if isinstance(step, Send):
                 self.obey(session, json.loads(step.payload))
             elif isinstance(step, Fetch):

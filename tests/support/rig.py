@@ -19,7 +19,7 @@ from marketprism.settings.settings import (
     BackoffConfig,
     Config,
     HttpConfig,
-    Manners,
+    Limits,
     MetricsConfig,
     NatsConfig,
     OrderbookOptions,
@@ -112,7 +112,7 @@ def configured(
         tuple(each for each in DataType if each in OFFERS[venue] and each in data_types),
         trade=TradeOptions("raw" if kind == "raw" else "aggregated"),
         orderbook=OrderbookOptions(depth=depth, snapshot_interval=snapshot_interval),
-        limits=Manners(**(limits or {})),
+        limits=Limits(**(limits or {})),
     )
     return Config(
         {venue: settings},

@@ -10,8 +10,8 @@ from consumer import Consumer
 from depth import Chain, Truth
 from hand_played import HandPlayed
 
-from marketprism.clock import Moment
-from marketprism.feeds.actions import Fetch, Send, Turn
+from marketprism.clock import Timestamp
+from marketprism.feeds.actions import Fetch, Output, Send
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.venue import Session, Shard
 from marketprism.instruments import Instrument
@@ -19,7 +19,7 @@ from marketprism.records import DataType
 from marketprism.settings.settings import Api, VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 from marketprism.wire import encode
 
 SECOND = 1_000_000_000
@@ -34,9 +34,9 @@ CONFIG = VenueConfig(
 )
 
 
-def moment(seconds: float) -> Moment:
+def moment(seconds: float) -> Timestamp:
     """So many seconds into the test, on both clocks."""
-    return Moment(START + round(seconds * SECOND), round(seconds * SECOND))
+    return Timestamp(START + round(seconds * SECOND), round(seconds * SECOND))
 
 
 @attrs.define
@@ -106,7 +106,7 @@ class Line(HandPlayed):
     cursors: dict[Stream, Cursor] = attrs.field(factory=dict)
     consumer: Consumer = attrs.field(factory=Consumer)
     seconds: float = 0.0
-    turns: list[Turn] = attrs.field(factory=list)
+    outputs: list[Output] = attrs.field(factory=list)
     fetches: list[Fetch] = attrs.field(factory=list)
     payloads: list[bytes] = attrs.field(factory=list)
     metadata: Sequence[bytes] = (b'{"symbols":[]}', b"[]")
@@ -117,18 +117,18 @@ class Line(HandPlayed):
     def __attrs_post_init__(self) -> None:
         self.connect()
 
-    def connect(self) -> Turn:
+    def connect(self) -> Output:
         """Dial (again): subscribe, and confirm all that is asked for; the confirmations' turn."""
         venue = BinanceDerivatives(self.config)
         venue.instruments(self.metadata)
-        shards = venue.plan([Want(data_type, BTC) for data_type in STREAMED])
+        shards = venue.plan([Subscription(data_type, BTC) for data_type in STREAMED])
         (self.shard,) = (shard for shard in shards if f"/{self.route}/" in shard.id)
-        for want in self.shard.wants:
-            self.cursors.setdefault(want.stream, Cursor())
+        for subscription in self.shard.subscriptions:
+            self.cursors.setdefault(subscription.stream, Cursor())
         self.fetches.clear()
         self.session = self.shard.open(self.cursors)
         turn = self.did(self.session.opening(self.now))
-        said = [step for step in turn.steps if isinstance(step, Send)]
+        said = [step for step in turn.actions if isinstance(step, Send)]
         said += [fetch.before for fetch in self.fetches if fetch.before is not None]
         numbers = [json.loads(send.payload)["id"] for send in said]
         return self.hear(*(b'{"result":null,"id":%d}' % number for number in numbers))
@@ -139,7 +139,7 @@ class Line(HandPlayed):
             cursor.lose("disconnect", "of a test")
 
     @property
-    def now(self) -> Moment:
+    def now(self) -> Timestamp:
         return moment(self.seconds)
 
     @property
@@ -147,9 +147,9 @@ class Line(HandPlayed):
         """The book is in step."""
         return self.session.streams[DataType.ORDERBOOK, "BTCUSDT"].phase is Phase.LIVE
 
-    def did(self, turn: Turn) -> Turn:
-        self.turns.append(turn)
-        self.fetches += [step for step in turn.steps if isinstance(step, Fetch)]
+    def did(self, turn: Output) -> Output:
+        self.outputs.append(turn)
+        self.fetches += [step for step in turn.actions if isinstance(step, Fetch)]
         for record in turn.records:
             self.payloads.append(encode(record).payload)
             self.consumer.take(self.payloads[-1])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from marketprism.streams.cursor import Cursor
     from marketprism.streams.exchange_clock import ExchangeClock
     from marketprism.streams.state import StreamState
-    from marketprism.streams.subscription import Stream, Want
+    from marketprism.streams.subscription import Stream, Subscription
     from marketprism.supervise import CircuitBreaker
 
 Origin = tuple[str, str, str]
@@ -469,15 +469,22 @@ class Board:
         )
 
     def stream(
-        self, venue: str, want: "Want", connection: str, quiet_limit: float | None, begun: int
+        self,
+        venue: str,
+        subscription: "Subscription",
+        connection: str,
+        quiet_limit: float | None,
+        begun: int,
     ) -> StreamRow:
         """The row of a stream that is asked for from now on: its counts go on."""
-        row = self.streams.get((venue, want.stream))
+        row = self.streams.get((venue, subscription.stream))
         if row is None:
-            row = StreamRow(venue, want.instrument, want.data_type, connection)
-            self.streams[venue, want.stream] = row
-            market = want.instrument.exchange, want.instrument.market_type
-            self._rows[*market, str(want.data_type), want.instrument.native_id] = row
+            row = StreamRow(venue, subscription.instrument, subscription.data_type, connection)
+            self.streams[venue, subscription.stream] = row
+            market = subscription.instrument.exchange, subscription.instrument.market_type
+            self._rows[*market, str(subscription.data_type), subscription.instrument.native_id] = (
+                row
+            )
         row.connection, row.quiet_limit, row.begun = connection, quiet_limit, begun
         row.standing = None
         return row

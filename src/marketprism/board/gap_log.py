@@ -3,7 +3,7 @@
 A connection that is cut takes all its streams with it, and each of them has a gap of its own, told
 when that stream goes on. Those of one connection and reason are put together until all of them are
 told, or for a while; alone it is logged as it is. The records are published one by one, always.
-Pure: whoever has a clock calls `settle` once a second.
+Pure: whoever has a clock calls `log_complete` once a second.
 """
 
 from collections.abc import Callable
@@ -75,7 +75,7 @@ class GapLog:
                 log.debug("stream.gap", **described(gap))
             group.add(gap)
 
-    def settle(self, open_gaps: Callable[[str], int]) -> None:
+    def log_complete(self, open_gaps: Callable[[str], int]) -> None:
         """Log the groups that are complete: `open_gaps` says of how many streams of a connection
         sight is still lost.
         """

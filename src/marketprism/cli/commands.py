@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mode = os.environ.get("COLLECTOR_MODE") or "run"
         if mode not in COMMANDS:
             words = f"must be one of {', '.join(COMMANDS)}{suggestion(mode, COMMANDS)}"
-            return _told(ConfigError([f"COLLECTOR_MODE: {words}"]))
+            return _say(ConfigError([f"COLLECTOR_MODE: {words}"]))
         options = parser.parse_args([*given, mode])
     command: Callable[[argparse.Namespace, Mapping[str, str]], int] = COMMANDS[options.command]
     environ = dict(os.environ)
@@ -41,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             environ["LOG_LEVEL"] = _level(options.log_level, f"--log-level {options.log_level}")
         return command(options, environ)
     except (MarketPrismError, BaseExceptionGroup) as error:
-        return _told(error)
+        return _say(error)
 
 
-def _told(error: BaseException) -> int:
+def _say(error: BaseException) -> int:
     """Say what went wrong, a line each; what is not ours to word is raised again."""
     found = list(leaves(error))
     if not all(isinstance(leaf, MarketPrismError) for leaf in found):

@@ -9,7 +9,7 @@ from marketprism.feeds.okx import OkxDerivatives, OkxSpot
 from marketprism.feeds.venue import Venue
 from marketprism.records import DataType
 from marketprism.settings.settings import VenueConfig
-from marketprism.streams.subscription import Capability, Want
+from marketprism.streams.subscription import Capability, Subscription
 
 _CLASSES: Final = (
     BinanceSpot,
@@ -40,7 +40,9 @@ _BY_SUBJECT: Final[Mapping[tuple[str, str], Mapping[DataType, Capability]]] = {
 _FOREIGN: Final = Capability("stream", None)
 
 
-def capability(want: Want) -> Capability:
+def capability(subscription: Subscription) -> Capability:
     """How the venue of a stream has it; one that no venue has may be of another version."""
-    offers = _BY_SUBJECT.get((want.instrument.exchange, want.instrument.market_type), {})
-    return offers.get(want.data_type, _FOREIGN)
+    offers = _BY_SUBJECT.get(
+        (subscription.instrument.exchange, subscription.instrument.market_type), {}
+    )
+    return offers.get(subscription.data_type, _FOREIGN)

@@ -41,8 +41,9 @@ class Fetch:
     """What it costs of the host's budget, in the host's own unit."""
     priority: Priority = Priority.POLL
     before: Send | None = None
-    """Said on the wire when the budget grants the fetch, `settle` seconds before it goes out."""
-    settle: float = 0.0
+    """Said on the wire when the budget grants the fetch, which goes out `after_send` seconds
+    later."""
+    after_send: float = 0.0
     required: bool = True
     """For metadata: the venue cannot start without it."""
 
@@ -89,15 +90,15 @@ class Rotate:
     reason: str
 
 
-Step = Send | Fetch | Park | Reject | Close | Diverged | Rotate
+Action = Send | Fetch | Park | Reject | Close | Diverged | Rotate
 
 
 @attrs.define
-class Turn:
+class Output:
     """What follows from an input: records to publish, in order, and things to do."""
 
     records: list[Record] = attrs.field(factory=list)
-    steps: list[Step] = attrs.field(factory=list)
+    actions: list[Action] = attrs.field(factory=list)
 
 
 @attrs.frozen

@@ -12,9 +12,9 @@ from zlib import crc32
 
 import attrs
 
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds import venue
-from marketprism.feeds.actions import Diverged, Fetch, FetchFailed, Priority, Turn
+from marketprism.feeds.actions import Diverged, Fetch, FetchFailed, Output, Priority
 from marketprism.feeds.comparison import Change, Proof, Trail, Verdict
 from marketprism.orderbook import OrderBook
 from marketprism.streams.state import StreamState
@@ -85,7 +85,7 @@ class Auditor:
     _attempt: int = 0
     _began: int | None = None
 
-    def proved(self, last_id: int, wall: int, now: Moment) -> None:
+    def proved(self, last_id: int, wall: int, now: Timestamp) -> None:
         """The book is a fresh snapshot. Its first audit comes at a time of its own, so that those
         of a whole market are spread out.
         """
@@ -97,12 +97,12 @@ class Auditor:
         wait = round(self.interval * share * SECOND)
         self.due = now.monotonic + wait if self.interval else None
 
-    def succeed(self, elder: "Auditor") -> None:
+    def succeed(self, old: "Auditor") -> None:
         """Go on with the audits of a book that came from another connection; what was under way
         there is not finished.
         """
-        self.proof, self.due, self._began = elder.proof, elder.due, elder._began
-        self.hurried, self.exhausted = elder.hurried, elder.exhausted
+        self.proof, self.due, self._began = old.proof, old.due, old._began
+        self.hurried, self.exhausted = old.hurried, old.exhausted
 
     def interrupt(self) -> None:
         """The book is not what it was: whatever is under way means nothing any more."""
@@ -110,7 +110,7 @@ class Auditor:
             self.trail = None
             self.state.audits[Outcome.INTERRUPTED] += 1
 
-    def hurry(self, now: Moment, *, exhausted: bool) -> None:
+    def hurry(self, now: Timestamp, *, exhausted: bool) -> None:
         """Too little of the book is known: have a look soon, and no more often than is fair."""
         self.hurried, self.exhausted = True, exhausted
         pause = EXHAUSTED_AGAIN_AFTER if exhausted else AGAIN_AFTER
@@ -121,7 +121,7 @@ class Auditor:
             # Its request waits behind all others. The next one does not.
             self.interrupt()
 
-    def begin(self, book: OrderBook, now: Moment) -> None:
+    def begin(self, book: OrderBook, now: Timestamp) -> None:
         """From now on remember what the book takes."""
         self._attempt += 1
         self._began = now.monotonic
@@ -140,7 +140,7 @@ class Auditor:
         return self._compare(trail, trail.fresh, book, change.read_at)
 
     def answered(
-        self, attempt: int, fresh: OrderBook, book: OrderBook, now: Moment
+        self, attempt: int, fresh: OrderBook, book: OrderBook, now: Timestamp
     ) -> Verdict | None:
         """The snapshot, which may be behind the book, or ahead of it. None: nothing follows yet."""
         trail = self.trail
@@ -154,13 +154,13 @@ class Auditor:
             return None
         return self._compare(trail, fresh, book, now)
 
-    def failed(self, attempt: int, answer: FetchFailed | None, now: Moment) -> None:
+    def failed(self, attempt: int, answer: FetchFailed | None, now: Timestamp) -> None:
         """There is no snapshot; with None there is one that cannot be read."""
         if self.trail is not None and attempt == self.trail.attempt:
             retry_after = 0.0 if answer is None else answer.retry_after or 0.0
             self._skip(Outcome.FAILED, now, least=round(retry_after * SECOND))
 
-    def tick(self, now: Moment, turn: Turn) -> None:
+    def tick(self, now: Timestamp, output: Output) -> None:
         """Ask when it is time; do not wait for ever."""
         trail = self.trail
         assert trail is not None
@@ -169,11 +169,11 @@ class Auditor:
             self.waiting += 1
             tag = Tag(self.state.instrument.native_id, trail.attempt)
             priority = Priority.RESYNC if trail.urgent else Priority.AUDIT
-            turn.steps.append(Fetch(self.url, tag, self.weight, priority))
+            output.actions.append(Fetch(self.url, tag, self.weight, priority))
         elif trail.fresh is not None and now.monotonic >= trail.give_up_at:
             self._skip(Outcome.AHEAD, now)
 
-    def conclude(self, verdict: Verdict, connection: str, now: Moment, turn: Turn) -> int:
+    def conclude(self, verdict: Verdict, connection: str, now: Timestamp, output: Output) -> int:
         """Count it. Of a wrong book publish the gap, from when it was last known to be right on;
         that gap's start, else 0.
         """
@@ -199,7 +199,7 @@ class Auditor:
         stream = (state.data_type, state.instrument.native_id)
         shown = islice(verdict.wrong.items(), SAMPLE_LEVELS)
         sample = "; ".join(f"{level}: {how}" for level, how in shown)
-        turn.steps.append(Diverged(stream, len(verdict.wrong), sample))
+        output.actions.append(Diverged(stream, len(verdict.wrong), sample))
         last_id, missing = verdict.fresh.last_id, None
         if known is not None:
             missing = (min(known.last_id + 1, last_id), last_id)
@@ -207,11 +207,11 @@ class Auditor:
         cursor.lose("sequence", why, None if known is None else known.wall)
         gap = cursor.close(state.instrument, state.data_type, now.wall, connection, missing)
         assert gap is not None
-        turn.records.append(gap)
+        output.records.append(gap)
         return gap.started_at
 
     def _compare(
-        self, trail: Trail, fresh: OrderBook, book: OrderBook, now: Moment
+        self, trail: Trail, fresh: OrderBook, book: OrderBook, now: Timestamp
     ) -> Verdict | None:
         verdict = trail.lead(fresh, book, self.window)
         if verdict is None:
@@ -222,7 +222,7 @@ class Auditor:
     def _soon(self) -> int:
         return min(AGAIN_AFTER, round(self.interval * SECOND) or AGAIN_AFTER)
 
-    def _skip(self, outcome: Outcome, now: Moment, least: int = 0) -> None:
+    def _skip(self, outcome: Outcome, now: Timestamp, least: int = 0) -> None:
         self.trail = None
         self.state.audits[outcome] += 1
         self.due = now.monotonic + max(self._soon, least)
@@ -239,7 +239,7 @@ class Audited(Protocol):
         """It is the exchange's, as far as we know."""
 
 
-def tick(books: Iterable[Audited], now: Moment, turn: Turn) -> None:
+def tick(books: Iterable[Audited], now: Timestamp, output: Output) -> None:
     """Audit the books of a connection, one at a time; but one of which nothing can be published
     waits for no other.
     """
@@ -248,7 +248,7 @@ def tick(books: Iterable[Audited], now: Moment, turn: Turn) -> None:
     for each in books:
         auditor, book = each.auditor, each.book
         if auditor.trail is not None:
-            auditor.tick(now, turn)
+            auditor.tick(now, output)
         busy = busy or auditor.trail is not None or auditor.waiting > 0
         if book is None or auditor.trail is not None or not each.in_step:
             continue

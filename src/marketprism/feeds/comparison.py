@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import attrs
 
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.orderbook import OrderBook
 from marketprism.records import Level
 
@@ -31,7 +31,7 @@ class Change(NamedTuple):
     bids: Sequence[Level]
     asks: Sequence[Level]
     event_time: int | None
-    read_at: Moment
+    read_at: Timestamp
 
 
 class Proof(NamedTuple):

@@ -12,23 +12,32 @@ import structlog
 import trio
 
 from marketprism.board.board import ConnectionRow, lasted
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.errors import Lost, MarketPrismError, Quiet, RateLimited, Refused, Transient
-from marketprism.feeds.actions import Close, Diverged, Fetch, Park, Reject, Rotate, Send, Step, Turn
+from marketprism.feeds.actions import (
+    Action,
+    Close,
+    Diverged,
+    Fetch,
+    Output,
+    Park,
+    Reject,
+    Rotate,
+    Send,
+)
 from marketprism.feeds.dialing import translated
 from marketprism.feeds.frames import BatchingConnection
-from marketprism.feeds.freshness import Freshness
-from marketprism.feeds.freshness import Step as Answer
+from marketprism.feeds.freshness import Freshness, Remedy
 from marketprism.feeds.hosts import host_of
 from marketprism.feeds.http_answers import Guess, HttpAnswer, Meaning
-from marketprism.feeds.services import World
+from marketprism.feeds.services import Services
 from marketprism.feeds.silence_log import tell_silences
 from marketprism.feeds.venue import Session
 from marketprism.records import Gap, Record
-from marketprism.settings.settings import Manners
+from marketprism.settings.settings import Limits
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import StreamState
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 
 TICK_SECONDS = 0.25
 PING_EVERY, PONG_WITHIN = 20.0, 10.0
@@ -50,25 +59,25 @@ class Connection:
         self,
         session: Session,
         row: ConnectionRow,
-        manners: Manners,
-        world: World,
+        limits: Limits,
+        services: Services,
         produced: Callable[[], None],
         freshness: Freshness | None = None,
         changed: Callable[[], None] | None = None,
-        elder: Session | None = None,
+        old: Session | None = None,
     ) -> None:
         """`freshness` judges the silences of the session's streams; None: nobody does. `changed`
-        is called when it stands, and when its end is announced. What `elder` still has of the
+        is called when it stands, and when its end is announced. What `old` still has of the
         streams is not this connection's.
         """
         self._session = session
         self._row = row
-        self._manners = manners
-        self._world = world
+        self._manners = limits
+        self._services = services
         self._produced = produced
         self._freshness = freshness
         self._changed = changed or _nothing
-        self.elder = elder
+        self.old = old
         self.announced: str | None = None
         """Why the exchange is about to end it, in its words."""
         self._host = host_of(session.url)
@@ -89,16 +98,19 @@ class Connection:
         """Ping at once: the answer proves that all has come which was said before."""
         self._asked.set()
 
-    def inherit(self) -> None:
+    def old_gone(self) -> None:
         """The elder is gone: its streams are this connection's. Call it only while it stands."""
-        now = self._world.now()
-        self._act(self._session.inherit(now), now)
+        now = self._services.now()
+        self._act(self._session.old_gone(now), now)
 
     def change(
-        self, add: Sequence[Want], remove: Sequence[Want], cursors: Mapping[Stream, Cursor]
+        self,
+        add: Sequence[Subscription],
+        remove: Sequence[Subscription],
+        cursors: Mapping[Stream, Cursor],
     ) -> None:
         """Ask for these too, and leave those. Call it only while it stands."""
-        now = self._world.now()
+        now = self._services.now()
         self._act(self._session.change(add, remove, now, cursors), now)
 
     @property
@@ -109,7 +121,7 @@ class Connection:
     async def run(self) -> None:
         """Connect and stay connected; ends by raising only: Lost, Quiet, RateLimited, Refused."""
         await self._admitted()
-        self._world.sessions.add(self._session)
+        self._services.sessions.add(self._session)
         try:
             with translated(self._host, self._meaning):
                 await self._attempt()
@@ -117,19 +129,19 @@ class Connection:
             self._lost(error)
             raise
         except Refused as error:
-            now = self._world.now().monotonic
-            self._world.hosts.refused(self._host, self._reason(error), now)
+            now = self._services.now().monotonic
+            self._services.hosts.refused(self._host, self._reason(error), now)
             raise
         finally:
-            self._world.sessions.discard(self._session)
-            self._world.hosts.stop_of(self._host).left(self)
+            self._services.sessions.discard(self._session)
+            self._services.hosts.stop_of(self._host).left(self)
             self._row.connected_since = None
 
     async def _admitted(self) -> None:
         """Wait for our turn to dial this host. Raises Lost while it is spared."""
-        hosts, now = self._world.hosts, self._world.now
+        hosts, now = self._services.hosts, self._services.now
         breaker = hosts.breaker("websocket", self._host)
-        if self.elder is not None and breaker.opened_at is not None:
+        if self.old is not None and breaker.opened_at is not None:
             # The one call that finds out whether it is back belongs to those that have no other.
             raise Lost(f"{self._host} is left alone after {breaker.failures} failures")
         if spared := breaker.admit(now().monotonic):
@@ -139,7 +151,7 @@ class Connection:
         while wait := dials.wait(1, now().monotonic) or stop.admit(self, now().monotonic):
             if stop.in_force:
                 self._row.state = "waiting"
-            if self.elder is not None and wait > self._manners.connect_timeout * SECOND:
+            if self.old is not None and wait > self._manners.connect_timeout * SECOND:
                 # Others may take their turn meanwhile.
                 raise Lost(f"{self._host} may not be dialled yet", retry_after=wait / SECOND)
             await trio.sleep(wait / SECOND)
@@ -148,7 +160,7 @@ class Connection:
 
     def _lost(self, error: Transient) -> None:
         """Tell those who call the same host what this attempt found out."""
-        hosts, now = self._world.hosts, self._world.now().monotonic
+        hosts, now = self._services.hosts, self._services.now().monotonic
         stood = self._row.state == "connected"
         if stood:
             streams = len(self._session.streams)
@@ -157,19 +169,19 @@ class Connection:
             hosts.stop(self._host, error.retry_after, BAN, now)
             hosts.refused(self._host, self._reason(error), now)
         elif not stood and now >= hosts.stop_of(self._host).until:
-            if self.elder is None:
+            if self.old is None:
                 # Else those that lose their only connection would be kept waiting for it.
                 hosts.breaker("websocket", self._host).failed(now)
             hosts.failed(self._host, self._reason(error), now)
 
     def _meaning(self, answer: HttpAnswer) -> Meaning:
         """What an answer to the handshake means that is none of a websocket."""
-        world = self._world
-        return world.hosts.meaning(self._session.url, answer, world.now().wall)
+        services = self._services
+        return services.hosts.meaning(self._session.url, answer, services.now().wall)
 
     def _still_welcome(self) -> None:
         """Dialling takes time, in which others may have been told to stop. Raises Lost."""
-        left = self._world.hosts.stop_of(self._host).until - self._world.now().monotonic
+        left = self._services.hosts.stop_of(self._host).until - self._services.now().monotonic
         if left > 0:
             raise Lost(f"{self._host} said stop meanwhile", retry_after=left / SECOND)
 
@@ -180,11 +192,11 @@ class Connection:
     async def _attempt(self) -> None:
         path = urlsplit(self._session.url)
         resource = path.path + (f"?{path.query}" if path.query else "")
-        proxy = self._world.proxies.proxy_for(self._session.url)
+        proxy = self._services.proxies.proxy_for(self._session.url)
         stream: trio.abc.Stream | None = None
         try:
             with trio.move_on_after(self._manners.connect_timeout) as patience:
-                stream = await self._world.dial(self._session.url, proxy, self._world.tls)
+                stream = await self._services.dial(self._session.url, proxy, self._services.tls)
                 self._still_welcome()
                 async with trio.open_nursery() as self._nursery:
                     connection = BatchingConnection(
@@ -214,15 +226,15 @@ class Connection:
         row = self._row
         if row.connected_since is not None:
             return
-        now = self._world.now()
+        now = self._services.now()
         row.state, row.reason = "connected", None
-        self._world.hosts.reached(self._host, now.monotonic)
-        self._world.hosts.stop_of(self._host).passed(self)
-        self._world.hosts.breaker("websocket", self._host).succeeded()
+        self._services.hosts.reached(self._host, now.monotonic)
+        self._services.hosts.stop_of(self._host).passed(self)
+        self._services.hosts.breaker("websocket", self._host).succeeded()
         row.connected_since = now.monotonic
         row.connects += 1
         self._heard()
-        if self._freshness is not None and self.elder is None:
+        if self._freshness is not None and self.old is None:
             self._freshness.connected()
         down = {} if row.down_since is None else {"after": lasted(row.down_since, now.monotonic)}
         row.down_since = None
@@ -242,44 +254,44 @@ class Connection:
         enough is judged by its records, not here.
         """
         self._silence.deadline = trio.current_time() + self._manners.silence_timeout
-        self._row.last_alive = self._world.now().monotonic
+        self._row.last_alive = self._services.now().monotonic
 
     def _receive(self, frames: list[bytes]) -> None:
         self._opened()
-        now = self._world.now()
+        now = self._services.now()
         self._heard()
         self._row.frames += len(frames)
         self._row.last_message = now.monotonic
-        turn = self._session.receive(frames, now)
-        self._time(turn.records, now)
-        self._act(turn, now)
+        output = self._session.receive(frames, now)
+        self._time(output.records, now)
+        self._act(output, now)
 
-    def _time(self, records: list[Record], now: Moment) -> None:
+    def _time(self, records: list[Record], now: Timestamp) -> None:
         """One observation a batch: its first record stands for all."""
         if records and (happened := records[0].timestamp) is not None:
             if not isinstance(records[0], Gap):
-                self._world.clock(self._row.exchange).learn(happened, now)
-            transit = self._world.board.transit_of(self._row.exchange)
+                self._services.clock(self._row.exchange).learn(happened, now)
+            transit = self._services.board.transit_of(self._row.exchange)
             transit.add(max(0.0, (now.wall - happened) / 1e9), len(records))
 
-    def _act(self, turn: Turn, now: Moment) -> None:
-        if turn.records:
-            self._publish(turn.records, now)
-        for step in turn.steps:
+    def _act(self, output: Output, now: Timestamp) -> None:
+        if output.records:
+            self._publish(output.records, now)
+        for step in output.actions:
             self._do(step)
 
-    def _publish(self, records: list[Record], now: Moment) -> None:
+    def _publish(self, records: list[Record], now: Timestamp) -> None:
         self._produced()
-        self._world.publish(records, now.monotonic, self._row.id)
+        self._services.publish(records, now.monotonic, self._row.id)
 
-    def _do(self, step: Step) -> None:
+    def _do(self, step: Action) -> None:
         match step:
             case Send():
                 self._enqueue(step)
             case Fetch():
                 self._nursery.start_soon(self._fetch, step)
             case Reject():
-                self._world.reject(self._row.venue, self._row.id, step, self._samples)
+                self._services.reject(self._row.venue, self._row.id, step, self._samples)
             case Park(stream=(data_type, native_id), reason=reason):
                 self._log.warning(
                     "stream.parked", data_type=str(data_type), instrument=native_id, reason=reason
@@ -311,7 +323,7 @@ class Connection:
             await self._turn()
             if send.number is not None:
                 # Before it is written: the answer may be read before this task goes on.
-                self._session.sent(send.number, self._world.now())
+                self._session.sent(send.number, self._services.now())
             await connection.send_message(send.payload)
             sent.set()
 
@@ -327,7 +339,7 @@ class Connection:
                 await self._asked.wait()
             self._asked = trio.Event()
             await self._turn()
-            sent = self._world.now().monotonic
+            sent = self._services.now().monotonic
             with trio.move_on_after(PONG_WITHIN) as patience:
                 await connection.ping()
                 self._heard()
@@ -343,23 +355,23 @@ class Connection:
             if connection.closed:
                 # By the peer, which may leave it at that and keep the socket open.
                 raise _closed(connection)
-            now = self._world.now()
+            now = self._services.now()
             self._act(self._session.tick(now), now)
             self._judge(now)
-            if self._world.outlet.lossy:
-                self._confess(now)
+            if self._services.outlet.lossy:
+                self._tell_gaps(now)
 
-    def _judge(self, now: Moment) -> None:
+    def _judge(self, now: Timestamp) -> None:
         """Do what the silence of a stream calls for. Raises Quiet when that is a reconnect."""
         if self._freshness is None:
             return
-        streams, board, venue = self._own(), self._world.board, self._row.venue
+        streams, board, venue = self._own(), self._services.board, self._row.venue
         silent = list(self._freshness.judge(streams, now.monotonic))
         tell_silences(self._log, silent)
         for stream, answer, limit in silent:
             data_type, native_id = stream
             board.silences[venue, str(data_type), answer.name.lower()] += 1
-            if answer is Answer.RECONNECT:
+            if answer is Remedy.RECONNECT:
                 words = f"{data_type} of {native_id} was silent for {limit:.0f} s, renewed too"
                 if not self._others_speak(stream, limit, now):
                     raise Quiet(words)
@@ -367,7 +379,7 @@ class Connection:
                 self._end_announced(words)
             self._act(self._session.renew(stream, now), now)
 
-    def _others_speak(self, silent: Stream, limit: float, now: Moment) -> bool:
+    def _others_speak(self, silent: Stream, limit: float, now: Timestamp) -> bool:
         """Whether other streams said something in the time for which this one was silent."""
         since = now.monotonic - limit * SECOND
         return any(
@@ -378,24 +390,24 @@ class Connection:
 
     def _own(self) -> Mapping[Stream, StreamState]:
         streams = self._session.streams
-        if self.elder is None:
+        if self.old is None:
             return streams
         return {
-            stream: state for stream, state in streams.items() if stream not in self.elder.streams
+            stream: state for stream, state in streams.items() if stream not in self.old.streams
         }
 
-    def _confess(self, now: Moment) -> None:
-        def restate(stream: Stream, heals: int) -> list[Record]:
-            return self._session.restate(stream, heals, now).records
+    def _tell_gaps(self, now: Timestamp) -> None:
+        def send_snapshot(stream: Stream, heals_gap: int) -> list[Record]:
+            return self._session.send_snapshot(stream, heals_gap, now).records
 
-        self._world.outlet.confess(self._row.id, now.wall, now.monotonic, restate)
+        self._services.outlet.tell_gaps(self._row.id, now.wall, now.monotonic, send_snapshot)
 
     async def _fetch(self, request: Fetch) -> None:
         async def say(send: Send) -> None:
             await self._enqueue(send).wait()
 
-        answer = await self._world.rest.fetch(request, say)
-        now = self._world.now()
+        answer = await self._services.rest.fetch(request, say)
+        now = self._services.now()
         self._act(self._session.reply(request.tag, answer, now), now)
 
 

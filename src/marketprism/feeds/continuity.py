@@ -10,8 +10,8 @@ from enum import Enum
 from itertools import pairwise
 from typing import TypeVar
 
-from marketprism.clock import Moment
-from marketprism.feeds.actions import Turn
+from marketprism.clock import Timestamp
+from marketprism.feeds.actions import Output
 from marketprism.records import Gap, Record
 from marketprism.streams.ahead import Mark
 from marketprism.streams.cursor import Cursor, OpenGap
@@ -31,7 +31,7 @@ class Place(Enum):
     """Of a time to come, and not told yet."""
 
 
-def placed(cursor: Cursor, stamp: int, now: Moment) -> Place:
+def placed(cursor: Cursor, stamp: int, now: Timestamp) -> Place:
     """Where a stamp stands. One that is ahead counts as told from here on."""
     mark = (stamp, None)
     if mark in cursor.ahead:
@@ -45,7 +45,7 @@ def placed(cursor: Cursor, stamp: int, now: Moment) -> Place:
     return Place.LATEST if stamp == last else Place.PAST
 
 
-def believed(cursor: Cursor, now: Moment) -> int | None:
+def believed(cursor: Cursor, now: Timestamp) -> int | None:
     """The time at which a stream stands. One that has turned out to be of a time to come is given
     up: what came after it may have been passed over.
     """
@@ -59,7 +59,7 @@ def believed(cursor: Cursor, now: Moment) -> int | None:
 
 
 def apart(
-    rows: Sequence[tuple[int, Row]], cursor: Cursor, now: Moment
+    rows: Sequence[tuple[int, Row]], cursor: Cursor, now: Timestamp
 ) -> tuple[list[tuple[int, Row]], list[tuple[int, Row]]]:
     """Rows with their times: those that can be, and those that are ahead and not told yet, which
     are to be told beside them.
@@ -78,7 +78,7 @@ def accept_counted(
     state: StreamState,
     number: int,
     event_time: int,
-    now: Moment,
+    now: Timestamp,
     connection: str,
     part: int | None = None,
 ) -> tuple[bool, Sequence[Gap]]:
@@ -121,7 +121,7 @@ def accept_counted(
 
 
 def accept_uncounted(
-    state: StreamState, event_time: int | None, now: Moment, connection: str
+    state: StreamState, event_time: int | None, now: Timestamp, connection: str
 ) -> Gap | None:
     """For events without numbers that join: the gap that ends with this one, if one is open.
 
@@ -135,13 +135,15 @@ def accept_uncounted(
     return gap
 
 
-def tell(state: StreamState, record: Record, now: Moment, connection: str, turn: Turn) -> None:
+def tell(
+    state: StreamState, record: Record, now: Timestamp, connection: str, output: Output
+) -> None:
     """Publish what has no number that joins, and before it the gap that ends with it."""
     gap = accept_uncounted(state, record.timestamp, now, connection)
-    turn.records += [record] if gap is None else [gap, record]
+    output.records += [record] if gap is None else [gap, record]
 
 
-def listening(state: StreamState, now: Moment, connection: str) -> Gap | None:
+def listening(state: StreamState, now: Timestamp, connection: str) -> Gap | None:
     """For a stream that may be silent for hours: the gap that ends with its confirmed
     subscription, if one is open. From here on, silence means that there was nothing.
     """
@@ -150,7 +152,7 @@ def listening(state: StreamState, now: Moment, connection: str) -> Gap | None:
     return gap
 
 
-def awaited(state: StreamState, now: Moment) -> None:
+def awaited(state: StreamState, now: Timestamp) -> None:
     """A subscription is confirmed: out of sight from here on is a gap, though nothing has been told
     of the stream yet.
     """
@@ -158,14 +160,14 @@ def awaited(state: StreamState, now: Moment) -> None:
         state.cursor.received = now.wall
 
 
-def lives(state: StreamState, now: Moment) -> None:
+def lives(state: StreamState, now: Timestamp) -> None:
     """It told something that is published."""
     state.phase, state.detail = Phase.LIVE, None
     state.last_record = now.monotonic
     state.records += 1
 
 
-def _accepted(state: StreamState, event_time: int | None, now: Moment) -> None:
+def _accepted(state: StreamState, event_time: int | None, now: Timestamp) -> None:
     """At that time; None: it says none that can be."""
     cursor = state.cursor
     if event_time is not None:
@@ -178,7 +180,7 @@ def _is_larger(part: int | None, known: int | None) -> bool:
     return part is not None and known is not None and part > known
 
 
-def _floats(state: StreamState, mark: Mark, now: Moment) -> bool:
+def _floats(state: StreamState, mark: Mark, now: Timestamp) -> bool:
     """Whether it is news that is told where the stream does not stand, which stays where it is, in
     time too: what is missing before it would have come earlier.
     """
@@ -192,7 +194,7 @@ def _floats(state: StreamState, mark: Mark, now: Moment) -> bool:
     return True
 
 
-def _stands_at(cursor: Cursor, now: Moment) -> int:
+def _stands_at(cursor: Cursor, now: Timestamp) -> int:
     """The exchange's time of the last event, or when it was read, where that time is no use."""
     at = cursor.event_time
     if at is None or cursor.clock.is_ahead(at, now):
@@ -200,7 +202,7 @@ def _stands_at(cursor: Cursor, now: Moment) -> int:
     return at
 
 
-def _missing(state: StreamState, number: int, now: Moment, connection: str) -> list[Gap]:
+def _missing(state: StreamState, number: int, now: Timestamp, connection: str) -> list[Gap]:
     """The gaps between the last number and this one, around what was told of them ahead of its
     time; one of unknown size where they do not count up to this one.
     """

@@ -11,16 +11,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Self, TypeVar
 
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds import audit
-from marketprism.feeds.actions import Fetched, FetchFailed, Step, Turn
+from marketprism.feeds.actions import Action, Fetched, FetchFailed, Output
 from marketprism.feeds.streams import Streams
 from marketprism.feeds.subscribing import Command, Rules, Subscriptions, doubted, park
 from marketprism.feeds.succession import Succession
 from marketprism.feeds.venue import NO_CURSORS, Holding, Session, Tag
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase, StreamState
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 
 Topic = TypeVar("Topic")
 Known = TypeVar("Known", bound=Streams[Any, Any])
@@ -42,7 +42,7 @@ class Conversation(ABC, Generic[Topic, Known, Event]):
         url: str,
         known: Known,
         rules: Rules,
-        wants: Sequence[Want],
+        subscriptions: Sequence[Subscription],
         cursors: Mapping[Stream, Cursor],
     ) -> None:
         self.name = name
@@ -53,41 +53,43 @@ class Conversation(ABC, Generic[Topic, Known, Event]):
         self._succession: Succession[Known, Event] | None = None
         self._released: set[Topic] = set()
         """Those that went over to another connection: what is still heard of them is no news."""
-        for want in wants:
-            known.add(want, cursors.get(want.stream) or Cursor())
+        for subscription in subscriptions:
+            known.add(subscription, cursors.get(subscription.stream) or Cursor())
 
     @property
     def streams(self) -> Mapping[Stream, StreamState]:
         """Those that this connection has, or is about to take over."""
         return self._streams.states
 
-    def sent(self, number: int, now: Moment) -> None:
+    def sent(self, number: int, now: Timestamp) -> None:
         """Its answer is due from now on."""
         self._subscriptions.sent(number, now)
 
-    def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
+    def reply(self, tag: object, answer: Fetched | FetchFailed, now: Timestamp) -> Output:
         """A snapshot, or why there is none."""
-        turn = Turn()
+        output = Output()
         assert isinstance(tag, Tag)
         if (book := self._streams.books.get(tag.native_id)) is None:
-            return turn
+            return output
         if isinstance(tag, audit.Tag):
-            book.audited(tag.attempt, answer, now, turn)
+            book.audited(tag.attempt, answer, now, output)
         else:
-            book.answered(tag.attempt, answer, now, turn)
-        return turn
+            book.answered(tag.attempt, answer, now, output)
+        return output
 
     def change(
         self,
-        add: Sequence[Want],
-        remove: Sequence[Want],
-        now: Moment,
+        add: Sequence[Subscription],
+        remove: Sequence[Subscription],
+        now: Timestamp,
         cursors: Mapping[Stream, Cursor] = NO_CURSORS,
-    ) -> Turn:
+    ) -> Output:
         """Subscribe and unsubscribe on the live connection, without touching other streams. What
         shares a topic with others is left with the last of them, and stands where they do.
         """
-        gone = [want.stream for want in remove if want.stream in self.streams]
+        gone = [
+            subscription.stream for subscription in remove if subscription.stream in self.streams
+        ]
         for stream in gone:
             if self._succession is not None:
                 self._succession.give_up(stream)
@@ -99,42 +101,46 @@ class Conversation(ABC, Generic[Topic, Known, Event]):
             if state.phase in (Phase.ACKNOWLEDGED, Phase.LIVE)
         }
         left = [topic for topic in dict.fromkeys(map(self._topic, gone)) if topic not in kept]
-        turn = Turn(steps=self._said(self._subscriptions.unsubscribe(left, now)))
-        new = [want for want in add if want.stream not in self.streams]
-        for want in new:
-            self._streams.add(want, cursors.get(want.stream) or Cursor())
-        fresh = [want.stream for want in new if self._topic(want.stream) not in kept]
-        turn.steps += self._subscribe(fresh, now)
-        for want in new:
-            if self._topic(want.stream) in standing:
-                self._stand(want.stream, now, turn)
-        return turn
+        output = Output(actions=self._said(self._subscriptions.unsubscribe(left, now)))
+        new = [subscription for subscription in add if subscription.stream not in self.streams]
+        for subscription in new:
+            self._streams.add(subscription, cursors.get(subscription.stream) or Cursor())
+        fresh = [
+            subscription.stream
+            for subscription in new
+            if self._topic(subscription.stream) not in kept
+        ]
+        output.actions += self._subscribe(fresh, now)
+        for subscription in new:
+            if self._topic(subscription.stream) in standing:
+                self._stand(subscription.stream, now, output)
+        return output
 
-    def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
+    def send_snapshot(self, stream: Stream, heals_gap: int, now: Timestamp) -> Output:
         """A snapshot from the local book."""
-        turn = Turn()
+        output = Output()
         if (book := self._streams.books.get(stream[1])) is not None:
-            book.restate(heals, now, turn, lost=True)
-        return turn
+            book.send_snapshot(heals_gap, now, output, lost=True)
+        return output
 
     def holding(self) -> Holding:
         """Books, and what waits for their snapshots."""
         each = [book.holding() for book in self._streams.books.values()]
         return Holding(*map(sum, zip(*each, strict=True))) if each else Holding()
 
-    def forgo(self, now: Moment) -> None:
+    def drop_buffers(self, now: Timestamp) -> None:
         """Every book that is out of step does."""
         for book in self._streams.books.values():
-            book.forgo(now)
+            book.drop_buffers(now)
 
     # From one connection to the next
 
-    def adopt(self, elder: Session) -> None:
+    def take_over(self, old: Session) -> None:
         """Take over from the session of a connection that is to end, stream by stream."""
-        assert isinstance(elder, type(self))
-        self._succession = self._follow(elder)
+        assert isinstance(old, type(self))
+        self._succession = self._follow(old)
 
-    def release(self, stream: Stream) -> object:
+    def hand_over(self, stream: Stream) -> object:
         """It is the younger's from now on: what was known of it beyond its cursor."""
         handed, topic = self._streams.remove(stream), self._topic(stream)
         if not self._told_by(topic):
@@ -142,64 +148,64 @@ class Conversation(ABC, Generic[Topic, Known, Event]):
             self._subscriptions.forget(topic)
         return handed
 
-    def inherit(self, now: Moment) -> Turn:
+    def old_gone(self, now: Timestamp) -> Output:
         """The elder's connection has ended: go on with all that is left."""
-        turn = Turn()
+        output = Output()
         if self._succession is not None:
-            self._succession.inherit(now, turn)
+            self._succession.old_gone(now, output)
             self._succession = None
-        return turn
+        return output
 
-    def _proceed(self, now: Moment, turn: Turn) -> None:
+    def _proceed(self, now: Timestamp, output: Output) -> None:
         """Take over what has joined."""
         if self._succession is not None:
-            self._succession.proceed(now, turn)
+            self._succession.proceed(now, output)
             self._succession = self._succession or None
 
     def _awaits(self, stream: Stream) -> bool:
         """Whether a stream is another connection's still."""
         return self._succession is not None and stream in self._succession
 
-    def _happened(self, stream: Stream, event: Event, now: Moment, turn: Turn) -> None:
+    def _happened(self, stream: Stream, event: Event, now: Timestamp, output: Output) -> None:
         """An event of a stream. Raises NotANumber, and KeyError where it is of none of ours."""
         if self._succession is None or not self._succession.hold(stream, event, now):
-            self._streams.accept(stream, event, now, turn)
+            self._streams.accept(stream, event, now, output)
 
     # What becomes of a topic
 
-    def _subscribe(self, streams: Sequence[Stream], now: Moment) -> list[Step]:
+    def _subscribe(self, streams: Sequence[Stream], now: Timestamp) -> list[Action]:
         topics = list(dict.fromkeys(map(self._topic, streams)))
         self._released.difference_update(topics)
         return self._said(self._subscriptions.subscribe(topics, now))
 
-    def _confirmed(self, topic: Topic, now: Moment, turn: Turn) -> None:
+    def _confirmed(self, topic: Topic, now: Timestamp, output: Output) -> None:
         """By the answer to its command, or by what it tells."""
         for stream in self._told_by(topic):
-            self._stand(stream, now, turn)
+            self._stand(stream, now, output)
 
-    def _stand(self, stream: Stream, now: Moment, turn: Turn) -> None:
+    def _stand(self, stream: Stream, now: Timestamp, output: Output) -> None:
         """Its subscription is confirmed."""
         self._streams.confirmed(stream, now)
         if self._succession is not None and stream in self._succession:
             self._succession.confirmed(stream, now)
         else:
-            self._streams.listening(stream, now, turn)
+            self._streams.listening(stream, now, output)
 
-    def _park(self, stream: Stream, why: str, turn: Turn) -> None:
+    def _park(self, stream: Stream, why: str, output: Output) -> None:
         """It cannot be had now, and is asked for again; meanwhile the board says why."""
         if self._succession is not None:
             self._succession.refused(stream)
-        park(self.streams[stream], why, turn)
+        park(self.streams[stream], why, output)
 
     # What time brings
 
-    def _tick_books(self, now: Moment, turn: Turn) -> None:
+    def _tick_books(self, now: Timestamp, output: Output) -> None:
         """Their retries, due snapshots and audits."""
         for book in self._streams.books.values():
-            book.tick(now, turn)
-        audit.tick(self._streams.books.values(), now, turn)
+            book.tick(now, output)
+        audit.tick(self._streams.books.values(), now, output)
 
-    def _ask_again(self, now: Moment, turn: Turn) -> None:
+    def _ask_again(self, now: Timestamp, output: Output) -> None:
         """Topics that were refused, or not answered, or are to be renewed. What is left for that is
         out of sight: what it says meanwhile is not heard.
         """
@@ -208,11 +214,11 @@ class Conversation(ABC, Generic[Topic, Known, Event]):
             for topic in command.topics if command.leaving else ():
                 for stream in self._told_by(topic):
                     self._lose_sight(stream)
-        turn.steps += self._said(due.commands)
+        output.actions += self._said(due.commands)
         if due.unheard:
-            turn.steps.append(self._doubt(due.unheard, now))
+            output.actions.append(self._doubt(due.unheard, now))
 
-    def _doubt(self, unheard: Sequence[Topic], now: Moment) -> Step:
+    def _doubt(self, unheard: Sequence[Topic], now: Timestamp) -> Action:
         """What becomes of a connection that twice did not answer for these."""
         speaks = self._speaks(now.monotonic - self._answer_within)
         return doubted(self._words(unheard[0]), speaks=speaks)
@@ -232,7 +238,7 @@ class Conversation(ABC, Generic[Topic, Known, Event]):
         """Its name, for people."""
 
     @abstractmethod
-    def _said(self, asked: Sequence[Command[Topic]]) -> list[Step]:
+    def _said(self, asked: Sequence[Command[Topic]]) -> list[Action]:
         """What to do for these to be said."""
 
     @abstractmethod
@@ -240,7 +246,7 @@ class Conversation(ABC, Generic[Topic, Known, Event]):
         """Whether the connection has told of its streams since then, monotonic."""
 
     @abstractmethod
-    def _follow(self, elder: Self) -> Succession[Known, Event]:
+    def _follow(self, old: Self) -> Succession[Known, Event]:
         """How its streams go on here."""
 
     def _is_by_itself(self, topic: Topic) -> bool:

@@ -16,13 +16,13 @@ from marketprism.clock import SECOND
 from marketprism.errors import Lost, Refused, Transient
 from marketprism.feeds.connection import Connection
 from marketprism.feeds.freshness import Freshness
-from marketprism.feeds.services import World
+from marketprism.feeds.services import Services
 from marketprism.feeds.venue import Session, Shard, Venue
 from marketprism.records import DataType
 from marketprism.redaction import redact
 from marketprism.settings.settings import SupervisionConfig
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 from marketprism.supervise import Attempt, Backoff, Conclusion, Ended, supervise
 
 STAGGER = 0.05
@@ -74,7 +74,7 @@ class Feed:
         self,
         shard: Shard,
         venue: Venue,
-        world: World,
+        services: Services,
         policy: SupervisionConfig,
         cursors: Mapping[Stream, Cursor],
     ) -> None:
@@ -86,7 +86,7 @@ class Feed:
         self._line: Line | None = None
         """The connection there is."""
         self._venue = venue
-        self._world = world
+        self._services = services
         self._policy = policy
         self._freshness = Freshness(venue.offers, policy.freshness)
         self._all_cursors = cursors
@@ -94,9 +94,9 @@ class Feed:
         self._backoff = Backoff(policy.backoff.first, policy.backoff.cap)
         self._news = trio.Event()
         self._row = self._new_row()
-        world.board.connections[shard.id] = self._row
-        for want in shard.wants:
-            self._take_up(want)
+        services.board.connections[shard.id] = self._row
+        for subscription in shard.subscriptions:
+            self._take_up(subscription)
 
     @property
     def shard(self) -> Shard:
@@ -105,20 +105,24 @@ class Feed:
 
     async def run(self) -> None:
         """Stay connected until cancelled; then publish the gaps left open."""
-        shard, world = self._shard, self._world
+        shard, services = self._shard, self._services
         try:
-            await supervise(shard.id, self._attempt, self._policy, self._ended, world.chance)
+            await supervise(shard.id, self._attempt, self._policy, self._ended, services.jitter)
         finally:
             self._row.state = "stopped"
-            wall = world.now().wall
+            wall = services.now().wall
             # Of an instrument's gaps the next process asks for the last: where its book stood.
-            wants = self._shard.wants
-            wants = sorted(wants, key=lambda want: want.data_type is DataType.ORDERBOOK)
-            open_gaps = (
-                self._cursors[want.stream].close(want.instrument, want.data_type, wall, shard.id)
-                for want in wants
+            subscriptions = self._shard.subscriptions
+            subscriptions = sorted(
+                subscriptions, key=lambda subscription: subscription.data_type is DataType.ORDERBOOK
             )
-            world.confess([gap for gap in open_gaps if gap is not None], shard.id)
+            open_gaps = (
+                self._cursors[subscription.stream].close(
+                    subscription.instrument, subscription.data_type, wall, shard.id
+                )
+                for subscription in subscriptions
+            )
+            services.tell_gaps([gap for gap in open_gaps if gap is not None], shard.id)
 
     async def change(self, shard: Shard) -> None:
         """Carry what this shard does, of the same id: on the connection there is, without touching
@@ -146,34 +150,34 @@ class Feed:
     def _ended(self, end: Ended) -> None:
         row = self._row
         if row.last_alive is not None or row.down_since is None:
-            row.down_since = self._world.now().monotonic
+            row.down_since = self._services.now().monotonic
         self._see_to_the_end(row, self._cursors)
         for stream, cursor in self._cursors.items():
             cursor.lose("disconnect", redact(end.reason))
-            self._world.board.streams[self._venue.name, stream].detach()
+            self._services.board.streams[self._venue.name, stream].detach()
         row.state = "refused" if end.conclusion is Conclusion.REFUSED else "waiting"
         row.reason, row.rotation_due = end.reason, None
         self._line = None
         self._carry(None)
 
     def _open(
-        self, nursery: trio.Nursery, life: Attempt, row: ConnectionRow, elder: Line | None = None
+        self, nursery: trio.Nursery, life: Attempt, row: ConnectionRow, old: Line | None = None
     ) -> Line:
         session = self._shard.open(self._cursors, self._policy.refused_retry)
-        if elder is not None:
-            session.adopt(elder.session)
+        if old is not None:
+            session.take_over(old.session)
         row.state, row.url, row.streams = "dialling", session.url, session.streams
         row.attempts += 1
         row.last_alive = None
         connection = Connection(
             session,
             row,
-            self._venue.manners,
-            self._world,
+            self._venue.limits,
+            self._services,
             life.produced,
             self._freshness,
             self._tell,
-            None if elder is None else elder.session,
+            None if old is None else old.session,
         )
         line = Line(session, connection, row)
 
@@ -195,122 +199,126 @@ class Feed:
                 self._carry(line)
             seconds = self._due_in(line)
             if seconds <= 0:
-                if line.connection.announced or self._world.rotations.admit(self):
+                if line.connection.announced or self._services.rotations.admit(self):
                     return
                 seconds = LOOK_SECONDS
             await self._wait(seconds)
 
     def _due_in(self, line: Line) -> float:
         """Seconds until another is to take over."""
-        now, row, life = self._world.now().monotonic, line.row, self._venue.manners.connection_life
+        now, row, life = (
+            self._services.now().monotonic,
+            line.row,
+            self._venue.limits.connection_life,
+        )
         if line.connection.announced and not line.hurried:
             # Every new connection may be told the same for a while: not as fast as we can dial.
-            pause = self._backoff.wait(self._world.chance()) if self._is_young(line) else 0.0
+            pause = self._backoff.wait(self._services.jitter()) if self._is_young(line) else 0.0
             line.due, line.hurried = now + round(pause * SECOND), True
         elif line.due is None and life and row.connected_since is not None:
-            share = 1 - STAGGER * self._world.chance()
+            share = 1 - STAGGER * self._services.jitter()
             line.due = row.connected_since + round(life * share * SECOND)
         row.rotation_due = line.due
         return float("inf") if line.due is None else (line.due - now) / SECOND
 
     # Two connections
 
-    async def _rotate(self, nursery: trio.Nursery, life: Attempt, elder: Line) -> Line:
+    async def _rotate(self, nursery: trio.Nursery, life: Attempt, old: Line) -> Line:
         """Let a new connection take over. The answer is the one that goes on: that one, or still
         the elder. Raises what an ordinary loss is told by, where neither can.
         """
-        board, began = self._world.board, trio.current_time()
-        if not elder.tried:
-            why = elder.connection.announced or "its life is nearly over"
+        board, began = self._services.board, trio.current_time()
+        if not old.tried:
+            why = old.connection.announced or "its life is nearly over"
             log.info("feed.rotating", connection=self._shard.id, reason=why)
-        elder.tried += 1
+        old.tried += 1
         row = self._new_row(is_next=True)
         key = row.name
         board.connections[key] = row
         try:
-            younger = self._open(nursery, life, row, elder)
-            failure = await self._handed_over(elder, younger)
+            new = self._open(nursery, life, row, old)
+            failure = await self._handed_over(old, new)
         finally:
-            self._world.rotations.leave(self)
+            self._services.rotations.leave(self)
             del board.connections[key]
             self._row.frames += row.frames
         if failure is not None:
-            self._failed(elder, failure)
-            return elder
-        if not self._is_young(elder):
+            self._failed(old, failure)
+            return old
+        if not self._is_young(old):
             self._backoff.reset()
-        elder.scope.cancel()
-        self._promote(younger)
+        old.scope.cancel()
+        self._promote(new)
         log.info(
             "feed.rotated",
             connection=self._shard.id,
             seconds=round(trio.current_time() - began, 3),
-            streams=len(younger.session.streams),
+            streams=len(new.session.streams),
         )
-        return younger
+        return new
 
-    async def _handed_over(self, elder: Line, younger: Line) -> Transient | Refused | None:
+    async def _handed_over(self, old: Line, new: Line) -> Transient | Refused | None:
         """Wait until all is the younger's; or why it failed, where nothing is."""
-        shared = dict(elder.session.streams)
+        shared = dict(old.session.streams)
         waiting, inherited, ask_at = set(shared), False, trio.current_time()
         while True:
-            gone = waiting - elder.session.streams.keys()
+            gone = waiting - old.session.streams.keys()
             for stream in gone:
-                self._attach(stream, younger)
+                self._attach(stream, new)
             waiting -= gone
             if not waiting:
                 return None
             untouched = len(waiting) == len(shared)
-            if younger.error is not None:
+            if new.error is not None:
                 if untouched:
-                    return younger.error
-                self._lose(younger, shared.keys() - waiting)
-                raise younger.error
-            if elder.error is not None:
-                if inherited or not younger.connection.stands:
-                    self._lose(younger, shared.keys() - waiting)
-                    raise elder.error
-                self._see_to_the_end(elder.row, waiting)
-                younger.connection.inherit()
+                    return new.error
+                self._lose(new, shared.keys() - waiting)
+                raise new.error
+            if old.error is not None:
+                if inherited or not new.connection.stands:
+                    self._lose(new, shared.keys() - waiting)
+                    raise old.error
+                self._see_to_the_end(old.row, waiting)
+                new.connection.old_gone()
                 inherited = True
-            elif self._overdue(younger) and not inherited:
+            elif self._overdue(new) and not inherited:
                 if untouched:
-                    younger.scope.cancel()
-                    await younger.ended.wait()
-                    younger.error = Lost("nothing could be taken over")
+                    new.scope.cancel()
+                    await new.ended.wait()
+                    new.error = Lost("nothing could be taken over")
                 else:
-                    younger.connection.inherit()
+                    new.connection.old_gone()
                     inherited = True
             else:
                 if trio.current_time() >= ask_at:
-                    elder.connection.ask()
+                    old.connection.ask()
                     ask_at = trio.current_time() + ASK_SECONDS
                 await self._wait(LOOK_SECONDS)
 
-    def _overdue(self, younger: Line) -> bool:
-        since = younger.row.connected_since
-        if since is None or not younger.connection.stands:
+    def _overdue(self, new: Line) -> bool:
+        since = new.row.connected_since
+        if since is None or not new.connection.stands:
             return False
-        return self._world.now().monotonic - since > TAKE_OVER_SECONDS * SECOND
+        return self._services.now().monotonic - since > TAKE_OVER_SECONDS * SECOND
 
-    def _failed(self, elder: Line, error: Transient | Refused) -> None:
+    def _failed(self, old: Line, error: Transient | Refused) -> None:
         """The elder goes on undisturbed; another will try later."""
         self._row.rotations["failed"] += 1
         patience = self._policy.refused_retry
         least = patience if isinstance(error, Refused) else error.retry_after
-        wait = self._backoff.wait(self._world.chance(), least)
-        elder.due = self._world.now().monotonic + round(wait * SECOND)
+        wait = self._backoff.wait(self._services.jitter(), least)
+        old.due = self._services.now().monotonic + round(wait * SECOND)
         log.warning("feed.rotation_failed", connection=self._shard.id, reason=str(error))
 
-    def _promote(self, younger: Line) -> None:
+    def _promote(self, new: Line) -> None:
         """It is the feed's connection now, and no reconnect."""
-        before, row = self._row, younger.row
+        before, row = self._row, new.row
         row.next, row.connects, row.frames = False, before.connects, before.frames
         row.attempts += before.attempts
         row.rotations = before.rotations
         row.rotations["ok"] += 1
-        self._row = self._world.board.connections[self._shard.id] = row
-        younger.connection.elder = None
+        self._row = self._services.board.connections[self._shard.id] = row
+        new.connection.old = None
 
     # What it carries
 
@@ -320,50 +328,50 @@ class Feed:
         """
         if self._wanted is self._shard:
             return
-        before = {want.stream: want for want in self._shard.wants}
-        after = {want.stream: want for want in self._wanted.wants}
-        gone = [want for stream, want in before.items() if stream not in after]
-        new = [want for stream, want in after.items() if stream not in before]
+        before = {subscription.stream: subscription for subscription in self._shard.subscriptions}
+        after = {subscription.stream: subscription for subscription in self._wanted.subscriptions}
+        gone = [subscription for stream, subscription in before.items() if stream not in after]
+        new = [subscription for stream, subscription in after.items() if stream not in before]
         self._shard = self._wanted
-        for want in gone:
-            self._leave(want)
-        for want in new:
-            self._take_up(want)
+        for subscription in gone:
+            self._leave(subscription)
+        for subscription in new:
+            self._take_up(subscription)
         self._carried.set()
         self._carried = trio.Event()
         if line is not None:
             line.connection.change(new, gone, self._cursors)
-            for want in new:
-                self._attach(want.stream, line)
+            for subscription in new:
+                self._attach(subscription.stream, line)
 
-    def _take_up(self, want: Want) -> None:
-        world, venue = self._world, self._venue
-        self._cursors[want.stream] = self._all_cursors[want.stream]
-        limit = venue.offers[want.data_type].quiet_limit
-        now = world.now().monotonic
-        row = world.board.stream(venue.name, want, self._shard.id, limit, now)
+    def _take_up(self, subscription: Subscription) -> None:
+        services, venue = self._services, self._venue
+        self._cursors[subscription.stream] = self._all_cursors[subscription.stream]
+        limit = venue.offers[subscription.data_type].quiet_limit
+        now = services.now().monotonic
+        row = services.board.stream(venue.name, subscription, self._shard.id, limit, now)
         row.freshness = self._freshness
 
-    def _leave(self, want: Want) -> None:
+    def _leave(self, subscription: Subscription) -> None:
         """Nothing more will be heard of it: what it lost before is told."""
-        world, now, ident = self._world, self._world.now(), self._shard.id
-        world.board.streams[self._venue.name, want.stream].detach()
-        self._freshness.leave(want.stream)
-        cursor = self._cursors.pop(want.stream)
-        gap = cursor.close(want.instrument, want.data_type, now.wall, ident)
-        world.confess([] if gap is None else [gap], ident)
-        world.outlet.leave(ident, want.stream, now.wall, now.monotonic)
+        services, now, ident = self._services, self._services.now(), self._shard.id
+        services.board.streams[self._venue.name, subscription.stream].detach()
+        self._freshness.leave(subscription.stream)
+        cursor = self._cursors.pop(subscription.stream)
+        gap = cursor.close(subscription.instrument, subscription.data_type, now.wall, ident)
+        services.tell_gaps([] if gap is None else [gap], ident)
+        services.outlet.leave(ident, subscription.stream, now.wall, now.monotonic)
 
     # What both have in common
 
     def _is_young(self, line: Line) -> bool:
         """Whether it has not stood for long enough to be called a success."""
         since = line.row.connected_since
-        stood = 0 if since is None else self._world.now().monotonic - since
+        stood = 0 if since is None else self._services.now().monotonic - since
         return stood < self._policy.backoff.reset_after * SECOND
 
     def _attach(self, stream: Stream, line: Line) -> None:
-        row = self._world.board.streams[self._venue.name, stream]
+        row = self._services.board.streams[self._venue.name, stream]
         row.attach(line.session.streams[stream])
 
     def _lose(self, line: Line, streams: Iterable[Stream]) -> None:
@@ -379,7 +387,7 @@ class Feed:
         """
         if row.last_alive is None:
             return
-        now = self._world.now()
+        now = self._services.now()
         alive = now.wall - (now.monotonic - row.last_alive)
         for cursor in (self._cursors[stream] for stream in streams):
             if cursor.received is not None and cursor.gap is None:

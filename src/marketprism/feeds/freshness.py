@@ -32,7 +32,7 @@ MOST_DOUBLINGS, LONGEST_PAUSE = 5, 600.0
 """How much rarer renewals become, and up to how many seconds, of what did not answer to them."""
 
 
-class Step(IntEnum):
+class Remedy(IntEnum):
     """What a silence calls for."""
 
     NONE = 0
@@ -55,7 +55,7 @@ class _Watch:
     """Nanoseconds: the longest silence of its recent rhythm."""
     vain: int = 0
     """Renewals that did not help, since it was called unhealthy."""
-    step: Step = Step.NONE
+    step: Remedy = Remedy.NONE
     answer: bool = False
     """The next record may be the answer to a subscription of ours: it ends no alarm."""
     steady: bool = False
@@ -78,10 +78,10 @@ class Freshness:
             watch.since, watch.steady = None, False
             watch.answer = data_type in ANSWERED
 
-    def step(self, stream: Stream) -> Step:
+    def step(self, stream: Stream) -> Remedy:
         """What was last done about a stream's silence; NONE while it speaks."""
         watch = self._watches.get(stream)
-        return Step.NONE if watch is None else watch.step
+        return Remedy.NONE if watch is None else watch.step
 
     def limit(self, stream: Stream) -> float | None:
         """Seconds of silence that are borne of it, by its own rhythm once it has one; None: any."""
@@ -96,7 +96,7 @@ class Freshness:
 
     def judge(
         self, streams: Mapping[Stream, StreamState], now: int
-    ) -> Iterator[tuple[Stream, Step, float]]:
+    ) -> Iterator[tuple[Stream, Remedy, float]]:
         """The streams that have been silent for too long, what to do, and the limit in seconds."""
         for stream, state in streams.items():
             watch = self._watches.get(stream)
@@ -116,8 +116,8 @@ class Freshness:
             pause = limit * 2.0 ** min(watch.vain, MOST_DOUBLINGS)
             if now - watch.since <= min(pause, max(limit, LONGEST_PAUSE)) * SECOND:
                 continue
-            watch.vain += watch.step is Step.UNHEALTHY
-            watch.step = Step(min(watch.step + 1, Step.UNHEALTHY))
+            watch.vain += watch.step is Remedy.UNHEALTHY
+            watch.step = Remedy(min(watch.step + 1, Remedy.UNHEALTHY))
             watch.since, watch.answer = now, stream[0] in ANSWERED
             yield stream, watch.step, limit
 
@@ -134,7 +134,7 @@ class Freshness:
             watch.last = watch.since = last
             watch.steady = True
             if not watch.answer:
-                watch.step, watch.vain = Step.NONE, 0
+                watch.step, watch.vain = Remedy.NONE, 0
             watch.answer = False
         elif watch.since is None:
             watch.since = now

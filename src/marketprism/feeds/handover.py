@@ -20,7 +20,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import attrs
 
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.venue import Session
 from marketprism.records import GapReason
 from marketprism.streams.state import Phase
@@ -49,20 +49,20 @@ ENDED = Unjoined("disconnect", "its connection ended before another had joined i
 
 @attrs.define
 class _Held(Generic[Event]):
-    since: Moment | None = None
+    since: Timestamp | None = None
     """When the younger's subscription was acknowledged."""
     position: int | None = None
     """The id or the time of the first event held that has one, as the cursor counts."""
     first: Event | None = None
     """That event."""
-    events: list[tuple[Event, Moment]] = attrs.field(factory=list)
+    events: list[tuple[Event, Timestamp]] = attrs.field(factory=list)
 
 
 class Handover(Generic[Event]):
     """The streams that a younger session has not taken over yet."""
 
-    def __init__(self, elder: Session, streams: Iterable[Stream]) -> None:
-        self.elder = elder
+    def __init__(self, old: Session, streams: Iterable[Stream]) -> None:
+        self.old = old
         self._held: dict[Stream, _Held[Event]] = {stream: _Held() for stream in streams}
         self._bereft = False
 
@@ -72,17 +72,17 @@ class Handover(Generic[Event]):
     def __bool__(self) -> bool:
         return bool(self._held)
 
-    def acknowledged(self, stream: Stream, now: Moment) -> None:
+    def acknowledged(self, stream: Stream, now: Timestamp) -> None:
         """The younger's subscription stands."""
         held = self._held.get(stream)
         if held is not None and held.since is None:
             held.since = now
 
-    def since(self, stream: Stream) -> Moment | None:
+    def since(self, stream: Stream) -> Timestamp | None:
         """From when on the younger hears all of a stream; None while it is not sure to."""
         return self._held[stream].since
 
-    def hold(self, stream: Stream, position: int | None, event: Event, now: Moment) -> None:
+    def hold(self, stream: Stream, position: int | None, event: Event, now: Timestamp) -> None:
         """The younger heard an event of a stream that is the elder's still; one without a position
         tells nothing of where the stream stands.
         """
@@ -99,7 +99,7 @@ class Handover(Generic[Event]):
         """The elder is gone: nothing more is to be waited for."""
         self._bereft = True
 
-    def due(self, reached: Reached, now: Moment) -> list[Stream]:
+    def due(self, reached: Reached, now: Timestamp) -> list[Stream]:
         """The streams to take over now: those that have joined, and those that need not any more
         for the younger to go on.
         """
@@ -115,24 +115,24 @@ class Handover(Generic[Event]):
         if held.position is not None:
             position = reached(stream)
             return position is not None and position >= held.position
-        state = self.elder.streams.get(stream)
+        state = self.old.streams.get(stream)
         if held.since is None or state is None or state.heard_until is None:
             return False
         silent_since = max(held.since.monotonic, state.last_record or 0)
         return state.heard_until - silent_since >= OVERLAP
 
-    def take(self, stream: Stream) -> tuple[list[tuple[Event, Moment]], object]:
+    def take(self, stream: Stream) -> tuple[list[tuple[Event, Timestamp]], object]:
         """What was held of a stream, which is the younger's from now on; and what the elder hands
         over with it.
         """
         held = self._held.pop(stream)
-        return held.events, self.elder.release(stream)
+        return held.events, self.old.hand_over(stream)
 
-    def _gives_up(self, stream: Stream, now: Moment) -> bool:
+    def _gives_up(self, stream: Stream, now: Timestamp) -> bool:
         held = self._held[stream]
         if self._bereft or len(held.events) > MAX_HELD:
             return True
-        state = self.elder.streams.get(stream)
+        state = self.old.streams.get(stream)
         if held.since is not None and state is not None and state.phase is Phase.PARKED:
             return True
         if held.position is None or held.since is None:

@@ -12,7 +12,7 @@ from marketprism.board.board import Board, HostRow, lasted
 from marketprism.feeds.budget import Budget
 from marketprism.feeds.http_answers import Guess, HttpAnswer, Interpret, Meaning, usual
 from marketprism.feeds.stops import Stop
-from marketprism.settings.settings import BreakerConfig, Manners
+from marketprism.settings.settings import BreakerConfig, Limits
 from marketprism.supervise import CircuitBreaker
 
 log = structlog.get_logger()
@@ -54,10 +54,10 @@ class Hosts:
             (kind, host), CircuitBreaker(settings.failure_threshold, settings.recovery_timeout)
         )
 
-    def dials(self, host: str, manners: Manners) -> Budget:
+    def dials(self, host: str, limits: Limits) -> Budget:
         """How often a host may be dialled, by all who dial it together."""
         if host not in self._dials:
-            self._dials[host] = Budget(manners.connects_per_window, manners.connect_window)
+            self._dials[host] = Budget(limits.connects_per_window, limits.connect_window)
         return self._dials[host]
 
     def learn(self, root: str, interpret: Interpret) -> None:

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import attrs
 import msgspec
 
-from marketprism.clock import SECOND, Moment
-from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Priority, Reject, Send, Turn
+from marketprism.clock import SECOND, Timestamp
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Output, Priority, Reject, Send
 from marketprism.feeds.comparison import Verdict
 from marketprism.feeds.http_answers import worded
 from marketprism.feeds.published_book import PublishedBook
@@ -62,14 +62,14 @@ class KeptBook(PublishedBook, ABC):
         return self._fetch(Priority.RESYNC if known else Priority.FIRST_SNAPSHOT)
 
     def answered(
-        self, attempt: int, answer: Fetched | FetchFailed, now: Moment, turn: Turn
+        self, attempt: int, answer: Fetched | FetchFailed, now: Timestamp, output: Output
     ) -> None:
         """A fetched snapshot, or a reason to ask again later."""
         refused = self.state.phase is Phase.PARKED and not self.unknown
         if attempt != self.attempt or self.book is not None or refused:
             return
         if (why := self._unlisted(answer)) is not None:
-            self._not_known(why, now, turn)
+            self._not_known(why, now, output)
             return
         self._known()
         if isinstance(answer, FetchFailed):
@@ -79,14 +79,16 @@ class KeptBook(PublishedBook, ABC):
             return
         snapshot = self._readable(answer.body)
         if isinstance(snapshot, Reject):
-            turn.steps.append(snapshot)
+            output.actions.append(snapshot)
             self._later(now, f"its snapshot cannot be read: {snapshot.detail}")
         elif (why := self._too_old(snapshot, answer)) is not None:
             self._later(now, why)
         else:
-            self._join(snapshot, now, turn)
+            self._join(snapshot, now, output)
 
-    def audited(self, attempt: int, answer: Fetched | FetchFailed, now: Moment, turn: Turn) -> None:
+    def audited(
+        self, attempt: int, answer: Fetched | FetchFailed, now: Timestamp, output: Output
+    ) -> None:
         """A fresh snapshot to compare the book with, or why there is none."""
         self.auditor.waiting -= 1
         if isinstance(answer, FetchFailed):
@@ -94,17 +96,17 @@ class KeptBook(PublishedBook, ABC):
             return
         snapshot = self._readable(answer.body)
         if isinstance(snapshot, Reject):
-            turn.steps.append(snapshot)
+            output.actions.append(snapshot)
             self.auditor.failed(attempt, None, now)
         elif self.book is not None:
             fresh = self._made(snapshot, now, self.source.limit)
-            self._conclude(self.auditor.answered(attempt, fresh, self.book, now), now, turn)
+            self._conclude(self.auditor.answered(attempt, fresh, self.book, now), now, output)
 
-    def tick(self, now: Moment, turn: Turn) -> None:
+    def tick(self, now: Timestamp, output: Output) -> None:
         """Ask again when it is time, and publish a snapshot when one is due."""
         if self.fetch_at is not None and now.monotonic >= self.fetch_at:
-            turn.steps.append(self.begin())
-        self._tick_snapshots(now, turn)
+            output.actions.append(self.begin())
+        self._tick_snapshots(now, output)
 
     def _fetch(self, priority: Priority, before: Send | None = None, settle: float = 0.0) -> Fetch:
         self.fetch_at = None
@@ -112,7 +114,7 @@ class KeptBook(PublishedBook, ABC):
         tag = Tag(self.state.instrument.native_id, self.attempt)
         return Fetch(self.source.url, tag, self.source.weight, priority, before, settle)
 
-    def _later(self, now: Moment, why: str, least: float | None = None) -> None:
+    def _later(self, now: Timestamp, why: str, least: float | None = None) -> None:
         """Ask again, in `least` seconds or more."""
         wait = self._backoff
         self.failures += 1
@@ -140,7 +142,7 @@ class KeptBook(PublishedBook, ABC):
             return "its snapshot is older than the stream"
         return None
 
-    def _made(self, snapshot: FetchedBook, now: Moment, limit: int | None = None) -> OrderBook:
+    def _made(self, snapshot: FetchedBook, now: Timestamp, limit: int | None = None) -> OrderBook:
         """See `OrderBook` for `limit`."""
         event_time = snapshot.event_time
         if event_time is not None and self._is_ahead(event_time, now):
@@ -154,7 +156,7 @@ class KeptBook(PublishedBook, ABC):
         waiting = self.waiting
         return Holding(0, 0, waiting, waiting * self._width()) if waiting else Holding()
 
-    def forgo(self, now: Moment) -> None:
+    def drop_buffers(self, now: Timestamp) -> None:
         """Drop what waits for a snapshot, and the answer that would have joined it."""
         if self.waiting and self.state.phase is not Phase.PARKED:
             self.attempt += 1
@@ -162,7 +164,7 @@ class KeptBook(PublishedBook, ABC):
             self._ask_after_all(now)
         self._drop()
 
-    def _ask_after_all(self, now: Moment) -> None:
+    def _ask_after_all(self, now: Timestamp) -> None:
         self.fetch_at = now.monotonic + FORGONE
 
     def _forget(self, why: str) -> None:
@@ -198,7 +200,7 @@ class KeptBook(PublishedBook, ABC):
         """In words, that the exchange does not know the instrument; None where it does not say."""
 
     @abstractmethod
-    def _not_known(self, why: str, now: Moment, turn: Turn) -> None:
+    def _not_known(self, why: str, now: Timestamp, output: Output) -> None:
         """It may be listed, or trade again: ask for it again, slowly."""
 
     @abstractmethod
@@ -210,9 +212,9 @@ class KeptBook(PublishedBook, ABC):
         """Whether nothing is missing between a snapshot and the updates that wait."""
 
     @abstractmethod
-    def _join(self, snapshot: FetchedBook, now: Moment, turn: Turn) -> None:
+    def _join(self, snapshot: FetchedBook, now: Timestamp, output: Output) -> None:
         """The snapshot is the book, and what waits goes on from it."""
 
     @abstractmethod
-    def _conclude(self, verdict: Verdict | None, now: Moment, turn: Turn) -> None:
+    def _conclude(self, verdict: Verdict | None, now: Timestamp, output: Output) -> None:
         """What follows from an audit."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from marketprism.feeds.actions import Reject, Turn
+from marketprism.feeds.actions import Output, Reject
 from marketprism.feeds.venue import SAMPLE_BYTES
 from marketprism.streams.state import StreamState
 
@@ -31,7 +31,7 @@ def left_out(price: str, quantity: str, kind: str | None = None) -> str | None:
     return "of a quantity of zero" if _is_zero(quantity) else None
 
 
-def leave_out(state: StreamState, said: msgspec.Struct, why: str, turn: Turn) -> None:
+def leave_out(state: StreamState, said: msgspec.Struct, why: str, output: Output) -> None:
     """What was taken as a trade of a stream is none."""
     state.records -= 1
-    turn.steps.append(Reject(NO_MARKET_TRADE, why, msgspec.json.encode(said)[:SAMPLE_BYTES]))
+    output.actions.append(Reject(NO_MARKET_TRADE, why, msgspec.json.encode(said)[:SAMPLE_BYTES]))

@@ -34,7 +34,7 @@ class Market:
     missing: bool = False
     """The last list did not have it."""
 
-    def hear(self, row: Instrument | None, wall: int, *, speaks: bool = False) -> bool:
+    def on_event(self, row: Instrument | None, wall: int, *, speaks: bool = False) -> bool:
         """What a list says of it; whether it stands otherwise than before.
 
         A single list without it is not believed: an exchange's may lack rows for a while. Nor is
@@ -86,7 +86,7 @@ class Markets:
         rows = {row.native_id: row for row in listed}
         changed = []
         for native_id, market in self._known.items():
-            if market.hear(rows.get(native_id), wall, speaks=native_id in speaking):
+            if market.on_event(rows.get(native_id), wall, speaks=native_id in speaking):
                 changed.append(market)
         by_symbol = {each.instrument.symbol: each for each in self}
         # Those that trade first: another row with the same symbol is a placeholder.
@@ -100,6 +100,6 @@ class Markets:
                 del self._known[before.instrument.native_id]
             market = by_symbol[instrument.symbol] = Market(instrument)
             self._known[instrument.native_id] = market
-            market.hear(instrument, wall)
+            market.on_event(instrument, wall)
             changed.append(market)
         return changed

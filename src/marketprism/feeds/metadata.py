@@ -51,10 +51,10 @@ class Rereads:
     _evidence: bool = False
 
     def done(
-        self, missing: Iterable[Hashable], now: float, chance: float, *, soon: bool = False
+        self, missing: Iterable[Hashable], now: float, jitter: float, *, soon: bool = False
     ) -> None:
         """It was read. What is `missing`: markets that are not listed or do not trade, answers
-        that did not come; `soon`: of these one may come any time. `chance` is uniform in [0, 1).
+        that did not come; `soon`: of these one may come any time. `jitter` is uniform in [0, 1).
         """
         missing = frozenset(missing)
         news, self._missing = missing - self._missing, missing
@@ -63,12 +63,12 @@ class Rereads:
         if news or soon:
             self.due = now + min(FIRST, self.patience)
         elif missing or self._doubts:
-            self.due = now + self._slow(chance)
+            self.due = now + self._slow(jitter)
 
-    def failed(self, now: float, chance: float, *, passing: bool) -> None:
+    def failed(self, now: float, jitter: float, *, passing: bool) -> None:
         """There was no answer. `passing`: the host may have one the next time."""
         self._read_at, self._evidence = now, False
-        self.due = now + (min(FIRST, self.patience) if passing else self._slow(chance))
+        self.due = now + (min(FIRST, self.patience) if passing else self._slow(jitter))
 
     def look(self, doubts: Iterable[Doubt], now: float) -> bool:
         """Whether it is to be read now. A doubt counts once, until it is dispelled: a group that
@@ -79,5 +79,5 @@ class Rereads:
         self._doubts = doubts
         return now >= self.due or (self._evidence and now >= self._read_at + APART)
 
-    def _slow(self, chance: float) -> float:
-        return self.patience * (1 - JITTER * chance)
+    def _slow(self, jitter: float) -> float:
+        return self.patience * (1 - JITTER * jitter)

@@ -10,8 +10,8 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import attrs
 
-from marketprism.clock import SECOND, Moment
-from marketprism.feeds.actions import Turn
+from marketprism.clock import SECOND, Timestamp
+from marketprism.feeds.actions import Output
 from marketprism.feeds.audit import Auditor
 from marketprism.orderbook import Ends, OrderBook
 from marketprism.records import Level, OrderBookRecord
@@ -81,20 +81,22 @@ class PublishedBook:
         """The same, and the stream goes on from it."""
         return self.published
 
-    def restate(self, heals: int, now: Moment, turn: Turn, *, lost: bool = False) -> None:
+    def send_snapshot(
+        self, heals_gap: int, now: Timestamp, output: Output, *, lost: bool = False
+    ) -> None:
         """Publish the book as it is now; nothing while out of step, nor what is published (unless
         that was `lost` since), nor where the market has left what is known of it.
         """
         if (book := self.book) is None or not self.published:
             return
-        if not heals and not lost and book.last_id == self.state.cursor.snapshot_id:
+        if not heals_gap and not lost and book.last_id == self.state.cursor.snapshot_id:
             return
         bids, asks = book.top(self.options.depth)
         if self._thin(bids, book.bids_end) or self._thin(asks, book.asks_end):
             self.auditor.hurry(now, exhausted=book.exhausted)
             if book.exhausted:
                 return
-        turn.records.append(
+        output.records.append(
             OrderBookRecord(
                 self.state.instrument,
                 book.event_time,
@@ -104,12 +106,12 @@ class PublishedBook:
                 asks=self._as_published(asks),
                 first_update_id=None,
                 last_update_id=book.last_id,
-                heals=heals,
+                heals_gap=heals_gap,
             )
         )
         self.snapshot_id = book.last_id
         self.shown = bids[-1][0] if bids else None, asks[-1][0] if asks else None
-        if not heals:
+        if not heals_gap:
             self.state.cursor.snapshot_id = book.last_id
         self.state.records += 1
 
@@ -124,13 +126,13 @@ class PublishedBook:
         heard: Heard,
         ids: tuple[int | None, int],
         sides: Sides,
-        now: Moment,
-        turn: Turn,
+        now: Timestamp,
+        output: Output,
     ) -> None:
         """An update, of these first and last ids; its bids and asks as they are published."""
         if self.options.mode == "updates":
             self.state.records += 1
-            turn.records.append(
+            output.records.append(
                 OrderBookRecord(
                     self.state.instrument,
                     heard.event_time,
@@ -146,7 +148,7 @@ class PublishedBook:
         self.state.cursor.ahead.count += heard.ahead
         self._accepted(ids[1], None if heard.ahead else heard.event_time, heard.wall, now)
 
-    def _accepted(self, last_id: int, event_time: int | None, wall: int, now: Moment) -> None:
+    def _accepted(self, last_id: int, event_time: int | None, wall: int, now: Timestamp) -> None:
         """The exchange said so much, at `wall`. What we tell again is no sign of its life."""
         state, cursor = self.state, self.state.cursor
         cursor.last_id = last_id
@@ -155,7 +157,12 @@ class PublishedBook:
         state.last_record = now.monotonic
 
     def _close_gap(
-        self, missing: tuple[int, int] | None, now: Moment, turn: Turn, *, countable: bool = False
+        self,
+        missing: tuple[int, int] | None,
+        now: Timestamp,
+        output: Output,
+        *,
+        countable: bool = False,
     ) -> int:
         """Tell the gap that the book ends: when it started; 0 where none is open."""
         state = self.state
@@ -169,27 +176,32 @@ class PublishedBook:
         )
         if gap is None:
             return 0
-        turn.records.append(gap)
+        output.records.append(gap)
         return gap.started_at
 
     def _show(
-        self, book: OrderBook, heals: int, proof: tuple[int, int], now: Moment, turn: Turn
+        self,
+        book: OrderBook,
+        heals_gap: int,
+        proof: tuple[int, int],
+        now: Timestamp,
+        output: Output,
     ) -> None:
         """The book is in step from now on. `proof`: the id at which it was the exchange's, and when
         that was.
         """
         state, cursor = self.state, self.state.cursor
-        if not heals and (told := cursor.told) is not None:
+        if not heals_gap and (told := cursor.told) is not None:
             book.write_as(told)
         cursor.book, cursor.needs_snapshot = book, False
         state.phase, state.detail, state.waits = Phase.LIVE, None, False
         self.auditor.proved(*proof, now)
         self._accepted(book.last_id, book.event_time, now.wall, now)
-        self.restate(heals, now, turn)
+        self.send_snapshot(heals_gap, now, output)
         interval = self.options.snapshot_interval
         self.snapshot_due = now.monotonic + round(interval * SECOND) if interval else None
 
-    def _tick_snapshots(self, now: Moment, turn: Turn) -> None:
+    def _tick_snapshots(self, now: Timestamp, output: Output) -> None:
         """Publish one when it is due, and says something new."""
         if self.book is None or not self.published:
             return
@@ -198,9 +210,9 @@ class PublishedBook:
             if interval or news:
                 self.snapshot_due = now.monotonic + round(interval * SECOND) if interval else None
             if news:
-                self.restate(0, now, turn)
+                self.send_snapshot(0, now, output)
 
-    def _is_ahead(self, event_time: int, now: Moment) -> bool:
+    def _is_ahead(self, event_time: int, now: Timestamp) -> bool:
         """Whether a time is one to come."""
         return self.state.cursor.clock.is_ahead(event_time, now)
 

@@ -13,7 +13,7 @@ import trio
 from httpcore._backends.trio import TrioStream
 
 from marketprism.board.board import HostRow
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.errors import Lost, RateLimited, Refused, Transient
 from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Priority, Send
 from marketprism.feeds.budget import Budget
@@ -55,7 +55,7 @@ class _Gate:
         self.changed.set()
         self.changed = trio.Event()
 
-    async def enter(self, weight: int, priority: int, now: Callable[[], Moment]) -> None:
+    async def enter(self, weight: int, priority: int, now: Callable[[], Timestamp]) -> None:
         ticket = (priority, next(self.tickets))
         # What is spent is gone: half of it stays with those who cannot wait.
         spared = self.budget.limit // 2 if priority >= Priority.AUDIT else 0
@@ -106,7 +106,7 @@ class Rest:
         self,
         hosts: Hosts,
         proxies: Proxies,
-        now: Callable[[], Moment],
+        now: Callable[[], Timestamp],
         verify: ssl.SSLContext,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -142,7 +142,7 @@ class Rest:
             await gate.enter(request.weight, request.priority, self._now)
             if before is not None and say is not None:
                 await say(before)
-                await trio.sleep(request.settle)
+                await trio.sleep(request.after_send)
                 before = None
             async with gate.lanes:
                 if gate.stop.admit(who, self._now().monotonic):

@@ -8,11 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Generic, TypeVar
 
-from marketprism.clock import Moment
-from marketprism.feeds.actions import Turn
+from marketprism.clock import Timestamp
+from marketprism.feeds.actions import Output
 from marketprism.records import GapReason, Record
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Want
+from marketprism.streams.subscription import Subscription
 
 Row = TypeVar("Row")
 
@@ -24,7 +24,7 @@ class RowPoll(ABC, Generic[Row]):
     """Nanoseconds from one row to the next."""
     reason: ClassVar[GapReason]
     """Of a gap, where rows are missing in an answer."""
-    want: Want
+    subscription: Subscription
     connection: str
 
     def _tell(
@@ -32,8 +32,8 @@ class RowPoll(ABC, Generic[Row]):
         rows: Sequence[tuple[int, Row]],
         last: int | None,
         cursor: Cursor,
-        now: Moment,
-        turn: Turn,
+        now: Timestamp,
+        output: Output,
     ) -> None:
         """Publish the rows past `last`, by their times; at the very first, the newest one."""
         if rows and rows[-1][0] == last:
@@ -43,7 +43,7 @@ class RowPoll(ABC, Generic[Row]):
             if last is not None and told_at <= last:
                 continue
             if (told_at, None) not in cursor.ahead:
-                self._publish(told_at, row, before, cursor, now, turn)
+                self._publish(told_at, row, before, cursor, now, output)
             cursor.event_time = before = told_at
 
     def _publish(
@@ -52,8 +52,8 @@ class RowPoll(ABC, Generic[Row]):
         row: Row,
         before: int | None,
         cursor: Cursor,
-        now: Moment,
-        turn: Turn,
+        now: Timestamp,
+        output: Output,
     ) -> None:
         """`before`: the time of the row before it, where that came in the same answer."""
         last = cursor.event_time
@@ -62,13 +62,13 @@ class RowPoll(ABC, Generic[Row]):
         elif last is not None:
             # The row after the last one: nothing was missed, whatever happened between.
             cursor.gap = None
-        instrument, data_type = self.want.instrument, self.want.data_type
+        instrument, data_type = self.subscription.instrument, self.subscription.data_type
         gap = cursor.close(instrument, data_type, now.wall, self.connection, until=told_at)
         if gap is not None:
-            turn.records.append(gap)
+            output.records.append(gap)
         cursor.event_time, cursor.received = told_at, now.wall
-        turn.records.append(self._record(told_at, row, now))
+        output.records.append(self._record(told_at, row, now))
 
     @abstractmethod
-    def _record(self, told_at: int, row: Row, now: Moment) -> Record:
+    def _record(self, told_at: int, row: Row, now: Timestamp) -> Record:
         """A row, as it is published."""

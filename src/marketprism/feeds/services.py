@@ -7,7 +7,7 @@ import attrs
 import structlog
 
 from marketprism.board.board import Board
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds import dialing
 from marketprism.feeds.actions import Reject
 from marketprism.feeds.hosts import Hosts
@@ -19,7 +19,7 @@ from marketprism.records import Gap, Record
 from marketprism.resume.positions import Positions
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.exchange_clock import ExchangeClock
-from marketprism.streams.subscription import Want
+from marketprism.streams.subscription import Subscription
 from marketprism.supervise import uniform
 
 SAMPLES_PER_REASON = 3
@@ -47,7 +47,7 @@ class Turns:
 
 
 @attrs.frozen
-class World:
+class Services:
     """The far ends of the feeds, and what they say of themselves."""
 
     outlet: Outlet
@@ -55,11 +55,11 @@ class World:
     hosts: Hosts
     proxies: Proxies
     board: Board
-    now: Callable[[], Moment]
+    now: Callable[[], Timestamp]
     tls: ssl.SSLContext
     dial: dialing.Dial = dialing.dial
     """How a host is reached by websocket."""
-    chance: Callable[[], float] = uniform
+    jitter: Callable[[], float] = uniform
     """Uniform in [0, 1): what waits are jittered by."""
     sessions: set[Session] = attrs.field(factory=set)
     """Those whose connection is being made or stands."""
@@ -68,10 +68,10 @@ class World:
     positions: Positions | None = None
     """Where the streams stood when this process began; None: nobody can tell."""
 
-    def cursor(self, want: Want) -> Cursor:
+    def cursor(self, subscription: Subscription) -> Cursor:
         """Where a stream that begins now goes on from."""
-        cursor = Cursor() if self.positions is None else self.positions.cursor(want)
-        cursor.clock = self.clock(want.instrument.exchange)
+        cursor = Cursor() if self.positions is None else self.positions.cursor(subscription)
+        cursor.clock = self.clock(subscription.instrument.exchange)
         return cursor
 
     def clock(self, exchange: str) -> ExchangeClock:
@@ -100,7 +100,7 @@ class World:
                 sample=reject.sample.decode(errors="replace"),
             )
 
-    def confess(self, gaps: Sequence[Gap], connection: str) -> None:
+    def tell_gaps(self, gaps: Sequence[Gap], connection: str) -> None:
         """Publish gaps that the stop leaves open: nobody will see their end any more."""
         if gaps:
             self.publish(list(gaps), self.now().monotonic, connection)

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 
 from structlog.typing import FilteringBoundLogger
 
-from marketprism.feeds.freshness import Step
+from marketprism.feeds.freshness import Remedy
 from marketprism.streams.subscription import Stream
 
 
-def tell_silences(log: FilteringBoundLogger, silent: Sequence[tuple[Stream, Step, float]]) -> None:
+def tell_silences(
+    log: FilteringBoundLogger, silent: Sequence[tuple[Stream, Remedy, float]]
+) -> None:
     """Log streams that are silent, with what is done about each and for how many seconds each may
     be: one as it is; several that are answered alike in one line, and each at DEBUG.
     """
-    alike: dict[Step, list[tuple[Stream, float]]] = defaultdict(list)
+    alike: dict[Remedy, list[tuple[Stream, float]]] = defaultdict(list)
     for stream, answer, limit in silent:
         alike[answer].append((stream, limit))
     for answer, found in alike.items():

@@ -4,15 +4,15 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import ClassVar, Generic, TypeVar
 
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds import continuity
-from marketprism.feeds.actions import Turn
+from marketprism.feeds.actions import Output
 from marketprism.feeds.kept_book import KeptBook
 from marketprism.feeds.sampling import FundingSampling
 from marketprism.records import DataType, Liquidation
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase, StreamState
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 
 B = TypeVar("B", bound=KeptBook)
 Event = TypeVar("Event")
@@ -34,12 +34,12 @@ class Streams(ABC, Generic[B, Event]):
         """The ids of the latest liquidations. They do not count, so only they tell what is new."""
         self._name = name
 
-    def add(self, want: Want, cursor: Cursor) -> None:
+    def add(self, subscription: Subscription, cursor: Cursor) -> None:
         """One more, that goes on from there."""
-        state = StreamState(want.instrument, want.data_type, cursor)
-        native_id = want.instrument.native_id
-        self.states[want.stream] = state
-        match want.data_type:
+        state = StreamState(subscription.instrument, subscription.data_type, cursor)
+        native_id = subscription.instrument.native_id
+        self.states[subscription.stream] = state
+        match subscription.data_type:
             case DataType.ORDERBOOK:
                 self.books[native_id] = self._book(state)
             case DataType.FUNDING_RATE:
@@ -69,7 +69,7 @@ class Streams(ABC, Generic[B, Event]):
         elif isinstance(handed, deque):
             self.liquidated[stream[1]] = handed
 
-    def confirmed(self, stream: Stream, now: Moment) -> None:
+    def confirmed(self, stream: Stream, now: Timestamp) -> None:
         """The exchange confirmed the subscription."""
         state = self.states[stream]
         if state.phase in (Phase.WANTED, Phase.PARKED):
@@ -77,7 +77,7 @@ class Streams(ABC, Generic[B, Event]):
         if stream[0] is DataType.ORDERBOOK:
             self.books[stream[1]].acknowledged_at = now.monotonic
 
-    def listening(self, stream: Stream, now: Moment, turn: Turn) -> None:
+    def listening(self, stream: Stream, now: Timestamp, output: Output) -> None:
         """From here on this connection hears all of a stream: for one that may be silent for
         hours, its gap ends.
         """
@@ -87,10 +87,10 @@ class Streams(ABC, Generic[B, Event]):
         elif stream[0] is DataType.LIQUIDATION:
             gap = continuity.listening(state, now, self._name)
             if gap is not None:
-                turn.records.append(gap)
+                output.records.append(gap)
 
     @abstractmethod
-    def accept(self, stream: Stream, event: Event, now: Moment, turn: Turn) -> None:
+    def accept(self, stream: Stream, event: Event, now: Timestamp, output: Output) -> None:
         """An event, and when it was heard. Raises NotANumber, and KeyError where it is of no
         stream of ours.
         """
@@ -99,11 +99,11 @@ class Streams(ABC, Generic[B, Event]):
     def _book(self, state: StreamState) -> B:
         """A new book."""
 
-    def _liquidated(self, record: Liquidation, now: Moment, turn: Turn) -> None:
+    def _liquidated(self, record: Liquidation, now: Timestamp, output: Output) -> None:
         native_id = record.instrument.native_id
         state, told = self.states[DataType.LIQUIDATION, native_id], self.liquidated[native_id]
         if record.liquidation_id in told:
             state.duplicates += 1
             return
         told.append(record.liquidation_id)
-        continuity.tell(state, record, now, self._name, turn)
+        continuity.tell(state, record, now, self._name, output)

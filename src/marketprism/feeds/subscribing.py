@@ -26,9 +26,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 import attrs
 
-from marketprism.clock import HOUR, SECOND, Moment
+from marketprism.clock import HOUR, SECOND, Timestamp
 from marketprism.errors import Lost
-from marketprism.feeds.actions import Close, Park, Rotate, Turn
+from marketprism.feeds.actions import Close, Output, Park, Rotate
 from marketprism.streams.state import Phase, StreamState
 
 PASSING_FIRST, PASSING_CAP = SECOND // 2, 15 * SECOND
@@ -158,7 +158,7 @@ class Subscriptions(Generic[K]):
         self._last_number += 1
         return self._last_number
 
-    def subscribe(self, topics: Sequence[K], now: Moment) -> list[Command[K]]:
+    def subscribe(self, topics: Sequence[K], now: Timestamp) -> list[Command[K]]:
         """Ask for these."""
         self._wanted.update(topics)
         for topic in topics:
@@ -166,7 +166,7 @@ class Subscriptions(Generic[K]):
             self._renewals.pop(topic, None)
         return self._commands(topics, now)
 
-    def unsubscribe(self, topics: Sequence[K], now: Moment) -> list[Command[K]]:
+    def unsubscribe(self, topics: Sequence[K], now: Timestamp) -> list[Command[K]]:
         """Leave these, and forget them."""
         for topic in topics:
             self.forget(topic)
@@ -179,7 +179,7 @@ class Subscriptions(Generic[K]):
         self._renewals[topic] = None
         return True
 
-    def spare(self, topic: K) -> None:
+    def cancel_renewal(self, topic: K) -> None:
         """It spoke before it was renewed, and need not be."""
         self._renewals.pop(topic, None)
 
@@ -190,7 +190,7 @@ class Subscriptions(Generic[K]):
         self._held.pop(topic, None)
         self._renewals.pop(topic, None)
 
-    def room(self, now: Moment) -> int:
+    def room(self, now: Timestamp) -> int:
         """How many more operations this hour has."""
         while self._operations and now.monotonic - self._operations[0][0] >= HOUR:
             _, cost, retry = self._operations.popleft()
@@ -212,7 +212,7 @@ class Subscriptions(Generic[K]):
 
     # What is heard
 
-    def sent(self, number: int, now: Moment) -> None:
+    def sent(self, number: int, now: Timestamp) -> None:
         """That command leaves: its answer is due from now on."""
         if (command := self._open.get(number)) is not None:
             command.sent_at = now.monotonic
@@ -253,7 +253,7 @@ class Subscriptions(Generic[K]):
                 break
         self._tidy()
 
-    def refused(self, number: int | None, now: Moment, *, passes: bool) -> list[K]:
+    def refused(self, number: int | None, now: Timestamp, *, passes: bool) -> list[K]:
         """That command was refused, or one that is not named. `passes`: the exchange cannot now,
         whatever it is asked for. The answer names the topics that cannot be had for now.
         """
@@ -273,7 +273,7 @@ class Subscriptions(Generic[K]):
             without += self._refuse(command, now, passes=passes, sole=len(blamed) == 1)
         return without
 
-    def refused_topic(self, topic: K, now: Moment, *, passes: bool) -> bool:
+    def refused_topic(self, topic: K, now: Timestamp, *, passes: bool) -> bool:
         """A topic was refused by its name: whether it was asked for. What was asked for with it is
         answered by itself.
         """
@@ -289,7 +289,7 @@ class Subscriptions(Generic[K]):
 
     # What time brings
 
-    def proceed(self, now: Moment) -> list[Command[K]]:
+    def proceed(self, now: Timestamp) -> list[Command[K]]:
         """What can be said at once: the next of those that are asked for one after the other."""
         commands = []
         while self._apart:
@@ -298,7 +298,7 @@ class Subscriptions(Generic[K]):
             commands += self._affordable(self._suspects.popleft(), now)
         return commands
 
-    def _affordable(self, suspects: _Suspects[K], now: Moment) -> list[Command[K]]:
+    def _affordable(self, suspects: _Suspects[K], now: Timestamp) -> list[Command[K]]:
         topics = [topic for topic in suspects.topics if topic in self.unconfirmed]
         if not topics:
             return []
@@ -316,7 +316,7 @@ class Subscriptions(Generic[K]):
             for command in self._open.values()
         )
 
-    def tick(self, now: Moment) -> Due[K]:
+    def tick(self, now: Timestamp) -> Due[K]:
         """What is due: what was not answered, what was refused, what is to be renewed."""
         due = Due[K]([], [])
         if not (self.unconfirmed or self._open or self._renewals):
@@ -328,7 +328,7 @@ class Subscriptions(Generic[K]):
         due.commands.extend(self.proceed(now))
         return due
 
-    def _overdue(self, now: Moment, due: Due[K]) -> None:
+    def _overdue(self, now: Timestamp, due: Due[K]) -> None:
         patience = self._rules.answer_within
         late = [
             command
@@ -351,7 +351,7 @@ class Subscriptions(Generic[K]):
                     again.append(topic)
         due.commands.extend(self._commands(again, now))
 
-    def _ask_for_the_held(self, now: Moment, due: Due[K]) -> None:
+    def _ask_for_the_held(self, now: Timestamp, due: Due[K]) -> None:
         if not self._held or self._probe is not None or now.monotonic < self._held_until:
             return
         if self.room(now) <= 0:
@@ -361,7 +361,7 @@ class Subscriptions(Generic[K]):
         self._probe = self._say([topic], now)
         due.commands.append(self._probe)
 
-    def _ask_for_the_refused(self, now: Moment, due: Due[K]) -> None:
+    def _ask_for_the_refused(self, now: Timestamp, due: Due[K]) -> None:
         times = [
             (state.retry_at, topic)
             for topic, state in self.unconfirmed.items()
@@ -375,7 +375,7 @@ class Subscriptions(Generic[K]):
             state.retry_at, state.asked_again = None, False
         self._one_by_one(gathered, retry=True)
 
-    def _renew(self, now: Moment, due: Due[K]) -> None:
+    def _renew(self, now: Timestamp, due: Due[K]) -> None:
         if not self._renewals or now.monotonic - self._renewed_at < RENEW_EVERY:
             return
         lot = list(self._renewals)[: self._rules.batch]
@@ -388,7 +388,7 @@ class Subscriptions(Generic[K]):
 
     # Commands
 
-    def _commands(self, topics: Sequence[K], now: Moment) -> list[Command[K]]:
+    def _commands(self, topics: Sequence[K], now: Timestamp) -> list[Command[K]]:
         together, apart = self._parted(topics)
         commands = [self._say(batch, now) for batch in self._batches(together)]
         return commands + [self._say([topic], now) for topic in apart]
@@ -401,7 +401,7 @@ class Subscriptions(Generic[K]):
             (apart if self._by_itself(topic) else together).append(topic)
         return together, apart
 
-    def _leave(self, topics: Sequence[K], now: Moment) -> list[Command[K]]:
+    def _leave(self, topics: Sequence[K], now: Timestamp) -> list[Command[K]]:
         return [self._say(batch, now, leaving=True) for batch in self._batches(topics)]
 
     def _batches(self, topics: Sequence[K]) -> Iterable[list[K]]:
@@ -411,7 +411,7 @@ class Subscriptions(Generic[K]):
     def _say(
         self,
         topics: list[K],
-        now: Moment,
+        now: Timestamp,
         *,
         leaving: bool = False,
         alone: bool = False,
@@ -457,7 +457,7 @@ class Subscriptions(Generic[K]):
             self._probe, self._probes = None, 0
         return True
 
-    def _refuse(self, command: Command[K], now: Moment, *, passes: bool, sole: bool) -> list[K]:
+    def _refuse(self, command: Command[K], now: Timestamp, *, passes: bool, sole: bool) -> list[K]:
         """`sole`: it is this command that was refused; else it may have been."""
         topics = [topic for topic in command.topics if topic in self._wanted]
         for topic in topics:
@@ -473,7 +473,7 @@ class Subscriptions(Generic[K]):
                 self._suspects.appendleft(_Suspects(part, command.retry))
         return []
 
-    def _without(self, topic: K, now: Moment, *, passes: bool) -> None:
+    def _without(self, topic: K, now: Timestamp, *, passes: bool) -> None:
         """It cannot be had for now."""
         state = self.unconfirmed.setdefault(topic, _Topic())
         state.asked_again = False
@@ -503,7 +503,7 @@ class Subscriptions(Generic[K]):
         self._suspects.extend(_Suspects(batch, retry) for batch in self._batches(together))
         self._apart.extend(_Suspects([topic], retry) for topic in apart)
 
-    def _affords(self, topics: int, now: Moment) -> bool:
+    def _affords(self, topics: int, now: Timestamp) -> bool:
         room, cost = self.room(now), self._rules.cost(topics)
         share = max(self._rules.an_hour // RETRY_SHARE, cost)
         return room - cost >= self._rules.spared and self._used_by_retries + cost <= share
@@ -516,14 +516,14 @@ class Subscriptions(Generic[K]):
 # What becomes of the streams
 
 
-def park(state: StreamState, why: str, turn: Turn) -> None:
+def park(state: StreamState, why: str, output: Output) -> None:
     """A stream cannot be had for now, and is asked for again: that is told once, not each time it
     is refused in the same words.
     """
     if state.phase is Phase.PARKED and state.detail == why:
         return
     state.phase, state.detail = Phase.PARKED, why
-    turn.steps.append(Park((state.data_type, state.instrument.native_id), why))
+    output.actions.append(Park((state.data_type, state.instrument.native_id), why))
 
 
 def doubted(what: str, *, speaks: bool) -> Rotate | Close:

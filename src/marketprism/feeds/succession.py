@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 import attrs
 import msgspec
 
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.decimals import NotANumber
-from marketprism.feeds.actions import Reject, Turn
+from marketprism.feeds.actions import Output, Reject
 from marketprism.feeds.handover import ENDED, LATE, Handover, Unjoined
 from marketprism.feeds.streams import Streams
 from marketprism.feeds.venue import SAMPLE_BYTES, Session
@@ -39,10 +39,10 @@ class Taken(Generic[Event]):
     """The elder's."""
     handed: object
     """What the elder knew of it beyond its cursor."""
-    held: Sequence[tuple[Event, Moment]]
+    buffered: Sequence[tuple[Event, Timestamp]]
     first: Event | None
     """The first that was held, and has a position."""
-    since: Moment | None
+    since: Timestamp | None
     """From when on the younger heard all of it; None while it is not sure to."""
 
 
@@ -52,12 +52,12 @@ class Succession(ABC, Generic[Known, Event]):
     goes on (`_go_on`).
     """
 
-    def __init__(self, elder: Session, old: Known, new: Known) -> None:
+    def __init__(self, session: Session, old: Known, new: Known) -> None:
         """Those of the younger's streams that the elder has too go over."""
         self._old = old
         self._new = new
-        both = [each for each in new.states if each in elder.streams]
-        self._handover = Handover[Event](elder, both)
+        both = [each for each in new.states if each in session.streams]
+        self._handover = Handover[Event](session, both)
 
     def __contains__(self, stream: object) -> bool:
         return stream in self._handover
@@ -65,7 +65,7 @@ class Succession(ABC, Generic[Known, Event]):
     def __bool__(self) -> bool:
         return bool(self._handover)
 
-    def hold(self, stream: Stream, event: Event, now: Moment) -> bool:
+    def hold(self, stream: Stream, event: Event, now: Timestamp) -> bool:
         """Whether an event is held back: it is of a stream that is the elder's still. Raises
         NotANumber.
         """
@@ -78,26 +78,26 @@ class Succession(ABC, Generic[Known, Event]):
         self._handover.hold(stream, None if ahead else place, event, now)
         return True
 
-    def confirmed(self, stream: Stream, now: Moment) -> None:
+    def confirmed(self, stream: Stream, now: Timestamp) -> None:
         """The younger's subscription stands."""
         self._handover.acknowledged(stream, now)
 
-    def proceed(self, now: Moment, turn: Turn) -> None:
+    def proceed(self, now: Timestamp, output: Output) -> None:
         """Take over what has joined, and what was waited for long enough."""
         for stream in self._handover.due(self._reached, now):
-            self._take(stream, LATE, now, turn)
+            self._take(stream, LATE, now, output)
 
-    def inherit(self, now: Moment, turn: Turn) -> None:
+    def old_gone(self, now: Timestamp, output: Output) -> None:
         """The elder is gone: all that is left goes on from here."""
         self._handover.bereave()
         for stream in self._handover.due(self._reached, now):
-            self._take(stream, ENDED, now, turn)
+            self._take(stream, ENDED, now, output)
 
     def refused(self, stream: Stream) -> None:
         """The younger cannot have a stream now. The elder's goes on while it speaks; where the
         elder cannot have it either, there is nothing to take over.
         """
-        before = self._handover.elder.streams.get(stream)
+        before = self._handover.old.streams.get(stream)
         if before is not None and before.phase is Phase.PARKED:
             self.give_up(stream)
 
@@ -109,7 +109,7 @@ class Succession(ABC, Generic[Known, Event]):
             cursor.lose("disconnect", "the new connection cannot have it")
 
     @abstractmethod
-    def _place(self, event: Event, now: Moment) -> tuple[int, int | None]:
+    def _place(self, event: Event, now: Timestamp) -> tuple[int, int | None]:
         """Where an event stands, as ids or times; and its time, where that must be one that can
         be. Raises NotANumber.
         """
@@ -128,21 +128,23 @@ class Succession(ABC, Generic[Known, Event]):
         return self._new.states[stream].cursor.event_time
 
     @abstractmethod
-    def _go_on(self, stream: Stream, taken: Taken[Event], now: Moment, turn: Turn) -> None:
+    def _go_on(self, stream: Stream, taken: Taken[Event], now: Timestamp, output: Output) -> None:
         """It is the younger's from now on."""
 
-    def _take(self, stream: Stream, unjoined: Unjoined, now: Moment, turn: Turn) -> None:
+    def _take(self, stream: Stream, unjoined: Unjoined, now: Timestamp, output: Output) -> None:
         handover, state = self._handover, self._new.states[stream]
-        before = handover.elder.streams[stream]
+        before = handover.old.streams[stream]
         joined, first = handover.joined(stream, self._reached), handover.first(stream)
         since = handover.since(stream)
         held, handed = handover.take(stream)
         state.last_record = before.last_record
-        self._go_on(stream, Taken(joined, unjoined, before, handed, held, first, since), now, turn)
+        self._go_on(
+            stream, Taken(joined, unjoined, before, handed, held, first, since), now, output
+        )
 
-    def _accept(self, stream: Stream, event: Event, heard: Moment, turn: Turn) -> None:
+    def _accept(self, stream: Stream, event: Event, heard: Timestamp, output: Output) -> None:
         try:
-            self._new.accept(stream, event, heard, turn)
+            self._new.accept(stream, event, heard, output)
         except NotANumber as error:
             sample = msgspec.json.encode(event)[:SAMPLE_BYTES]
-            turn.steps.append(Reject("bad number", str(error), sample))
+            output.actions.append(Reject("bad number", str(error), sample))

@@ -1,22 +1,22 @@
 """The interface of an exchange: pure, in batches, without a clock.
 
 A **venue** describes one market of one exchange and plans **shards**: what one connection carries.
-A shard opens a **session**: what that connection remembers. Frames go in, a `Turn` comes out; all
+A shard opens a **session**: what that connection remembers. Frames go in, a `Output` comes out; all
 that follows for a single stream is returned, only what the world must do is asked for in steps.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from marketprism.clock import Moment
-from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Turn
+from marketprism.clock import Timestamp
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Output
 from marketprism.feeds.http_answers import HttpAnswer, Meaning
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings.settings import Manners, SupervisionConfig
+from marketprism.settings.settings import Limits, SupervisionConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import StreamState
-from marketprism.streams.subscription import Capability, Stream, Want
+from marketprism.streams.subscription import Capability, Stream, Subscription
 
 REFUSED_RETRY = SupervisionConfig().refused_retry
 """Seconds; where nothing else is configured."""
@@ -57,62 +57,62 @@ class Session(Protocol):
     @property
     def streams(self) -> Mapping[Stream, StreamState]: ...
 
-    def opening(self, now: Moment) -> Turn:
+    def opening(self, now: Timestamp) -> Output:
         """The connection stands: what to say first."""
 
-    def sent(self, number: int, now: Moment) -> None:
+    def sent(self, number: int, now: Timestamp) -> None:
         """The `Send` of that number leaves: it may have waited for long, in a queue or for a
         budget. What it asks for is due from now on.
         """
 
-    def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
+    def receive(self, frames: Sequence[bytes], now: Timestamp) -> Output:
         """Frames that were read together, in their order."""
 
-    def reply(self, tag: object, answer: Fetched | FetchFailed, now: Moment) -> Turn:
+    def reply(self, tag: object, answer: Fetched | FetchFailed, now: Timestamp) -> Output:
         """The answer to a `Fetch`; one that is no longer wanted changes nothing."""
 
-    def tick(self, now: Moment) -> Turn:
+    def tick(self, now: Timestamp) -> Output:
         """Called every 250 ms: retries, time-outs, due snapshots."""
 
     def change(
         self,
-        add: Sequence["Want"],
-        remove: Sequence["Want"],
-        now: Moment,
+        add: Sequence["Subscription"],
+        remove: Sequence["Subscription"],
+        now: Timestamp,
         cursors: Mapping[Stream, Cursor] = NO_CURSORS,
-    ) -> Turn:
+    ) -> Output:
         """Subscribe and unsubscribe on the live connection, without touching other streams. What
         is added goes on from its cursor, which is moved in place; without one it begins anew.
         """
 
-    def renew(self, stream: Stream, now: Moment) -> Turn:
+    def renew(self, stream: Stream, now: Timestamp) -> Output:
         """Resubscribe and resynchronise one stream."""
 
-    def restate(self, stream: Stream, heals: int, now: Moment) -> Turn:
+    def send_snapshot(self, stream: Stream, heals_gap: int, now: Timestamp) -> Output:
         """A snapshot of a book from what is known here, after the channel lost updates of it in
-        the gap that started at `heals`; nothing when the book is not synchronised.
+        the gap that started at `heals_gap`; nothing when the book is not synchronised.
         """
 
     def holding(self) -> Holding:
         """How much it keeps in memory."""
 
-    def forgo(self, now: Moment) -> None:
+    def drop_buffers(self, now: Timestamp) -> None:
         """Memory is short: drop the updates that wait for a snapshot. Their books ask for one
         anew, once this was not said for a while.
         """
 
-    def adopt(self, elder: "Session") -> None:
+    def take_over(self, old: "Session") -> None:
         """Before `opening`: take over from the session of a connection that is to end. They share
         cursors; each stream is the elder's until what is heard here joins what it published. Then
         it is released there, in the same step in which it goes on from here.
         """
 
-    def release(self, stream: Stream) -> object:
+    def hand_over(self, stream: Stream) -> object:
         """The elder's side: the stream is not its own any more, and what its connection still
         tells of it is passed over. The answer is what the younger goes on with: a book, say.
         """
 
-    def inherit(self, now: Moment) -> Turn:
+    def old_gone(self, now: Timestamp) -> Output:
         """The elder's connection has ended: what was not taken over yet goes on from here, with
         a gap where it does not join.
         """
@@ -126,7 +126,7 @@ class Shard(Protocol):
         """`binance_spot/0`: stable over restarts; a gap's `connection`."""
 
     @property
-    def wants(self) -> Sequence[Want]: ...
+    def subscriptions(self) -> Sequence[Subscription]: ...
 
     def open(
         self, cursors: Mapping[Stream, Cursor], refused_retry: float = REFUSED_RETRY
@@ -140,7 +140,7 @@ class Poll(Protocol):
     """What is asked for again and again over REST: one stream."""
 
     @property
-    def want(self) -> Want: ...
+    def subscription(self) -> Subscription: ...
 
     @property
     def connection(self) -> str:
@@ -163,8 +163,8 @@ class Poll(Protocol):
         """
 
     def read(
-        self, answer: Fetched | FetchFailed, cursors: Mapping[Stream, Cursor], now: Moment
-    ) -> Turn:
+        self, answer: Fetched | FetchFailed, cursors: Mapping[Stream, Cursor], now: Timestamp
+    ) -> Output:
         """The records that are past the cursor. What cannot be read is a `Reject`; an answer that
         failed ends nothing: it is asked for again for ever.
         """
@@ -191,7 +191,7 @@ class Venue(Protocol):
         """Which kinds of trades it has, of those that `trade.kind` may name; () without trades."""
 
     @property
-    def manners(self) -> Manners: ...
+    def limits(self) -> Limits: ...
 
     @property
     def metadata(self) -> Sequence[Fetch]: ...
@@ -212,8 +212,10 @@ class Venue(Protocol):
         no answer. Raises ValueError when they cannot be read.
         """
 
-    def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
+    def plan(
+        self, subscriptions: Sequence[Subscription], current: Sequence[Shard] = ()
+    ) -> list[Shard]:
         """Spread wants over connections. Existing shards keep theirs."""
 
-    def polls(self, wants: Sequence[Want]) -> list[Poll]:
+    def polls(self, subscriptions: Sequence[Subscription]) -> list[Poll]:
         """What has to be polled for those wants."""

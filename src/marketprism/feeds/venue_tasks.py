@@ -15,7 +15,7 @@ from marketprism.feeds.markets import Market, Markets, Standing
 from marketprism.feeds.metadata import Rereads
 from marketprism.feeds.namesakes import one_each
 from marketprism.feeds.rest import failure
-from marketprism.feeds.services import World
+from marketprism.feeds.services import Services
 from marketprism.feeds.venue import Venue
 from marketprism.instruments import select
 from marketprism.settings.nearest_names import nearest_symbols, unknown_words
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 async def run_venue(
     venue: Venue,
     settings: VenueConfig,
-    world: World,
+    services: Services,
     policy: SupervisionConfig,
     feeds: trio.Nursery,
 ) -> None:
@@ -42,15 +42,15 @@ async def run_venue(
     An exchange that is down is asked again and again; it holds up nobody else.
     """
     row = VenueRow(venue.name, venue.exchange, venue.market_type)
-    world.board.venues[venue.name] = row
+    services.board.venues[venue.name] = row
     limits = settings.limits
     weight = int(limits.rest_weight * limits.rest_share)
-    world.rest.allow(settings.api.base_url, weight, limits.rest_window)
+    services.rest.allow(settings.api.base_url, weight, limits.rest_window)
     row.rest_host = host_of(settings.api.base_url)
     for root in (settings.api.base_url, settings.api.ws_url):
-        world.hosts.learn(root, venue.interpret)
-    collection = Collection(venue, settings.data_types, world, policy, feeds)
-    await VenueTask(venue, settings, world, policy, row, collection).run()
+        services.hosts.learn(root, venue.interpret)
+    collection = Collection(venue, settings.data_types, services, policy, feeds)
+    await VenueTask(venue, settings, services, policy, row, collection).run()
 
 
 class VenueTask:
@@ -60,14 +60,14 @@ class VenueTask:
         self,
         venue: Venue,
         settings: VenueConfig,
-        world: World,
+        services: Services,
         policy: SupervisionConfig,
         row: VenueRow,
         collection: Collection,
     ) -> None:
         self._venue = venue
         self._settings = settings
-        self._world = world
+        self._services = services
         self._policy = policy
         self._row = row
         self._collection = collection
@@ -82,8 +82,8 @@ class VenueTask:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        name, chance = self._venue.name, self._world.chance
-        await supervise(name, self._attempt, self._policy, self._ended, chance)
+        name, jitter = self._venue.name, self._services.jitter
+        await supervise(name, self._attempt, self._policy, self._ended, jitter)
 
     async def _attempt(self, _life: Attempt) -> None:
         while True:
@@ -94,8 +94,8 @@ class VenueTask:
                     raise
                 # What is known holds, and is collected.
                 self._unread(error)
-                passing, chance = isinstance(error, Transient), self._world.chance()
-                self._rereads.failed(trio.current_time(), chance, passing=passing)
+                passing, jitter = isinstance(error, Transient), self._services.jitter()
+                self._rereads.failed(trio.current_time(), jitter, passing=passing)
             while not self._is_due():
                 await trio.sleep(LOOK_SECONDS)
                 if self._collection.stale:
@@ -112,11 +112,11 @@ class VenueTask:
             log.error("venue.refused", venue=row.name, reason=end.reason)
         row.reason = end.reason
         if row.failing_since is None:
-            row.failing_since = self._world.now().monotonic
+            row.failing_since = self._services.now().monotonic
 
     async def _read(self) -> None:
         """Ask what there is, and collect that. Raises Lost, RateLimited or Refused."""
-        venue, row, asked = self._venue, self._row, self._world.now().wall
+        venue, row, asked = self._venue, self._row, self._services.now().wall
         bodies, unanswered, soon = await self._bodies()
         try:
             listed = venue.instruments(bodies)
@@ -146,10 +146,10 @@ class VenueTask:
             self._refuse(f"{row.name} has none of the configured symbols: {words}")
         else:
             self._begin()
-        now, chance = trio.current_time(), self._world.chance()
+        now, jitter = trio.current_time(), self._services.jitter()
         # What was answered and could not be read may be readable the next time.
         soon = soon or bool(row.unknown and not unanswered)
-        self._rereads.done([*self._missing(), *unanswered], now, chance, soon=soon)
+        self._rereads.done([*self._missing(), *unanswered], now, jitter, soon=soon)
 
     async def _bodies(self) -> tuple[list[bytes], list[str], bool]:
         """The answers; the requests without one, which only what is not required may be; and
@@ -157,7 +157,7 @@ class VenueTask:
         """
         bodies, unanswered, soon = [], [], False
         for request in self._venue.metadata:
-            answer = await self._world.rest.fetch(request)
+            answer = await self._services.rest.fetch(request)
             if isinstance(answer, Fetched):
                 bodies.append(answer.body)
                 continue
@@ -219,7 +219,7 @@ class VenueTask:
         if row.reason != reason:
             log.error("venue.refused", venue=row.name, reason=reason)
         if row.failing_since is None:
-            row.failing_since = self._world.now().monotonic
+            row.failing_since = self._services.now().monotonic
         row.state, row.reason = "refused", reason
 
     def _begin(self) -> None:
@@ -227,6 +227,6 @@ class VenueTask:
         if row.state != "running":
             down = {}
             if row.failing_since is not None:
-                down["after"] = lasted(row.failing_since, self._world.now().monotonic)
+                down["after"] = lasted(row.failing_since, self._services.now().monotonic)
             log.info("venue.started", venue=row.name, instruments=row.instruments, **down)
         row.state, row.reason, row.failing_since = "running", None, None

@@ -44,10 +44,10 @@ class GapStarts:
             if record.started_at != began:
                 self._moved[stream] = began, record.started_at
                 record.ended_at = record.timestamp = max(record.ended_at, record.started_at)
-        elif self._moved and isinstance(record, OrderBookRecord) and record.heals:
+        elif self._moved and isinstance(record, OrderBookRecord) and record.heals_gap:
             began, moved = self._moved.get((record.instrument, DataType.ORDERBOOK), (0, 0))
-            if record.heals == began:
-                record.heals = moved
+            if record.heals_gap == began:
+                record.heals_gap = moved
 
     def later(self, stream: Affected, at: int) -> int:
         """The first free time from `at` on, in nanoseconds; now it is taken."""

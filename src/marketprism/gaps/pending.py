@@ -8,7 +8,7 @@ from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 
 
 @attrs.define(eq=False)
-class Loss:
+class PendingGap:
     """What was lost of one stream since the channel overflowed, or its book was conflated."""
 
     instrument: Instrument
@@ -26,13 +26,13 @@ class Loss:
     """It is known how many; a gap that was lost with the rest may not have known."""
     hole: bool = False
     """More than snapshots was lost: without that, a later snapshot is all that is owed."""
-    heals: int = 0
+    heals_gap: int = 0
     """The gap that a lost snapshot was to heal."""
 
     def add(self, record: Record) -> None:
         """One more is lost; a snapshot only tells again what is known, a gap what was missing."""
         if isinstance(record, OrderBookRecord) and record.update_type == "snapshot":
-            self.heals = record.heals or self.heals
+            self.heals_gap = record.heals_gap or self.heals_gap
             return
         self.hole = True
         if isinstance(record, Gap):

@@ -4,7 +4,7 @@ import structlog
 
 from marketprism.board.board import Board
 from marketprism.gaps.ids import GapStarts
-from marketprism.gaps.pending import Loss
+from marketprism.gaps.pending import PendingGap
 from marketprism.records import DataType, Gap, Record
 from marketprism.wire import Message, encode
 
@@ -56,7 +56,7 @@ def instead_of(record: Record, board: Board, starts: GapStarts) -> Message | Non
     began = starts.later(stream, began)
     unnamed = Record(instrument, None, record.collected_at)
     for lost in (record, unnamed):
-        loss = Loss(
+        loss = PendingGap(
             *stream,
             began,
             "outbox",

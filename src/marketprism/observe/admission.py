@@ -43,9 +43,9 @@ class Admission(Generic[Guest]):
         """One is connected and has no whole request, or none any more; who gives way to it."""
         self.leave(guest)
         self._waiting[guest] = address
-        return self.spare() if len(self._waiting) > self._most_waiting else None
+        return self.evict() if len(self._waiting) > self._most_waiting else None
 
-    def spare(self) -> Guest | None:
+    def evict(self) -> Guest | None:
         """Who gives way when there must be fewer, and is forgotten; None: nobody can."""
         if not self._waiting:
             return None

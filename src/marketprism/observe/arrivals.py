@@ -11,7 +11,7 @@ from typing import NamedTuple
 import attrs
 
 from marketprism.board.board import Board, ConnectionRow, StreamRow
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.streams.state import Phase
 
 NOTHING_FOR = 60.0
@@ -60,7 +60,7 @@ class Arrival:
     """Monotonic nanoseconds: the latest record; None before the first."""
 
 
-def arrival(voices: Sequence[Voice], board: Board, now: Moment) -> Arrival:
+def arrival(voices: Sequence[Voice], board: Board, now: Timestamp) -> Arrival:
     """Whether these streams say what they must.
 
     Where some may not be silent, none of them has spoken for as long as it may be; where all that
@@ -108,5 +108,5 @@ def _lost(voice: Voice, board: Board) -> int:
     return max(voice.heard, since or 0)
 
 
-def _seconds(then: int, now: Moment) -> float:
+def _seconds(then: int, now: Timestamp) -> float:
     return (now.monotonic - then) / SECOND

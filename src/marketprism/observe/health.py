@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from marketprism.board.board import Board, QueueRow, SinkRow, SpoolRow
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.errors import SinkState
 from marketprism.feeds.hosts import TRY
 from marketprism.observe import stream_checks
@@ -55,7 +55,7 @@ def version() -> str:
         return "unknown"
 
 
-def judge(board: Board, now: Moment) -> Verdict:
+def judge(board: Board, now: Timestamp) -> Verdict:
     """How the collector is, by what the board says at a moment."""
     uptime = age(board.started, now) or 0.0
     young = uptime < STARTING_WITHIN
@@ -85,7 +85,7 @@ def judge(board: Board, now: Moment) -> Verdict:
     return Verdict(503 if worst is Level.UNHEALTHY else 200, body)
 
 
-def _sink(board: Board, now: Moment, young: bool) -> Check:
+def _sink(board: Board, now: Timestamp, young: bool) -> Check:
     row = board.sink
     troubled = row.state not in (SinkState.CONNECTING, SinkState.CONNECTED)
     words = [row.kind, *["not connected"] * (not row.connected)]
@@ -108,7 +108,7 @@ def _embedded(board: Board) -> Check:
     return Check(Level.HEALTHY, f"listens on {row.embedded}" if row.embedded else "not used")
 
 
-def _oversize(row: SinkRow, now: Moment) -> Iterator[str]:
+def _oversize(row: SinkRow, now: Timestamp) -> Iterator[str]:
     """What is too large for the server or its stream lately, so that it is not stored."""
     takes = min(row.most_bytes or MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES)
     for data_type, each in row.too_large.items():
@@ -119,7 +119,7 @@ def _oversize(row: SinkRow, now: Moment) -> Iterator[str]:
             )
 
 
-def _venues(board: Board, found: stream_checks.Voices, now: Moment, young: bool) -> Check:
+def _venues(board: Board, found: stream_checks.Voices, now: Timestamp, young: bool) -> Check:
     rows = board.venues.values()
     if not rows:
         return Check(missing(young, Level.UNHEALTHY), "no venue has begun")
@@ -147,7 +147,7 @@ def _venues(board: Board, found: stream_checks.Voices, now: Moment, young: bool)
     return Check(level, few(words) or f"all {len(rows)} running")
 
 
-def _connections(board: Board, now: Moment, young: bool) -> Check:
+def _connections(board: Board, now: Timestamp, young: bool) -> Check:
     # One that is about to take over from another is not missed while it is not there.
     rows = [row for row in board.connections.values() if row.state != "stopped" and not row.next]
     if not rows:
@@ -165,7 +165,7 @@ def _connections(board: Board, now: Moment, young: bool) -> Check:
     return Check(level, f"{len(rows) - len(down)} of {len(rows)} connected; {few(words)}")
 
 
-def _hosts(board: Board, now: Moment) -> Check:
+def _hosts(board: Board, now: Timestamp) -> Check:
     words = [
         f"{host} ({kind}) failed {breaker.failures} times in a row and is left alone for now"
         for (kind, host), breaker in board.breakers.items()
@@ -198,7 +198,7 @@ def _clock(board: Board) -> Check:
     return Check(Level.HEALTHY, "no exchange's is more than a second from ours")
 
 
-def _queues(board: Board, now: Moment) -> Check:
+def _queues(board: Board, now: Timestamp) -> Check:
     words = [
         f"the {name} is {share:.0%} full: {meaning}"
         for name, row, meaning in (
@@ -229,7 +229,7 @@ def _memory(board: Board) -> Check:
     return Check(Level.HEALTHY, f"{needed}{again}, below {size_text(row.soft)}")
 
 
-def _spool(row: SpoolRow, now: Moment) -> Iterator[str]:
+def _spool(row: SpoolRow, now: Timestamp) -> Iterator[str]:
     if row.state in ("spooling", "full"):
         seconds = age(row.since, now) or 0.0
         yield f"spooling: {row.held:,} messages on disk, the sink behind for {seconds:.0f} s"
@@ -255,7 +255,7 @@ class Health(Pages):
     def __init__(
         self,
         board: Board,
-        now: Callable[[], Moment],
+        now: Callable[[], Timestamp],
         memory: Callable[[], int] = resident_memory,
         rates: Rates | None = None,
     ) -> None:

@@ -54,9 +54,9 @@ class RotatingFile:
         """
         names = [self._path, *map(self._numbered, range(1, self._settings.backups + 1))]
         names[-1].unlink(missing_ok=True)
-        for older, younger in zip(names[:0:-1], names[-2::-1], strict=True):
+        for older, new in zip(names[:0:-1], names[-2::-1], strict=True):
             with contextlib.suppress(FileNotFoundError):
-                younger.rename(older)
+                new.rename(older)
         replaced = self._descriptor
         self._descriptor = self._open()
         os.close(replaced)

@@ -25,7 +25,7 @@ import structlog
 import trio
 
 from marketprism.board.board import Board, MemoryRow
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.venue import Session
 from marketprism.observe.cgroup import Limit
 from marketprism.observe.memory_report import LARGE_RECORD_BYTES, held, memory_report, split
@@ -67,7 +67,7 @@ def _bytes(bound: float, whole: int | None) -> int | None:
 
 
 @attrs.frozen
-class Step:
+class Measure:
     """What to do now."""
 
     burden: Burden
@@ -86,7 +86,7 @@ class Policy:
     _shed_at: int | None = None
     _calm_since: int | None = None
 
-    def judge(self, used: int, now: int, slack: int = 0) -> Step | None:
+    def judge(self, used: int, now: int, slack: int = 0) -> Measure | None:
         """The step that this much resident memory calls for, of which `slack` is free to be used
         again; it counts as done.
         """
@@ -106,9 +106,9 @@ class Policy:
         if now - self._calm_since < self.config.relief_interval * SECOND:
             return None
         self._calm_since = now
-        return Step(self.shed.pop(), shed=False)
+        return Measure(self.shed.pop(), shed=False)
 
-    def _more(self, now: int, urgent: bool) -> Step | None:
+    def _more(self, now: int, urgent: bool) -> Measure | None:
         left = [burden for burden in self.config.shed_order if burden not in self.shed]
         waited = self._shed_at is None or now - self._shed_at >= (
             self.config.step_interval * SECOND
@@ -117,7 +117,7 @@ class Policy:
             return None
         self._shed_at = now
         self.shed.append(left[0])
-        return Step(left[0], shed=True)
+        return Measure(left[0], shed=True)
 
     def _urgent(self, used: int, hard: int) -> bool:
         """Half of what lies between the hard bound and the limit is gone: to wait may kill us."""
@@ -171,7 +171,7 @@ class MemoryGuard:
     outbox: Outbox
     sessions: Collection[Session]
     """Those that are connected."""
-    now: Callable[[], Moment]
+    now: Callable[[], Timestamp]
     used: Callable[[], int] = resident_memory
     give_back: Callable[[], None] = give_back
     _gave_back_at: int | None = None
@@ -199,7 +199,7 @@ class MemoryGuard:
             self._do(step, used)
         if "buffers" in self.policy.shed:
             for session in list(self.sessions):
-                session.forgo(now)
+                session.drop_buffers(now)
         was_high = row.high
         row.used, row.slack = used, slack
         row.limit, row.soft, row.hard, row.source = attrs.astuple(bounds)
@@ -207,7 +207,7 @@ class MemoryGuard:
         if row.high is not was_high:
             self._say(row)
 
-    def _measured(self, now: Moment) -> int:
+    def _measured(self, now: Timestamp) -> int:
         """Bytes used; where that is much, or something is shed, once what is free is given back."""
         used, soft = self.used(), self.policy.bounds.soft
         if soft is None or (used < soft and not self.policy.shed):
@@ -219,10 +219,10 @@ class MemoryGuard:
             used = self.used()
         return used
 
-    def _do(self, step: Step, used: int) -> None:
+    def _do(self, step: Measure, used: int) -> None:
         match step.burden:
             case "books":
-                self.outlet.spare(step.shed)
+                self.outlet.conflate(step.shed)
             case "spool":
                 self.outbox.spill(step.shed)
             case "buffers":

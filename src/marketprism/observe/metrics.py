@@ -15,7 +15,7 @@ from prometheus_client.core import (
 from prometheus_client.utils import floatToGoString
 
 from marketprism.board.board import Board, Tally
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.errors import SinkState
 from marketprism.observe import log
 from marketprism.observe.pages import Answer, Pages
@@ -39,7 +39,7 @@ class Metrics(Pages):
     def __init__(
         self,
         board: Board,
-        now: Callable[[], Moment],
+        now: Callable[[], Timestamp],
         registry: CollectorRegistry,
         memory: Callable[[], int] = resident_memory,
     ) -> None:
@@ -155,7 +155,7 @@ class Metrics(Pages):
         )
         yield _counter("frames_received", "Frames of data from exchanges.", MARKET, frames)
 
-    def _streams(self, now: Moment) -> Iterator[Metric]:
+    def _streams(self, now: Timestamp) -> Iterator[Metric]:
         ages: dict[tuple[str, ...], float] = {}
         states: Counter[tuple[str, ...]] = Counter()
         resyncs: Counter[tuple[str, ...]] = Counter()
@@ -235,7 +235,7 @@ class Metrics(Pages):
             },
         )
 
-    def _sink(self, now: Moment) -> Iterator[Metric]:
+    def _sink(self, now: Timestamp) -> Iterator[Metric]:
         board, row = self._board, self._board.sink
         oldest = wall_age(row.oldest_message, now)
         yield _gauges(
@@ -310,7 +310,7 @@ class Metrics(Pages):
             {(): row.dropped},
         )
 
-    def _breakers(self, now: Moment) -> Iterator[Metric]:
+    def _breakers(self, now: Timestamp) -> Iterator[Metric]:
         states = {
             key: breaker.state(now.monotonic) for key, breaker in self._board.breakers.items()
         }

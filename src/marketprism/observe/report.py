@@ -18,7 +18,7 @@ from marketprism.board.board import (
     StreamRow,
     Tally,
 )
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.hosts import host_of
 from marketprism.observe import log
 from marketprism.redaction import HIDDEN, redact
@@ -35,17 +35,17 @@ def resident_memory() -> int:
     return int(_process.memory_info().rss)
 
 
-def age(then: int | None, now: Moment) -> float | None:
+def age(then: int | None, now: Timestamp) -> float | None:
     """Seconds since a monotonic time."""
     return None if then is None else max(0, now.monotonic - then) / SECOND
 
 
-def wall_age(then: int | None, now: Moment) -> float | None:
+def wall_age(then: int | None, now: Timestamp) -> float | None:
     """Seconds since a time on a calendar; clocks permitting."""
     return None if then is None else max(0, now.wall - then) / SECOND
 
 
-def wall_text(then: int | None, now: Moment) -> str | None:
+def wall_text(then: int | None, now: Timestamp) -> str | None:
     """A monotonic time as people write it, to the millisecond."""
     if then is None:
         return None
@@ -92,7 +92,7 @@ def counted(board: Board) -> dict[str, int]:
     }
 
 
-def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, Any]:
+def status(board: Board, now: Timestamp, rates: Rates, memory: int) -> dict[str, Any]:
     """The whole board but its connections; `memory` in bytes."""
     totals = counted(board)
     uptime = age(board.started, now) or 0.0
@@ -166,7 +166,7 @@ def status(board: Board, now: Moment, rates: Rates, memory: int) -> dict[str, An
     }
 
 
-def connections(board: Board, now: Moment) -> list[dict[str, Any]]:
+def connections(board: Board, now: Timestamp) -> list[dict[str, Any]]:
     """One row a connection."""
     return [_connection(board, row, now) for row in board.connections.values()]
 
@@ -175,11 +175,11 @@ def _seconds(nanoseconds: int | None) -> float | None:
     return None if nanoseconds is None else round(nanoseconds / SECOND, 3)
 
 
-def _until(then: int | None, now: Moment) -> float | None:
+def _until(then: int | None, now: Timestamp) -> float | None:
     return None if then is None else max(0, then - now.monotonic) / SECOND
 
 
-def _blocked_until(board: Board, host: str, now: Moment) -> str | None:
+def _blocked_until(board: Board, host: str, now: Timestamp) -> str | None:
     """Until when a host said to stop; None: it may be called."""
     row = board.hosts.get(host)
     if row is None or row.blocked_until <= now.monotonic:
@@ -187,13 +187,13 @@ def _blocked_until(board: Board, host: str, now: Moment) -> str | None:
     return wall_text(row.blocked_until, now)
 
 
-def breaker_state(board: Board, kind: str, host: str, now: Moment) -> str:
+def breaker_state(board: Board, kind: str, host: str, now: Timestamp) -> str:
     """`closed`, `open` or `half-open`."""
     breaker = board.breakers.get((kind, host))
     return "closed" if breaker is None else str(breaker.state(now.monotonic))
 
 
-def _connection(board: Board, row: ConnectionRow, now: Moment) -> dict[str, Any]:
+def _connection(board: Board, row: ConnectionRow, now: Timestamp) -> dict[str, Any]:
     connected, venue = row.state == "connected", board.venues.get(row.venue)
     return {
         "id": row.name,
@@ -221,7 +221,7 @@ def _connection(board: Board, row: ConnectionRow, now: Moment) -> dict[str, Any]
     }
 
 
-def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
+def _stream(row: StreamRow, now: Timestamp) -> dict[str, Any]:
     gap = row.cursor.gap if row.cursor is not None else None
     return {
         "venue": row.venue,
@@ -246,7 +246,7 @@ def _stream(row: StreamRow, now: Moment) -> dict[str, Any]:
     }
 
 
-def _sink(board: Board, now: Moment) -> dict[str, Any]:
+def _sink(board: Board, now: Timestamp) -> dict[str, Any]:
     row = board.sink
     return {
         "kind": row.kind,
@@ -289,7 +289,7 @@ def _queue(row: QueueRow) -> dict[str, int]:
     }
 
 
-def _spool(row: SpoolRow, now: Moment) -> dict[str, Any]:
+def _spool(row: SpoolRow, now: Timestamp) -> dict[str, Any]:
     return {
         "state": row.state,
         "reason": _clean(row.reason),

@@ -50,14 +50,14 @@ log = structlog.get_logger()
 class _Http1(H11Protocol):
     """HTTP/1.1 and nothing else: an upgrade to HTTP/2 is ignored, as the standard allows."""
 
-    turns: trio.Lock
+    outputs: trio.Lock
 
     async def _check_protocol(self, event: Request) -> None:
         if event.target.partition(b"?")[0] == VITAL.encode():
             return
         # One begins at a time, and what else there is to do in this process comes between: those
         # who ask without end make none of it wait for longer than for one of them.
-        async with self.turns:
+        async with self.outputs:
             await trio.lowlevel.checkpoint()
 
 
@@ -73,19 +73,19 @@ class Server:
     admission: "Admission[Guard]"
     doors: trio.Lock = attrs.field(factory=trio.Lock)
     """Whose connection begins."""
-    turns: trio.Lock = attrs.field(factory=trio.Lock)
+    outputs: trio.Lock = attrs.field(factory=trio.Lock)
     """Whose request begins."""
 
     def give_way(self) -> bool:
         """End a connection that has no whole request; whether there is one."""
-        guard = self.admission.spare()
+        guard = self.admission.evict()
         if guard is not None:
             guard.give_way()
         return guard is not None
 
     def dismiss(self) -> None:
         """End all connections that have no whole request."""
-        while (guard := self.admission.spare()) is not None:
+        while (guard := self.admission.evict()) is not None:
             guard.leave()
 
     def count(self, kind: str, error: BaseException | None = None) -> None:
@@ -201,7 +201,7 @@ class Guard(TCPServer):
             plain.server,
             plain.send,
         )
-        protocol.turns = self._server.turns
+        protocol.outputs = self._server.outputs
         await super()._read_data()
         # hypercorn would keep what the other side has left until the idle time is over.
         self._left = True

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from marketprism.board.board import Board, StreamRow
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.markets import Standing
 from marketprism.observe.arrivals import NOTHING_FOR, Voice, arrival, down
 from marketprism.observe.checks import Check, Level, few, missing
@@ -14,7 +14,7 @@ Voices = Mapping[str, Sequence[Voice]]
 """Of each venue, what must be heard of."""
 
 
-def streams(board: Board, found: Voices, now: Moment, young: bool) -> Check:
+def streams(board: Board, found: Voices, now: Timestamp, young: bool) -> Check:
     """Whether each speaks as it must."""
     late, refused = [], []
     voices = [voice for venue in found.values() for voice in venue]
@@ -61,7 +61,7 @@ def _stands(row: StreamRow) -> str:
     return f"{stands} ({row.market_status})" if row.market_status else stands
 
 
-def data(board: Board, found: Voices, now: Moment, uptime: float) -> Check:
+def data(board: Board, found: Voices, now: Timestamp, uptime: float) -> Check:
     """Whether any is arriving, from anywhere."""
     everything = [voice for venue in found.values() for voice in venue]
     arriving = arrival(everything, board, now)
@@ -80,7 +80,7 @@ def data(board: Board, found: Voices, now: Moment, uptime: float) -> Check:
     return Check(Level.HEALTHY, words)
 
 
-def venue(name: str, board: Board, found: Voices, now: Moment) -> str | None:
+def venue(name: str, board: Board, found: Voices, now: Timestamp) -> str | None:
     """That a venue is down or says nothing, and since when."""
     if (lost := down(name, board)) is not None:
         since = wall_text(lost.down_since or board.started, now)

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from marketprism.board.board import Board, Origin
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.observe.health import judge
 
 
@@ -35,15 +35,15 @@ class _Totals:
 class Summary:
     """What the log is told of each stretch of time."""
 
-    def __init__(self, board: Board, now: Moment) -> None:
+    def __init__(self, board: Board, now: Timestamp) -> None:
         self._board = board
         self._before = _Totals.of(board, now.monotonic)
 
-    def due_in(self, interval: float, now: Moment) -> float:
+    def due_in(self, interval: float, now: Timestamp) -> float:
         """Seconds until a stretch of so many seconds is over."""
         return interval - (now.monotonic - self._before.at) / SECOND
 
-    def take(self, now: Moment) -> tuple[bool, dict[str, Any]]:
+    def take(self, now: Timestamp) -> tuple[bool, dict[str, Any]]:
         """Whether all is well, and what there is to say of the time since the last one."""
         board, before = self._board, self._before
         self._before = current = _Totals.of(board, now.monotonic)

@@ -6,7 +6,7 @@ from itertools import chain, count
 
 from marketprism.board.board import Board, QueueRow
 from marketprism.outbox.blocks import Numbered
-from marketprism.outbox.lost_stretches import Losses
+from marketprism.outbox.lost_stretches import LostStretches
 from marketprism.wire import Message, origin
 
 STEP = 2
@@ -21,7 +21,7 @@ class Backlog:
     """
 
     def __init__(
-        self, max_messages: int, max_bytes: int, row: QueueRow, board: Board, losses: Losses
+        self, max_messages: int, max_bytes: int, row: QueueRow, board: Board, losses: LostStretches
     ) -> None:
         self.row = row
         self._board = board
@@ -121,7 +121,7 @@ class Backlog:
         return passed
 
     def _gated(self, batch: list[Numbered], most: int) -> list[Numbered]:
-        """What may go of a batch and what follows it: see `Losses`."""
+        """What may go of a batch and what follows it: see `LostStretches`."""
         waiting = self.waiting
         while True:
             passed = self.losses.gated(batch)
@@ -226,12 +226,12 @@ class Backlog:
         return list(self._doubted)
 
     def _settled(self, subject: str, msg_id: str | None) -> int:
-        """See `Outbox.settle`."""
+        """See `Outbox.forget_stored`."""
         # Only what was taken can be stored by us; of a subject that is not in doubt, anything.
         end = self._doubted.pop(subject, None)
         if msg_id is None:
             return 0
-        last = self.losses.settle(subject, msg_id, self.waiting)
+        last = self.losses.stored_upto(subject, msg_id, self.waiting)
         early = [n for n, each in self._early.items() if _is(each, subject, msg_id)]
         last = max(last, *early, 0)
         healing = self.losses.healing(subject, self.waiting) if self.losses else {}

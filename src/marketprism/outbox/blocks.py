@@ -36,7 +36,7 @@ class _Body(msgspec.Struct, array_like=True):
     streams: list[_Stream]
     rows: list[tuple[int, int, str, bytes]]
     """Number, stream, message id, payload."""
-    unplaced: list[int]
+    gap_pending: list[int]
     """The places of the rows that are."""
 
 
@@ -77,8 +77,8 @@ class Block:
                     )
                 )
             rows.append((number, place, message.msg_id, message.payload))
-        unplaced = [at for at, (_, message) in enumerate(batch) if message.unplaced]
-        body = _encode(_Body(told, rows, unplaced))
+        gap_pending = [at for at, (_, message) in enumerate(batch) if message.gap_pending]
+        body = _encode(_Body(told, rows, gap_pending))
         told_apart = pack(contents(message for _, message in batch))
         return cls(batch[0][0], batch[-1][0], zlib.crc32(body), body, told_apart)
 
@@ -118,8 +118,8 @@ class Block:
             stream, instrument = streams[place]
             message = Message(stream.subject, msg_id, payload, instrument, stream.data_type)
             messages.append((number, message))
-        for at in body.unplaced:
-            messages[at][1].unplaced = True
+        for at in body.gap_pending:
+            messages[at][1].gap_pending = True
         return messages
 
 

@@ -11,7 +11,7 @@ import msgspec
 from marketprism.errors import SpoolDamaged
 from marketprism.gaps.ids import Affected, identifying
 from marketprism.instruments import Instrument
-from marketprism.outbox.peek import affected, identity
+from marketprism.outbox.peek import affected, peek
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.wire import Message
 
@@ -69,7 +69,7 @@ def contents(messages: Iterable[Message]) -> list[Content]:
     """Of these, by kind, in the order of the first of each."""
     found: dict[tuple[str, str], list[Message]] = {}
     for message in messages:
-        record = _identity(message) if message.data_type == Gap.data_type else None
+        record = _peeked(message) if message.data_type == Gap.data_type else None
         stream = str(affected(message, record))
         found.setdefault((message.subject, stream), []).append(message)
     return [_content(stream, each) for (_, stream), each in found.items()]
@@ -120,7 +120,7 @@ _decode = msgspec.msgpack.Decoder(list[Content]).decode
 
 def _content(stream: str, messages: list[Message]) -> Content:
     first, last = messages[0], messages[-1]
-    head, tail = _identity(first), _identity(last)
+    head, tail = _peeked(first), _peeked(last)
     return Content(
         str(first.data_type),
         stream,
@@ -134,9 +134,9 @@ def _content(stream: str, messages: list[Message]) -> Content:
     )
 
 
-def _identity(message: Message) -> Record:
+def _peeked(message: Message) -> Record:
     try:
-        return identity(message)
+        return peek(message)
     except (msgspec.MsgspecError, ValueError):  # whatever it is, it is kept
         return Record(message.instrument, None, 0)
 

@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from marketprism.board.board import Board, lasted
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
 from marketprism.outbox.blocks import Numbered
 from marketprism.outbox.contents import Content, Kind, LostBlock
@@ -39,7 +39,7 @@ class Disk:
     """A spool, where it runs, and its row. What its methods raise is what `Spool`'s do."""
 
     def __init__(
-        self, spool: Spool, board: Board, now: Callable[[], Moment], worker: Worker | None
+        self, spool: Spool, board: Board, now: Callable[[], Timestamp], worker: Worker | None
     ) -> None:
         self.spool = spool
         self._row = row = board.spool

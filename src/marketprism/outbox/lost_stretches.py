@@ -14,13 +14,13 @@ import msgspec
 import structlog
 
 from marketprism.board.board import Board
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.gaps.ids import Affected, GapStarts, identifying
-from marketprism.gaps.pending import Loss
+from marketprism.gaps.pending import PendingGap
 from marketprism.instruments import Instrument
 from marketprism.outbox.blocks import Numbered
 from marketprism.outbox.contents import Content, LostBlock
-from marketprism.outbox.peek import affected, healing, identity
+from marketprism.outbox.peek import affected, healing, peek
 from marketprism.records import DataType, Gap, OrderBookRecord, Record
 from marketprism.wire import Message, encode, subject
 
@@ -32,7 +32,7 @@ DAMAGED = "a part of the spool on disk could not be read"
 
 
 @attrs.define(eq=False)
-class Dropped(Loss):
+class LostStretch(PendingGap):
     """What was dropped of one stream: all its messages from number `since` up to `upto`."""
 
     since: int = 0
@@ -43,7 +43,7 @@ class Dropped(Loss):
     """Its gap is in the stream already: a former process told it."""
 
     @classmethod
-    def read(cls, saved: bytes) -> "Dropped":
+    def read(cls, saved: bytes) -> "LostStretch":
         """One as it was saved. Raises MsgspecError, LookupError, ValueError or TypeError."""
         fields = msgspec.json.decode(saved)
         instrument = Instrument(*fields.pop("instrument"))
@@ -60,10 +60,10 @@ class Dropped(Loss):
         """This message is one of them."""
         if not self.since <= number <= self.upto or message.instrument != self.instrument:
             return False
-        record = identity(message) if message.data_type == Gap.data_type else None
+        record = peek(message) if message.data_type == Gap.data_type else None
         return affected(message, record) is self.affected
 
-    def follow(self, before: "Dropped") -> None:
+    def follow(self, before: "LostStretch") -> None:
         """Nothing lay between that one and this: they are one loss."""
         self.since, self.started_at = before.since, before.started_at
         self.count += before.count
@@ -75,18 +75,18 @@ class Dropped(Loss):
             self.last_id = before.last_id
 
 
-class Losses:
+class LostStretches:
     """All of them: those that are open, and those that ended not long ago."""
 
-    def __init__(self, board: Board, now: Callable[[], Moment]) -> None:
+    def __init__(self, board: Board, now: Callable[[], Timestamp]) -> None:
         self.starts = GapStarts()
         self.changed = False
         """Something is different from what was saved last."""
         self._board = board
         self._now = now
-        self._open: dict[Affected, list[Dropped]] = {}
+        self._open: dict[Affected, list[LostStretch]] = {}
         """More than one where there is between them what may have been delivered already."""
-        self._told: dict[int, Dropped] = {}
+        self._told: dict[int, LostStretch] = {}
         """By the number of what ended them, as long as a part of them may be on disk."""
 
     def __bool__(self) -> bool:
@@ -115,12 +115,12 @@ class Losses:
             self._board.lost[_origin(content.stream[0], content.data_type)] += content.count or 0
             self._board.spool.dropped += content.count or 0
 
-    def _begun(self, stream: Affected, number: int, began: int, why: str) -> Dropped:
+    def _begun(self, stream: Affected, number: int, began: int, why: str) -> LostStretch:
         self.changed = True
         started = self.starts.earlier(stream, began)
-        return Dropped(*stream, started, "outbox", why, since=number)
+        return LostStretch(*stream, started, "outbox", why, since=number)
 
-    def _add(self, loss: Dropped, number: int, message: Message, record: Record) -> None:
+    def _add(self, loss: LostStretch, number: int, message: Message, record: Record) -> None:
         loss.add(record)
         loss.upto = number
         self.changed = True
@@ -134,13 +134,13 @@ class Losses:
         passed: list[Numbered] = []
         for number, message in batch:
             gap = message.data_type == Gap.data_type
-            record = identity(message) if gap else None
+            record = peek(message) if gap else None
             stream = (message.instrument, affected(message, record))
             loss = self._current(stream, number)
             if loss is None:
                 passed.append((number, message))
             elif number > loss.upto:
-                record = record or identity(message)
+                record = record or peek(message)
                 if gap or _is_update(record):
                     self._add(loss, number, message, record)
                     continue
@@ -177,7 +177,7 @@ class Losses:
             del self._told[number]
             self.changed = True
 
-    def settle(self, named: str, msg_id: str, waiting: Iterable[Numbered]) -> int:
+    def stored_upto(self, named: str, msg_id: str, waiting: Iterable[Numbered]) -> int:
         """The last of this subject that is stored: perhaps the gap of a loss that stands open.
         Then it is told; the number under which it was, 0 where it is none of ours.
         """
@@ -196,7 +196,7 @@ class Losses:
         """Of the gaps of those that are open."""
         return {subject(Gap.data_type, instrument) for instrument, _ in self._open}
 
-    def passed(self, number: int, message: Message) -> Dropped | None:
+    def passed(self, number: int, message: Message) -> LostStretch | None:
         """This one was stored, and so was the gap of the loss that it ended; or it was a part of
         that loss, as all that lay between.
         """
@@ -204,7 +204,7 @@ class Losses:
             return None
         stream = (message.instrument, DataType(message.data_type))
         loss = self._current(stream, number)
-        if loss is None or number <= loss.upto or _is_update(identity(message)):
+        if loss is None or number <= loss.upto or _is_update(peek(message)):
             return None
         loss.upto = number - 1
         self._end(stream, number)
@@ -220,12 +220,12 @@ class Losses:
                 for loss in losses:
                     for number, message in waiting:
                         if _ends(loss, losses, number, message):
-                            healed = healing(message, identity(message), loss.started_at)
+                            healed = healing(message, peek(message), loss.started_at)
                             ids.setdefault(number, set()).add(healed.msg_id)
                             break
         return ids
 
-    def _current(self, stream: Affected, number: int) -> Dropped | None:
+    def _current(self, stream: Affected, number: int) -> LostStretch | None:
         """The loss that a message with this number lies in, or may end."""
         losses = self._open.get(stream, ())
         while len(losses) > 1 and losses[1].since <= number:
@@ -239,7 +239,7 @@ class Losses:
         if not self._open[stream]:
             del self._open[stream]
 
-    def _tell(self, loss: Dropped, ended: int, last: Record | None) -> Message:
+    def _tell(self, loss: LostStretch, ended: int, last: Record | None) -> Message:
         if isinstance(last, OrderBookRecord):
             loss.last_id = max(loss.last_id or 0, last.last_update_id)
         gap = loss.gap(ended)
@@ -268,7 +268,7 @@ class Losses:
                 if key == _STARTS:
                     self.starts.restore(body)
                 else:
-                    found.append(Dropped.read(body))
+                    found.append(LostStretch.read(body))
             except (msgspec.MsgspecError, LookupError, ValueError, TypeError) as error:
                 # It is what was written: by a version that words it differently.
                 log.error("spool.loss_unreadable", stream=key, reason=str(error))
@@ -287,13 +287,13 @@ def _is_update(record: Record) -> bool:
     return isinstance(record, OrderBookRecord) and record.update_type == "update"
 
 
-def _ends(loss: Dropped, losses: Sequence[Dropped], number: int, message: Message) -> bool:
+def _ends(loss: LostStretch, losses: Sequence[LostStretch], number: int, message: Message) -> bool:
     """Whether this message of any stream is the one that ends one of a stream's losses."""
     if number <= loss.upto or message.data_type != loss.affected:
         return False
     if message.instrument != loss.instrument or any(each.holds(number, message) for each in losses):
         return False
-    return not _is_update(identity(message))
+    return not _is_update(peek(message))
 
 
 def _origin(instrument: Instrument, data_type: str) -> tuple[str, str, str]:

@@ -6,14 +6,14 @@ import trio
 from trio.lowlevel import ParkingLot, checkpoint
 
 from marketprism.board.board import Board, QueueRow
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.gaps.ids import GapStarts
 from marketprism.outbox.backlog import Backlog
 from marketprism.outbox.blocks import Numbered
 from marketprism.outbox.disk import Disk, Worker
-from marketprism.outbox.lost_stretches import Losses
+from marketprism.outbox.lost_stretches import LostStretches
 from marketprism.outbox.spool import Spool
-from marketprism.outbox.spooler import Spooling
+from marketprism.outbox.spooler import Spooler
 from marketprism.wire import Message
 
 SPILLED_SHARE = 1 / 8
@@ -22,8 +22,8 @@ SPILLED_SHARE = 1 / 8
 __all__ = ["Numbered", "Outbox"]
 
 
-def _no_time() -> Moment:
-    return Moment(0, 0)
+def _no_time() -> Timestamp:
+    return Timestamp(0, 0)
 
 
 class Outbox(Backlog):
@@ -48,21 +48,21 @@ class Outbox(Backlog):
         *,
         board: Board | None = None,
         spool: Spool | None = None,
-        now: Callable[[], Moment] = _no_time,
+        now: Callable[[], Timestamp] = _no_time,
         worker: Worker | None = None,
     ) -> None:
         board = board or Board()
         self.now = now
-        losses = Losses(board, now)
+        losses = LostStretches(board, now)
         super().__init__(max_messages, max_bytes, row, board, losses)
         self._most = max_messages, max_bytes
         self._freed = ParkingLot()
         self._filled = ParkingLot()
         self._stirred = ParkingLot()
-        self.spooling: Spooling | None = None
+        self.spooler: Spooler | None = None
         """What moves messages to the disk and back; None: there is no disk."""
         if spool is not None:
-            self.spooling = Spooling(self, Disk(spool, board, now, worker), board)
+            self.spooler = Spooler(self, Disk(spool, board, now, worker), board)
 
     @property
     def starts(self) -> GapStarts:
@@ -72,7 +72,7 @@ class Outbox(Backlog):
     @property
     def safe(self) -> bool:
         """There is a disk that takes what is left at the end."""
-        return self.spooling is not None and self.spooling.usable
+        return self.spooler is not None and self.spooler.usable
 
     def append(self, messages: Iterable[Message]) -> None:
         """Accept messages, in order."""
@@ -114,7 +114,7 @@ class Outbox(Backlog):
         if self.waiting:
             self._filled.unpark_all()
 
-    async def settle(self, subject: str, msg_id: str | None) -> int:
+    async def forget_stored(self, subject: str, msg_id: str | None) -> int:
         """Forget what is held of a subject up to and including `msg_id`, its last message in the
         stream (None: there is none); how many that is, 0 where that message is not held. They
         count as published, which the caller sees to.
@@ -144,44 +144,44 @@ class Outbox(Backlog):
 
         Raises StartFailed when another process has that disk's spool.
         """
-        if self.spooling is not None:
-            await self.spooling.open()
+        if self.spooler is not None:
+            await self.spooler.open()
 
     def abandon(self) -> None:
         """Let an `open` that takes long end soon; `leave` follows."""
-        if self.spooling is not None:
-            self.spooling.abandon()
+        if self.spooler is not None:
+            self.spooler.abandon()
 
     async def leave(self) -> None:
         """Let go of what was taken over, as it is on disk; nothing was added to it."""
         self.row.held = self.row.held_bytes = 0
-        if self.spooling is not None:
-            await self.spooling.leave()
+        if self.spooler is not None:
+            await self.spooler.leave()
 
     async def recovered(self) -> dict[str, Message]:
         """The last message of each subject that a former process left."""
-        return {} if self.spooling is None else self.spooling.recovered
+        return {} if self.spooler is None else self.spooler.recovered
 
-    def unplaced(self) -> list[Message]:
-        """The first of each subject that a former process left `unplaced`; they are told once."""
-        if self.spooling is None:
+    def gap_pending(self) -> list[Message]:
+        """The first of each subject that a former process left so; they are told once."""
+        if self.spooler is None:
             return []
-        found, self.spooling.unplaced = self.spooling.unplaced, {}
+        found, self.spooler.gap_pending = self.spooler.gap_pending, {}
         return list(found.values())
 
     async def place(self) -> None:
-        """None of the messages that it holds is `unplaced` any more: the gaps ahead of those are
+        """None of the messages that it holds is `gap_pending` any more: the gaps ahead of those are
         stored. The disk remembers that, too.
         """
-        if self.spooling is not None:
-            await self.spooling.place()
+        if self.spooler is not None:
+            await self.spooler.place()
 
     async def run(self) -> None:
         """Carry messages to the disk and back as is needed, for ever."""
-        if self.spooling is None:
+        if self.spooler is None:
             return
         while True:
-            wait = await self.spooling.turn()
+            wait = await self.spooler.turn()
             with trio.move_on_after(wait):
                 await self._stirred.park()
 
@@ -189,4 +189,4 @@ class Outbox(Backlog):
         """The end: put what is not acknowledged on disk; how many are there. What is still held
         in memory after that could not be. Neither `run` nor a sink may be at work.
         """
-        return 0 if self.spooling is None else await self.spooling.store()
+        return 0 if self.spooler is None else await self.spooler.store()

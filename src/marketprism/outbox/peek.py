@@ -27,7 +27,7 @@ class _Told(msgspec.Struct):
 _read = msgspec.json.Decoder(_Told).decode
 
 
-def identity(message: Message) -> Record:
+def peek(message: Message) -> Record:
     """The record of a message, as far as a loss must know it."""
     told, instrument = _read(message.payload), message.instrument
     at = time_value(told.collected_at) or 0
@@ -65,7 +65,7 @@ def identity(message: Message) -> Record:
 
 def collected_at(message: Message) -> int:
     """When the frame that told it was read."""
-    return identity(message).collected_at
+    return peek(message).collected_at
 
 
 def healing(message: Message, record: Record, started_at: int) -> Message:
@@ -80,7 +80,7 @@ def healing(message: Message, record: Record, started_at: int) -> Message:
 
 def gap_start(message: Message) -> tuple[Affected, int]:
     """Of a gap's message: what it speaks of, and from when on."""
-    record = identity(message)
+    record = peek(message)
     assert isinstance(record, Gap)
     return (message.instrument, record.affected), record.started_at
 

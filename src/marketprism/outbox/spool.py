@@ -31,10 +31,10 @@ from marketprism.outbox.spool_errors import (
     concluded,
     told_apart,
 )
-from marketprism.outbox.watermarks import Mark, Marks
+from marketprism.outbox.watermarks import Watermarks, WatermarksFile
 
 NAME = "spool.sqlite3"
-MARKS = "spool.marks"
+WATERMARKS = "spool.marks"
 _FORMAT = 1
 _PAGE = 16 * 1024
 _LOGS = ("-wal", "-shm", "")
@@ -84,7 +84,7 @@ class Spool:
     abandoned: bool = False
     """It will not be used, and what takes long should end."""
     _connection: sqlite3.Connection | None = None
-    _marks: Marks | None = None
+    _watermarks: WatermarksFile | None = None
     _spare: int = 0
 
     @property
@@ -118,7 +118,7 @@ class Spool:
                     block.check()
         except SpoolDamaged as damage:
             self.salvage(now, str(damage))
-        if self._open_marks().known is None:
+        if self._open_watermarks().known is None:
             self._mark_doubtful()
         with contextlib.suppress(SpoolLost), self._changing() as connection:
             # Where a full disk let nobody delete it.
@@ -166,7 +166,7 @@ class Spool:
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY and self._writable:
                 raise SpoolDamaged(f"{self.path}: {error}") from error
             raise
-        self._marks = Marks(self.directory / MARKS)
+        self._watermarks = WatermarksFile(self.directory / WATERMARKS)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if not version and not tables:
@@ -220,9 +220,9 @@ class Spool:
             with contextlib.suppress(sqlite3.Error):  # what was committed is there all the same
                 self._connection.close()
             self._connection = None
-        if self._marks is not None:
-            self._marks.close()
-            self._marks = None
+        if self._watermarks is not None:
+            self._watermarks.close()
+            self._watermarks = None
 
     def put_aside(self, kind: str, now: str, why: str) -> Path:
         """Give it up under another name, with its log of changes; the new one begins empty, and
@@ -284,9 +284,9 @@ class Spool:
         return None if number is None else int(number)
 
     @property
-    def marked(self) -> Mark:
+    def marked(self) -> Watermarks:
         """How far it is on record."""
-        return self._open_marks().known or Mark()
+        return self._open_watermarks().known or Watermarks()
 
     def losses(self) -> Saved:
         """What was saved of them last. Raises SpoolDamaged when it is not what was written."""
@@ -346,14 +346,14 @@ class Spool:
 
         Raises SpoolFull or SpoolLost.
         """
-        marks, mark = self._open_marks(), Mark(handed, floor, placed)
-        if (joined := mark.joined(marks.known or Mark())) != marks.known:
+        marks, mark = self._open_watermarks(), Watermarks(handed, floor, placed)
+        if (joined := mark.joined(marks.known or Watermarks())) != marks.known:
             marks.write(joined)
 
     def begin_anew(self) -> None:
         """Nothing in it is held: whoever fills it has numbers of his own."""
         self.clear()
-        self._open_marks().write(Mark())
+        self._open_watermarks().write(Watermarks())
 
     def trim(self, floor: int, losses: Saved) -> int:
         """Delete the blocks of which nothing is held any more, since nothing below `floor` is, and
@@ -447,7 +447,7 @@ class Spool:
             raise SpoolLost(f"{self.path} is not open")
         return self._connection
 
-    def _open_marks(self) -> Marks:
-        if self._marks is None:
+    def _open_watermarks(self) -> WatermarksFile:
+        if self._watermarks is None:
             raise SpoolLost(f"{self.path} is not open")
-        return self._marks
+        return self._watermarks

@@ -16,7 +16,7 @@ from marketprism.board.board import Board
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
 from marketprism.outbox.backlog import STEP, Backlog, payload_bytes
 from marketprism.outbox.disk import Disk
-from marketprism.outbox.spooler_steps import PARTS, TRIM, Moving
+from marketprism.outbox.spooler_steps import PARTS, TRIM, SpoolerSteps
 
 TICK = 0.02
 """Seconds that messages gather before they are written."""
@@ -26,7 +26,7 @@ RETRY = 2.0
 log = structlog.get_logger()
 
 
-class Spooling(Moving):
+class Spooler(SpoolerSteps):
     """When messages of an outbox go to its disk and back, and what to do when that fails."""
 
     def __init__(self, outbox: Backlog, disk: Disk, board: Board) -> None:

@@ -1,4 +1,4 @@
-"""How messages get from memory to the disk and back: the single steps. See `spooling`."""
+"""How messages get from memory to the disk and back: the single steps. See `spooler`."""
 
 import contextlib
 import math
@@ -28,12 +28,12 @@ TRIM = 0.5
 """Seconds between two deletions of what was acknowledged."""
 
 
-class Moving:
+class SpoolerSteps:
     """What of an outbox is where, and the steps that change it."""
 
     def __init__(self, outbox: Backlog, disk: Disk, board: Board) -> None:
         self.recovered: dict[str, Message] = {}
-        self.unplaced: dict[str, Message] = {}
+        self.gap_pending: dict[str, Message] = {}
         """The first of each subject that a former process left so."""
         self._outbox = outbox
         self._disk = disk
@@ -48,7 +48,7 @@ class Moving:
         self._trouble: SpoolLost | None = None
         """Why it can only be read."""
         self._placed = 0
-        """See `Mark`."""
+        """See `Watermarks`."""
         self._trimmed_at = 0.0
         self._trimmed = 0
 
@@ -73,8 +73,8 @@ class Moving:
             self._written = block.last
             for _, message in messages:
                 self.recovered[message.subject] = message
-                if message.unplaced:
-                    self.unplaced.setdefault(message.subject, message)
+                if message.gap_pending:
+                    self.gap_pending.setdefault(message.subject, message)
                 if message.data_type == Gap.data_type:
                     outbox.losses.starts.note(*gap_start(message))
             if block.last <= loaded:
@@ -167,7 +167,7 @@ class Moving:
     def _read(self, batch: list[Numbered]) -> list[Numbered]:
         """As they are by now."""
         for number, message in batch:
-            message.unplaced = message.unplaced and number > self._placed
+            message.gap_pending = message.gap_pending and number > self._placed
         return batch
 
     def _leave(self, batch: Sequence[Numbered]) -> None:

@@ -7,7 +7,7 @@ import msgspec
 
 from marketprism.outbox.blocks import Numbered
 from marketprism.outbox.contents import Content, Kind, LostBlock, contents, joined
-from marketprism.outbox.lost_stretches import Losses
+from marketprism.outbox.lost_stretches import LostStretches
 
 
 @attrs.define(eq=False)
@@ -37,7 +37,7 @@ class Unread:
         """That is what is on disk, and not in memory."""
         self._contents = dict(found)
 
-    def lose(self, losses: Losses, since: int, upto: int) -> None:
+    def lose(self, losses: LostStretches, since: int, upto: int) -> None:
         """All of it is lost; the numbers it had lie between these."""
         losses.drop_block(LostBlock(since, upto, tuple(self._contents.values())))
         self._contents.clear()

@@ -22,7 +22,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @attrs.frozen
-class Mark:
+class Watermarks:
     """Numbers of messages. They only grow."""
 
     handed: int = 0
@@ -32,16 +32,16 @@ class Mark:
     placed: int = 0
     """Up to this one there is a gap ahead of each message that needs one."""
 
-    def joined(self, other: "Mark") -> "Mark":
+    def joined(self, other: "Watermarks") -> "Watermarks":
         """As far as either of them."""
-        return Mark(*map(max, attrs.astuple(self), attrs.astuple(other)))
+        return Watermarks(*map(max, attrs.astuple(self), attrs.astuple(other)))
 
     def pack(self) -> bytes:
         numbers = attrs.astuple(self)
         return _SHAPE.pack(*numbers, zlib.crc32(repr(numbers).encode()))
 
     @classmethod
-    def unpack(cls, packed: bytes) -> "Mark | None":
+    def unpack(cls, packed: bytes) -> "Watermarks | None":
         """None when it is not what was packed."""
         if len(packed) != _SHAPE.size:
             return None
@@ -49,12 +49,12 @@ class Mark:
         return mark if mark.pack() == packed else None
 
 
-class Marks:
+class WatermarksFile:
     """The file. All of it blocks."""
 
     def __init__(self, path: Path) -> None:
         """Open it, or make one in its full size. Raises SpoolFull or SpoolLost."""
-        self.known: Mark | None = None
+        self.known: Watermarks | None = None
         """What stands in it; None where that cannot be told."""
         self._path = path
         try:
@@ -62,14 +62,16 @@ class Marks:
         except OSError as error:
             raise SpoolLost(f"{path}: {error.strerror}") from error
         try:
-            copies = [Mark.unpack(os.pread(self._descriptor, _SHAPE.size, at)) for at in _COPIES]
+            copies = [
+                Watermarks.unpack(os.pread(self._descriptor, _SHAPE.size, at)) for at in _COPIES
+            ]
         except OSError as error:
             self.close()
             raise SpoolLost(f"{path}: {error.strerror}") from error
         for mark in filter(None, copies):
-            self.known = mark.joined(self.known or Mark())
+            self.known = mark.joined(self.known or Watermarks())
 
-    def write(self, mark: Mark) -> None:
+    def write(self, mark: Watermarks) -> None:
         """Put it in the place of what stood there. Raises SpoolFull or SpoolLost."""
         packed = mark.pack()
         try:

@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from marketprism.board.board import Board
-from marketprism.gaps.pending import Loss
+from marketprism.gaps.pending import PendingGap
 from marketprism.pipeline.pressure import Pressure
 from marketprism.records import DataType, Gap, OrderBookRecord, Record
 from marketprism.streams.subscription import Stream
@@ -41,7 +41,7 @@ class Outlet:
         self._sparing = False
         self._send, receive = trio.open_memory_channel[Batch](float("inf"))
         self._board = board
-        self._losses: dict[tuple[str, Stream], Loss] = {}
+        self._losses: dict[tuple[str, Stream], PendingGap] = {}
         self.intake = Intake(receive, self._taken)
         """The far side."""
         board.channel.capacity = capacity
@@ -74,7 +74,7 @@ class Outlet:
         if records:
             self._pass(records, read_at)
 
-    def spare(self, sparing: bool) -> None:
+    def conflate(self, sparing: bool) -> None:
         """Conflate books though there is room, since memory is short; or no longer.
 
         Meanwhile each snapshot that a session publishes by itself still passes, after a gap: a book
@@ -83,27 +83,30 @@ class Outlet:
         self._sparing = sparing
         self._conflating(0)
 
-    def confess(
+    def tell_gaps(
         self,
         connection: str,
         wall: int,
         read_at: int,
-        restate: Callable[[Stream, int], list[Record]],
+        send_snapshot: Callable[[Stream, int], list[Record]],
     ) -> None:
         """Where there is room again, end the losses of a connection.
 
-        `restate(stream, heals)` gives a book's snapshot, or nothing while it has none: then the
-        stream stays withheld, and the snapshot that the session publishes by itself heals it.
+        `send_snapshot(stream, heals_gap)` gives a book's snapshot, or nothing while it has none:
+        then the stream stays withheld, and the snapshot that the session publishes by itself heals
+        it.
         """
         for key, loss in list(self._losses.items()):
             if loss.connection != connection or self._full():
                 continue
             if loss.affected is not DataType.ORDERBOOK:
                 del self._losses[key]
-                self._pass([self._told(loss, wall)], read_at)
+                self._pass([self._gap(loss, wall)], read_at)
             elif self._conflating(0):
                 continue
-            elif snapshot := restate(key[1], loss.started_at if loss.hole else loss.heals):
+            elif snapshot := send_snapshot(
+                key[1], loss.started_at if loss.hole else loss.heals_gap
+            ):
                 last = snapshot[-1]
                 assert isinstance(last, OrderBookRecord)
                 del self._losses[key]
@@ -113,11 +116,11 @@ class Outlet:
         """A connection has left a stream: confess its loss, room or not; nothing will heal it."""
         loss = self._losses.pop((connection, stream), None)
         if loss is not None and loss.hole:
-            self._pass([self._told(loss, wall)], read_at)
+            self._pass([self._gap(loss, wall)], read_at)
 
     def close(self, wall: int, read_at: int) -> None:
         """Confess every loss that is left, healed or not, room or not: the last thing put."""
-        left = [self._told(loss, wall) for loss in self._losses.values() if loss.hole]
+        left = [self._gap(loss, wall) for loss in self._losses.values() if loss.hole]
         self._losses.clear()
         if left:
             self._pass(list(left), read_at)
@@ -139,7 +142,9 @@ class Outlet:
             if self._stands_for_all(record):
                 assert isinstance(record, OrderBookRecord)
                 if loss := self._losses.pop((connection, _stream(record)), None):
-                    record.heals = loss.started_at if loss.hole else record.heals or loss.heals
+                    record.heals_gap = (
+                        loss.started_at if loss.hole else record.heals_gap or loss.heals_gap
+                    )
                     kept += self._healed(loss, record, record.collected_at)
                 kept.append(record)
             elif not self._withheld(record, connection):
@@ -158,14 +163,14 @@ class Outlet:
             and record.update_type == "snapshot"
         )
 
-    def _healed(self, loss: Loss, snapshot: OrderBookRecord, wall: int) -> list[Gap]:
+    def _healed(self, loss: PendingGap, snapshot: OrderBookRecord, wall: int) -> list[Gap]:
         """The gap before a snapshot; none where only snapshots were lost."""
         if not loss.hole:
             return []
         loss.last_id = max(loss.last_id or 0, snapshot.last_update_id)
-        return [self._told(loss, wall)]
+        return [self._gap(loss, wall)]
 
-    def _told(self, loss: Loss, wall: int) -> Gap:
+    def _gap(self, loss: PendingGap, wall: int) -> Gap:
         gap = loss.gap(wall)
         # Books that are told as snapshots only have a gap each few seconds: that is said once.
         gap.quiet = self._sparing and loss.conflated
@@ -193,11 +198,11 @@ class Outlet:
             why = (
                 "books gave way, so that the rest had room" if gives_way else "the channel was full"
             )
-            loss = Loss(record.instrument, stream[0], began, connection, why, gives_way)
+            loss = PendingGap(record.instrument, stream[0], began, connection, why, gives_way)
             self._losses[key] = loss
         self._add(record, loss)
 
-    def _add(self, record: Record, loss: Loss) -> None:
+    def _add(self, record: Record, loss: PendingGap) -> None:
         loss.add(record)
         instrument, board = record.instrument, self._board
         origin = (instrument.exchange, instrument.market_type, str(record.data_type))

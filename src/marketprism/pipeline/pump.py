@@ -5,7 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from marketprism.board.board import Board
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.gaps.ids import GapStarts
 from marketprism.gaps.telling import encoded, instead_of
 from marketprism.outbox.outbox import Outbox
@@ -21,7 +21,7 @@ async def pump(
     intake: Intake,
     outbox: Outbox,
     board: Board,
-    now: Callable[[], Moment],
+    now: Callable[[], Timestamp],
     positions: Positions | None = None,
 ) -> None:
     """Carry batches over until the channel closes; then close the outbox.
@@ -39,7 +39,7 @@ def rescue(
     intake: Intake,
     outbox: Outbox,
     board: Board,
-    now: Callable[[], Moment],
+    now: Callable[[], Timestamp],
     positions: Positions | None = None,
 ) -> None:
     """The end without a pump: what the channel holds is in the outbox then, which is closed,
@@ -57,7 +57,7 @@ def _carry(
     batch: Batch,
     outbox: Outbox,
     board: Board,
-    now: Callable[[], Moment],
+    now: Callable[[], Timestamp],
     positions: Positions | None,
 ) -> None:
     """Whatever fails of it, what was read is in the outbox then."""
@@ -68,14 +68,14 @@ def _carry(
         records = [record for record, message in zip(records, told, strict=True) if message]
     board.processing.add((now().monotonic - batch.read_at) / 1e9, len(messages))
     try:
-        if positions is not None and positions.late:
+        if positions is not None and positions.position_unknown:
             messages = positions.admitted(records, messages, outbox.starts)
     finally:
         outbox.append(messages)
 
 
 def _message(
-    record: Record, board: Board, starts: GapStarts, now: Callable[[], Moment]
+    record: Record, board: Board, starts: GapStarts, now: Callable[[], Timestamp]
 ) -> Message | None:
     """The record's message; that of a gap in its place when it cannot be encoded or is too large
     for the sink.

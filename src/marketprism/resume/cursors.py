@@ -11,7 +11,7 @@ from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.exchange_clock import TOLERANCE
 from marketprism.streams.recent_ids import Id, RecentIds
-from marketprism.streams.subscription import Capability, Want
+from marketprism.streams.subscription import Capability, Subscription
 
 WHY = "the process began anew"
 LONGEST_NAME = 100
@@ -23,17 +23,17 @@ class Foreign(ValueError):
     """A message on our subject that is none of ours: nothing follows from it."""
 
 
-def read(payload: bytes, want: Want, wall: int, has: Capability) -> Record:
-    """The record of a message on the subject of `want`, read at `wall`; `has` says how its venue
-    has it.
+def read(payload: bytes, subscription: Subscription, wall: int, has: Capability) -> Record:
+    """The record of a message on the subject of `subscription`, read at `wall`; `has` says how its
+    venue has it.
 
     Raises:
         Foreign: it is not one of ours, of that data type and instrument.
     """
     record = _decoded(payload, wall)
-    if record.data_type != want.data_type:
+    if record.data_type != subscription.data_type:
         raise Foreign(f"it is a {record.data_type}")
-    if record.instrument.native_id != want.instrument.native_id:
+    if record.instrument.native_id != subscription.instrument.native_id:
         raise Foreign(f"it is of {record.instrument.native_id!r}")
     if isinstance(record, Trade) and not (_names if has.opaque_ids else _numeric)(record.trade_id):
         raise Foreign(f"its id is {record.trade_id!r}")

@@ -25,7 +25,7 @@ from marketprism.wire import origin
 log = structlog.get_logger()
 
 
-async def settle(outbox: Outbox, last: Last, board: Board, out_of_order: Collection[str]) -> None:
+async def dedupe(outbox: Outbox, last: Last, board: Board, out_of_order: Collection[str]) -> None:
     """Forget what the stream shows to hold already, before anything is sent again.
 
     `out_of_order` are the subjects whose last message proves nothing.
@@ -48,7 +48,7 @@ async def forget(outbox: Outbox, board: Board, subject: str, msg_id: str | None)
 
     They count as published.
     """
-    settled = await outbox.settle(subject, msg_id)
+    settled = await outbox.forget_stored(subject, msg_id)
     if settled:
         board.published[origin(subject)] += settled
         board.sink.acknowledged += settled

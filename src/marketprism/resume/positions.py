@@ -9,8 +9,9 @@ The sink answers whenever it is connected (`catch_up`, then `serve`). Where no s
 the feeds begin with fresh cursors, and what is then read of those streams is held back with the
 rest until there is a server: by then the position is read first, and the gap is published ahead of
 the stream's first message, by the pump (`admitted`) or, where that message waits in the outbox, by
-the sink (`ahead`). Behind it would be too late: consumers chain what they read. Where the process
-ends before that, the message says so itself (`unplaced`), on disk too, and the next one sees to it.
+the sink (`gaps_first`). Behind it would be too late: consumers chain what they read. Where the
+process ends before that, the message says so itself (`gap_pending`), on disk too, and the next one
+sees to it.
 """
 
 import math
@@ -25,7 +26,7 @@ import trio
 from trio.lowlevel import ParkingLot
 
 from marketprism.board.board import Board, QueueRow
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.gaps.ids import GapStarts
 from marketprism.gaps.telling import encoded
 from marketprism.outbox.outbox import Outbox
@@ -35,7 +36,7 @@ from marketprism.resume import cursors
 from marketprism.resume.dedupe import forget
 from marketprism.resume.last_message import Earlier, Last, Stored
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Capability, Want
+from marketprism.streams.subscription import Capability, Subscription
 from marketprism.wire import Message, subject
 
 CONNECTION = "restart"
@@ -51,7 +52,7 @@ Recovered = Callable[[], Awaitable[Mapping[str, Message]]]
 class _Question:
     """What a venue waits for."""
 
-    wants: Sequence[Want]
+    subscriptions: Sequence[Subscription]
     answered: bool = False
 
 
@@ -59,7 +60,7 @@ class _Question:
 class _Late:
     """A stream that began before its position was known."""
 
-    want: Want
+    subscription: Subscription
     first: tuple[Record, Message] | None = None
     """Its first record, which waits in the outbox."""
     known: tuple[Cursor, str | None] | None = None
@@ -74,32 +75,32 @@ class Positions:
 
     patience: float
     """Seconds for which feeds wait for a sink."""
-    now: Callable[[], Moment]
+    now: Callable[[], Timestamp]
     board: Board
     recovered: Recovered
     """The last messages that a former process left behind, by subject: see `Outbox`."""
-    capability: Callable[[Want], Capability]
+    capability: Callable[[Subscription], Capability]
     """How its venue has a stream."""
-    ahead: deque[Outbox] = attrs.field(factory=deque)
+    gaps_first: deque[Outbox] = attrs.field(factory=deque)
     """Gaps to be published before anything else is."""
-    _late: dict[str, _Late] = attrs.field(factory=dict)
+    _position_unknown: dict[str, _Late] = attrs.field(factory=dict)
     _known: dict[str, Cursor] = attrs.field(factory=dict)
     _asked: deque[_Question] = attrs.field(factory=deque)
     _left: Mapping[str, Message] | None = None
-    _unplaced: list[Message] = attrs.field(factory=list)
+    _gap_pending: list[Message] = attrs.field(factory=list)
     _serving: bool = False
     _moved: ParkingLot = attrs.field(factory=ParkingLot)
     _foreign: bool = False
 
     # The feeds' side.
 
-    async def read(self, wants: Sequence[Want]) -> None:
+    async def read(self, subscriptions: Sequence[Subscription]) -> None:
         """Find the cursors of streams that are about to begin; within `patience` seconds, but a
         sink that is connected is waited for: it has limits of its own.
         """
         if self._left is None:
             self._left = await self.recovered()
-        question = _Question(wants)
+        question = _Question(subscriptions)
         self._asked.append(question)
         self._moved.unpark_all()
         deadline = trio.current_time() + self.patience
@@ -108,48 +109,55 @@ class Positions:
                 await self._moved.park()
             if limit.cancelled_caught:
                 self._asked.remove(question)
-                self._unanswered(wants)
+                self._unanswered(subscriptions)
                 break
-        known = sum(_subject(want) in self._known for want in wants)
-        log.info("restart.positions_read", streams=len(wants), known=known, told=question.answered)
+        known = sum(_subject(subscription) in self._known for subscription in subscriptions)
+        log.info(
+            "restart.positions_read",
+            streams=len(subscriptions),
+            known=known,
+            told=question.answered,
+        )
 
-    def cursor(self, want: Want) -> Cursor:
+    def cursor(self, subscription: Subscription) -> Cursor:
         """Where to go on from, handed out once; a fresh cursor where nothing is known."""
-        return self._known.pop(_subject(want), None) or Cursor()
+        return self._known.pop(_subject(subscription), None) or Cursor()
 
     # The sink's side.
 
     async def catch_up(self, last: Last, outbox: Outbox, earlier: Earlier | None = None) -> None:
         """A connection stands, and nothing has been published over it yet: read the positions of
-        what began without, and put their gaps `ahead`. Raises SinkLost or SinkRefused.
+        what began without, and put their gaps `gaps_first`. Raises SinkLost or SinkRefused.
         """
         self._serving = True
         self._moved.unpark_all()
         self._resume(outbox)
-        late = [each for each in self._late.values() if each.known is None]
-        wants = [each.want for each in late]
-        stored = await self._ask(wants, last)
-        before = await self._before(wants, stored, earlier)
+        position_unknown = [each for each in self._position_unknown.values() if each.known is None]
+        subscriptions = [each.subscription for each in position_unknown]
+        stored = await self._ask(subscriptions, last)
+        before = await self._before(subscriptions, stored, earlier)
         found = {}
-        for each in late:
+        for each in position_unknown:
             # What a former process left comes after what is to go ahead of it.
             left = {} if each.recovered else self._left or {}
-            found.update(self._positions([each.want], stored, left, before))
-        told = self._told_ahead(late, stored)
-        for key, each in [(key, each) for key, each in self._late.items() if key in found]:
+            found.update(self._positions([each.subscription], stored, left, before))
+        told = self._told_ahead(position_unknown, stored)
+        for key, each in [
+            (key, each) for key, each in self._position_unknown.items() if key in found
+        ]:
             if each.first is not None and self._is_stored(*each.first, *found[key]):
                 # It may be ended here, and is done again then.
                 if not await forget(outbox, self.board, key, found[key][1]):
                     outbox.skip(key, each.first[1].msg_id)
-                del self._late[key]
+                del self._position_unknown[key]
         # From here on at once: what is decided is never decided again.
         gaps: list[Message] = []
-        for each in sorted(late, key=_place):
-            key = _subject(each.want)
+        for each in sorted(position_unknown, key=_place):
+            key = _subject(each.subscription)
             if key in found and each.first is None:
                 each.known = found[key]
                 continue
-            waited = self._late.pop(key, None)
+            waited = self._position_unknown.pop(key, None)
             if waited is None or waited.first is None or key not in found or key in told:
                 continue
             if (gap := self._gap(found[key][0], waited.first[0], outbox.starts)) is not None:
@@ -158,54 +166,58 @@ class Positions:
             queue = Outbox(len(gaps), 1 << 30, QueueRow())
             queue.append(gaps)
             queue.close()
-            self.ahead.append(queue)
+            self.gaps_first.append(queue)
 
     async def ahead_stored(self, outbox: Outbox) -> None:
-        """All that was to go `ahead` is stored: what it is ahead of is in its place now."""
-        open_ones = any(each.first is not None for each in self._late.values())
-        if not self._unplaced or open_ones or outbox.skips:
+        """All that was to go `gaps_first` is stored: what it is ahead of is in its place now."""
+        open_ones = any(each.first is not None for each in self._position_unknown.values())
+        if not self._gap_pending or open_ones or outbox.skips:
             return
-        for message in self._unplaced:
-            message.unplaced = False
-        self._unplaced.clear()
+        for message in self._gap_pending:
+            message.gap_pending = False
+        self._gap_pending.clear()
         await outbox.place()
 
     def _resume(self, outbox: Outbox) -> None:
         """Streams that were late in a former process, and of which it stored nothing, still are."""
-        for message in outbox.unplaced():
-            want = Want(DataType(message.data_type), message.instrument)
-            record = self._read(message, self._reader(want))
+        for message in outbox.gap_pending():
+            subscription = Subscription(DataType(message.data_type), message.instrument)
+            record = self._read(message, self._reader(subscription))
             if record is not None:
-                self._late[message.subject] = _Late(want, (record, message), recovered=True)
-                self._unplaced.append(message)
+                self._position_unknown[message.subject] = _Late(
+                    subscription, (record, message), recovered=True
+                )
+                self._gap_pending.append(message)
 
-    def _told_ahead(self, late: Sequence[_Late], stored: Mapping[str, Stored]) -> set[str]:
+    def _told_ahead(
+        self, position_unknown: Sequence[_Late], stored: Mapping[str, Stored]
+    ) -> set[str]:
         """The subjects of which a former process stored what was to go ahead, or even more.
 
         All that goes ahead is stored in one order: the last gap of an instrument, where it is one
         of those, proves the others before it.
         """
-        recovered = [each for each in late if each.recovered and each.first is not None]
+        recovered = [each for each in position_unknown if each.recovered and each.first is not None]
         latest: dict[str, tuple[int, str]] = {}
         told = set()
         for each in recovered:
-            name, key = _gaps_of(each.want), _subject(each.want)
+            name, key = _gaps_of(each.subscription), _subject(each.subscription)
             gap = self._read(stored[name], cursors.read_gap) if name in stored else None
             at = _place(each)[0]
-            ours = (CONNECTION, each.want.data_type, at)
+            ours = (CONNECTION, each.subscription.data_type, at)
             if gap is not None and (gap.connection, gap.affected, gap.ended_at) == ours:
                 latest[name] = _place(each)
-            record = self._stored(each.want, stored)
+            record = self._stored(each.subscription, stored)
             if record is not None and record.collected_at >= at:
                 told.add(key)
         for each in recovered:
-            if _place(each) <= latest.get(_gaps_of(each.want), (0, "")):
-                told.add(_subject(each.want))
+            if _place(each) <= latest.get(_gaps_of(each.subscription), (0, "")):
+                told.add(_subject(each.subscription))
         return told
 
-    def _stored(self, want: Want, stored: Mapping[str, Stored]) -> Record | None:
-        message = stored.get(_subject(want))
-        return None if message is None else self._read(message, self._reader(want))
+    def _stored(self, subscription: Subscription, stored: Mapping[str, Stored]) -> Record | None:
+        message = stored.get(_subject(subscription))
+        return None if message is None else self._read(message, self._reader(subscription))
 
     async def serve(self, last: Last, earlier: Earlier | None = None) -> None:
         """Answer the venues, as long as the connection stands. Raises SinkLost or SinkRefused."""
@@ -213,7 +225,7 @@ class Positions:
             while not self._asked:
                 await self._moved.park()
             question = self._asked[0]
-            found = await self._look_up(question.wants, last, earlier)
+            found = await self._look_up(question.subscriptions, last, earlier)
             self._known.update((key, known) for key, (known, _) in found.items())
             question.answered = True
             self._asked.remove(question)
@@ -227,9 +239,9 @@ class Positions:
     # The pump's side.
 
     @property
-    def late(self) -> bool:
+    def position_unknown(self) -> bool:
         """There are streams whose position or whose first record has not come yet."""
-        return bool(self._late)
+        return bool(self._position_unknown)
 
     def admitted(
         self, records: Sequence[Record], messages: Sequence[Message], starts: GapStarts
@@ -242,14 +254,14 @@ class Positions:
         for record, message in zip(records, messages, strict=True):
             if isinstance(record, Gap):
                 doubts[subject(record.affected, record.instrument)] = message
-            late = self._late.get(message.subject)
-            if late is not None and late.known is None:
-                if late.first is None:
-                    late.first, message.unplaced = (record, message), True
-                    self._unplaced.append(message)
-            elif late is not None and late.known is not None:
-                del self._late[message.subject]
-                known, msg_id = late.known
+            position_unknown = self._position_unknown.get(message.subject)
+            if position_unknown is not None and position_unknown.known is None:
+                if position_unknown.first is None:
+                    position_unknown.first, message.gap_pending = (record, message), True
+                    self._gap_pending.append(message)
+            elif position_unknown is not None and position_unknown.known is not None:
+                del self._position_unknown[message.subject]
+                known, msg_id = position_unknown.known
                 is_stored = self._is_stored(record, message, known, msg_id)
                 gap = None if is_stored else self._gap(known, record, starts)
                 if gap is not None:
@@ -266,52 +278,56 @@ class Positions:
 
     # What all of them need.
 
-    def _unanswered(self, wants: Sequence[Want]) -> None:
+    def _unanswered(self, subscriptions: Sequence[Subscription]) -> None:
         """Nobody said: what a former process left behind does, or the streams are late."""
-        found = self._positions(wants, {}, self._left or {}, {})
-        for want in wants:
-            key = _subject(want)
+        found = self._positions(subscriptions, {}, self._left or {}, {})
+        for subscription in subscriptions:
+            key = _subject(subscription)
             if key in found:
                 self._known[key] = found[key][0]
             else:
-                self._late[key] = _Late(want)
+                self._position_unknown[key] = _Late(subscription)
 
     async def _look_up(
-        self, wants: Sequence[Want], last: Last, earlier: Earlier | None
+        self, subscriptions: Sequence[Subscription], last: Last, earlier: Earlier | None
     ) -> dict[str, tuple[Cursor, str | None]]:
-        stored = await self._ask(wants, last)
-        before = await self._before(wants, stored, earlier)
-        return self._positions(wants, stored, self._left or {}, before)
+        stored = await self._ask(subscriptions, last)
+        before = await self._before(subscriptions, stored, earlier)
+        return self._positions(subscriptions, stored, self._left or {}, before)
 
-    async def _ask(self, wants: Sequence[Want], last: Last) -> Mapping[str, Stored]:
-        if not wants:
+    async def _ask(self, subscriptions: Sequence[Subscription], last: Last) -> Mapping[str, Stored]:
+        if not subscriptions:
             return {}
-        subjects = [name for want in wants for name in (_subject(want), _gaps_of(want))]
+        subjects = [
+            name
+            for subscription in subscriptions
+            for name in (_subject(subscription), _gaps_of(subscription))
+        ]
         return await last(list(dict.fromkeys(subjects)))
 
     def _positions(
         self,
-        wants: Sequence[Want],
+        subscriptions: Sequence[Subscription],
         stored: Mapping[str, Stored],
         left: Mapping[str, Message],
         before: Mapping[str, Sequence[Stored]],
     ) -> dict[str, tuple[Cursor, str | None]]:
         """By subject. What a former process left behind is later than what it stored."""
         found = {}
-        for want in wants:
-            key, latest = _subject(want), None
+        for subscription in subscriptions:
+            key, latest = _subject(subscription), None
             for message in _told(key, stored, left):
-                record = self._read(message, self._reader(want))
+                record = self._read(message, self._reader(subscription))
                 if record is not None and (
                     latest is None or record.collected_at >= latest[0].collected_at
                 ):
                     latest = record, message.msg_id
             if latest is None:
                 continue
-            has = self.capability(want)
+            has = self.capability(subscription)
             others = [*before.get(key, ()), *_told(key, stored, left)] if has.unordered else []
-            told_before = [self._read(each, self._reader(want)) for each in others]
-            told = _told(_gaps_of(want), stored, left)
+            told_before = [self._read(each, self._reader(subscription)) for each in others]
+            told = _told(_gaps_of(subscription), stored, left)
             gaps = [self._read(each, cursors.read_gap) for each in told]
             gap = max(filter(None, gaps), key=lambda each: each.collected_at, default=None)
             known = cursors.cursor(*latest, gap, has)
@@ -329,14 +345,21 @@ class Positions:
             self._foreign = True
             return None
 
-    def _reader(self, want: Want) -> Callable[..., Record]:
-        return partial(cursors.read, want=want, has=self.capability(want))
+    def _reader(self, subscription: Subscription) -> Callable[..., Record]:
+        return partial(cursors.read, subscription=subscription, has=self.capability(subscription))
 
     async def _before(
-        self, wants: Sequence[Want], stored: Mapping[str, Stored], earlier: Earlier | None
+        self,
+        subscriptions: Sequence[Subscription],
+        stored: Mapping[str, Stored],
+        earlier: Earlier | None,
     ) -> Mapping[str, Sequence[Stored]]:
         """What is stored before the last message of those whose ids come in no order."""
-        keys = [_subject(want) for want in wants if self.capability(want).unordered]
+        keys = [
+            _subject(subscription)
+            for subscription in subscriptions
+            if self.capability(subscription).unordered
+        ]
         messages = [stored[key] for key in keys if key in stored]
         return await earlier(messages) if earlier is not None and messages else {}
 
@@ -366,19 +389,19 @@ def _told(
     return [source[name] for source in sources if name in source]
 
 
-def _place(late: _Late) -> tuple[int, str]:
+def _place(position_unknown: _Late) -> tuple[int, str]:
     """Where its gap comes among those that go ahead."""
-    at = 0 if late.first is None else late.first[0].collected_at
-    return at, _subject(late.want)
+    at = 0 if position_unknown.first is None else position_unknown.first[0].collected_at
+    return at, _subject(position_unknown.subscription)
 
 
-def _want(record: Record) -> Want:
-    return Want(DataType(record.data_type), record.instrument)
+def _want(record: Record) -> Subscription:
+    return Subscription(DataType(record.data_type), record.instrument)
 
 
-def _subject(want: Want) -> str:
-    return subject(want.data_type, want.instrument)
+def _subject(subscription: Subscription) -> str:
+    return subject(subscription.data_type, subscription.instrument)
 
 
-def _gaps_of(want: Want) -> str:
-    return subject(Gap.data_type, want.instrument)
+def _gaps_of(subscription: Subscription) -> str:
+    return subject(Gap.data_type, subscription.instrument)

@@ -23,9 +23,9 @@ from marketprism.settings.settings import (
     FreshnessConfig,
     HttpConfig,
     IntensityConfig,
+    Limits,
     LogConfig,
     LogFile,
-    Manners,
     MetricsConfig,
     NatsConfig,
     OrderbookOptions,
@@ -54,9 +54,9 @@ __all__ = [
     "FreshnessConfig",
     "HttpConfig",
     "IntensityConfig",
+    "Limits",
     "LogConfig",
     "LogFile",
-    "Manners",
     "MetricsConfig",
     "NatsConfig",
     "OrderbookOptions",
@@ -193,7 +193,7 @@ def load(
         config = _placed(config, directory)
         if config.sink == "nats":
             problems += [(found.key, found.reason) for found in credentials.problems(config.nats)]
-    told = [_told(problem, sources) for problem in problems]
+    told = [_worded(problem, sources) for problem in problems]
 
     logging = _local_or_packaged(_LOGGING, directory)
     log_file, wrong = structure(read(logging), LogFile)
@@ -334,7 +334,7 @@ def _unknown_venue(name: object, venues: Collection[str]) -> str:
     return f"unknown venue{hint}"
 
 
-def _told(problem: Problem, sources: list[_Source]) -> str:
+def _worded(problem: Problem, sources: list[_Source]) -> str:
     """The problem as a line, named for the source which said the value."""
     key, reason = problem
     said = [source.name for source in sources if source.says(key)]

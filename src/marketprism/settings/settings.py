@@ -82,7 +82,7 @@ class OrderbookOptions:
 
 
 @attrs.frozen
-class Manners:
+class Limits:
     """How a venue is to be treated: heartbeat, pacing, sizes. The key is `limits`."""
 
     connect_timeout: Duration = 10.0
@@ -128,7 +128,7 @@ class VenueConfig:
     """Whether it is collected at all."""
     trade: TradeOptions = TradeOptions()
     orderbook: OrderbookOptions = OrderbookOptions()
-    limits: Manners = Manners()
+    limits: Limits = Limits()
 
 
 @attrs.frozen

@@ -53,7 +53,7 @@ def candle(seed: int, name: str, first: int, last: int) -> tuple[float, float, f
 
     Its extremes are where it turns, so no second between two turns has to be looked at.
     """
-    turn = _CALM // 1_000
-    turns = range(first - first % turn + turn, last, turn)
-    values = [volatility(seed, name, second) for second in (first, *turns, last)]
+    output = _CALM // 1_000
+    outputs = range(first - first % output + output, last, output)
+    values = [volatility(seed, name, second) for second in (first, *outputs, last)]
     return values[0], max(values), min(values), values[-1]

@@ -80,7 +80,7 @@ class Player:
                 due = trio.current_time()
             self._done += 1
             if isinstance(entry, Snapshot):
-                self._adopt(entry)
+                self._take_on(entry)
                 continue
             if entry.snapshot is not None:
                 self._replace(entry.snapshot)
@@ -142,7 +142,7 @@ class Player:
         self._first.setdefault(snapshot.symbol, snapshot)
         self._known[snapshot.symbol].set()
 
-    def _adopt(self, snapshot: Snapshot) -> None:
+    def _take_on(self, snapshot: Snapshot) -> None:
         """Begin a book; while one is whole a later snapshot tells nothing new."""
         symbol = snapshot.symbol
         if symbol in self._books:

@@ -5,7 +5,7 @@ import structlog
 
 from marketprism.board.board import Board
 from marketprism.gaps.ids import GapStarts
-from marketprism.gaps.pending import Loss
+from marketprism.gaps.pending import PendingGap
 from marketprism.records import DataType, OrderBookRecord
 from marketprism.wire import Message, decode, encode
 
@@ -33,7 +33,7 @@ class Oversize:
         origin = (instrument.exchange, instrument.market_type, str(data_type))
         board.lost[origin] += 1
         began = starts.later((instrument, data_type), record.collected_at)
-        loss = Loss(
+        loss = PendingGap(
             instrument, data_type, began, "outbox", f"{len(message.payload)} bytes are too large"
         )
         loss.add(record)

@@ -16,7 +16,7 @@ from marketprism.board.board import Board
 from marketprism.errors import SinkLost, SinkRefused, SinkState
 from marketprism.outbox.outbox import Numbered, Outbox
 from marketprism.records import Gap
-from marketprism.resume.dedupe import settle
+from marketprism.resume.dedupe import dedupe
 from marketprism.resume.last_message import Earlier, Last
 from marketprism.resume.positions import Positions
 from marketprism.settings.settings import NatsConfig
@@ -119,7 +119,7 @@ class Publishing:
         try:
             with self._scope:
                 outbox.rewind()
-                await settle(outbox, last, self.board, self.out_of_order)
+                await dedupe(outbox, last, self.board, self.out_of_order)
                 if positions is not None:
                     await positions.catch_up(last, outbox, earlier)
                 async with trio.open_nursery() as nursery:
@@ -128,7 +128,7 @@ class Publishing:
                     if pulse is not None:
                         nursery.start_soon(self._feel, pulse)
                     if positions is not None:
-                        await self._go_ahead(positions.ahead, send, max_payload, last)
+                        await self._go_ahead(positions.gaps_first, send, max_payload, last)
                         await positions.ahead_stored(outbox)
                     await self._drain(outbox, send, max_payload)
                     nursery.cancel_scope.cancel()
@@ -151,7 +151,7 @@ class Publishing:
         while queues:
             queues[0].rewind()
             try:
-                await settle(queues[0], last, self.board, self.out_of_order)
+                await dedupe(queues[0], last, self.board, self.out_of_order)
             except (SinkLost, SinkRefused) as conclusion:
                 self.fail(conclusion)
                 await trio.lowlevel.checkpoint()  # here it ends

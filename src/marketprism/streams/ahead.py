@@ -24,16 +24,16 @@ class Ahead:
     """The number that jumped in such a frame just now. It is a position if the next goes on from
     it.
     """
-    _told: deque[Mark] = attrs.field(factory=lambda: deque(maxlen=REMEMBERED))
+    _stamps: deque[Mark] = attrs.field(factory=lambda: deque(maxlen=REMEMBERED))
 
     def __contains__(self, mark: Mark) -> bool:
         """Whether it was told; nothing is said twice."""
-        return mark in self._told
+        return mark in self._stamps
 
     def note(self, mark: Mark) -> None:
         """It is told."""
-        self._told.append(mark)
+        self._stamps.append(mark)
 
     def numbers(self, first: int, last: int) -> Iterator[int]:
         """Those that were told of these numbers, both inclusive, in their order."""
-        return iter(sorted({number for number, _ in self._told if first <= number <= last}))
+        return iter(sorted({number for number, _ in self._stamps if first <= number <= last}))

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 
 TOLERANCE: Final = 60 * SECOND
 """How far ahead of the exchange's clock a stamp is still believed."""
@@ -66,7 +66,7 @@ class ExchangeClock:
     _to_monotonic: _Median = attrs.field(factory=_Median)
     _learnt_at: int | None = None
 
-    def learn(self, stamp: int, now: Moment) -> None:
+    def learn(self, stamp: int, now: Timestamp) -> None:
         """The exchange said, just now, that it is `stamp`."""
         if self._learnt_at is not None and now.monotonic < self._learnt_at + EVERY:
             return
@@ -82,11 +82,11 @@ class ExchangeClock:
             # no stamp of a time to come has made.
             self._beyond_monotonic = self._to_monotonic.least
 
-    def time(self, now: Moment) -> int:
+    def time(self, now: Timestamp) -> int:
         """What the exchange's clock may show; ours, while too little is known."""
         return max(now.wall + self._beyond_wall, now.monotonic + self._beyond_monotonic)
 
-    def is_ahead(self, stamp: int, now: Moment) -> bool:
+    def is_ahead(self, stamp: int, now: Timestamp) -> bool:
         """Whether a stamp cannot be: it is of a time to come."""
         return (
             stamp > now.wall + self._beyond_wall + TOLERANCE

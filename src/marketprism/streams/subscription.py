@@ -10,7 +10,7 @@ Stream = tuple[DataType, str]
 
 
 @attrs.frozen
-class Want:
+class Subscription:
     """One thing to collect."""
 
     data_type: DataType

@@ -25,7 +25,7 @@ from usdm import (
 
 from marketprism.bounds import LATEST
 from marketprism.feeds import capability
-from marketprism.feeds.actions import Fetch, Park, Reject, Rotate, Send, Turn
+from marketprism.feeds.actions import Fetch, Output, Park, Reject, Rotate, Send
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.binance.funding import FundingHours
 from marketprism.feeds.binance.messages import read_funding_info
@@ -40,10 +40,10 @@ from marketprism.records import (
     Trade,
 )
 from marketprism.resume import cursors as restart
-from marketprism.settings.settings import Manners, OrderbookOptions
+from marketprism.settings.settings import Limits, OrderbookOptions
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 from marketprism.wire import encode
 
 BOOK: Stream = (DataType.ORDERBOOK, "BTCUSDT")
@@ -54,13 +54,13 @@ HOUR = 3_600 * 1_000_000_000
 PAID_AT = 1_700_006_400_000 * 1_000_000
 
 
-def only_gap(turn: Turn) -> Gap:
+def only_gap(turn: Output) -> Gap:
     """The one gap among a turn's records."""
     (gap,) = (record for record in turn.records if isinstance(record, Gap))
     return gap
 
 
-def kinds(turn: Turn) -> list[type[Record]]:
+def kinds(turn: Output) -> list[type[Record]]:
     """What its records are."""
     return [type(record) for record in turn.records]
 
@@ -79,7 +79,7 @@ def test_books_and_all_else_go_over_routes_of_their_own() -> None:
     assert json.loads(fetch.before.payload)["params"] == ["btcusdt@depth@100ms"]
     assert market.shard.id == "binance_derivatives/market/0"
     assert market.session.url == "ws://stream.test/market/ws"
-    (send,) = (step for step in market.turns[0].steps if isinstance(step, Send))
+    (send,) = (step for step in market.outputs[0].actions if isinstance(step, Send))
     assert json.loads(send.payload)["params"] == [
         "btcusdt@aggTrade",
         "btcusdt@markPrice@1s",
@@ -107,36 +107,38 @@ def perpetual(number: int) -> Instrument:
 
 def test_an_instrument_s_streams_of_a_route_share_a_connection() -> None:
     """As many as fit; what is polled is on none."""
-    limits = Manners(streams_per_connection=7)
+    limits = Limits(streams_per_connection=7)
     venue = BinanceDerivatives(attrs.evolve(CONFIG, limits=limits))
-    wants = [Want(kind, perpetual(n)) for n in range(5) for kind in venue.offers]
-    shards = venue.plan(wants)
-    assert [(shard.id, len(shard.wants)) for shard in shards] == [
+    subscriptions = [Subscription(kind, perpetual(n)) for n in range(5) for kind in venue.offers]
+    shards = venue.plan(subscriptions)
+    assert [(shard.id, len(shard.subscriptions)) for shard in shards] == [
         ("binance_derivatives/public/0", 5),
         ("binance_derivatives/market/0", 6),
         ("binance_derivatives/market/1", 6),
         ("binance_derivatives/market/2", 3),
     ]
     for shard in shards[1:]:
-        counts = {want.instrument: 0 for want in shard.wants}
-        for want in shard.wants:
-            counts[want.instrument] += 1
+        counts = {subscription.instrument: 0 for subscription in shard.subscriptions}
+        for subscription in shard.subscriptions:
+            counts[subscription.instrument] += 1
         assert set(counts.values()) == {3}
 
 
 def test_a_new_plan_leaves_what_stands_where_it_is() -> None:
     """What is gone makes room, which what is new takes; nothing moves."""
-    limits = Manners(streams_per_connection=6)
+    limits = Limits(streams_per_connection=6)
     venue = BinanceDerivatives(attrs.evolve(CONFIG, limits=limits))
-    wants = [Want(kind, perpetual(n)) for n in range(4) for kind in venue.offers]
-    before = venue.plan(wants)
-    more = [want for want in wants if want.instrument != perpetual(1)]
-    more += [Want(kind, perpetual(9)) for kind in venue.offers]
+    subscriptions = [Subscription(kind, perpetual(n)) for n in range(4) for kind in venue.offers]
+    before = venue.plan(subscriptions)
+    more = [
+        subscription for subscription in subscriptions if subscription.instrument != perpetual(1)
+    ]
+    more += [Subscription(kind, perpetual(9)) for kind in venue.offers]
     after = {shard.id: shard for shard in venue.plan(more[::-1], before)}
     for shard in before:
-        stayed = [want for want in shard.wants if want in more]
-        assert list(after[shard.id].wants[: len(stayed)]) == stayed
-    assert sum(len(shard.wants) for shard in after.values()) == 4 * 4
+        stayed = [subscription for subscription in shard.subscriptions if subscription in more]
+        assert list(after[shard.id].subscriptions[: len(stayed)]) == stayed
+    assert sum(len(shard.subscriptions) for shard in after.values()) == 4 * 4
     assert list(after) == [shard.id for shard in before]
 
 
@@ -163,7 +165,7 @@ def test_an_aggregate_trade_gives_its_record_exactly() -> None:
     ]
 
 
-def aggregates(turn: Turn) -> list[str]:
+def aggregates(turn: Output) -> list[str]:
     """Which were published: number, first and last trade; `gap` for a gap."""
     return [encode(record).msg_id.rpartition("aggregated:")[2] for record in turn.records]
 
@@ -195,10 +197,14 @@ def test_a_restart_between_two_aggregates_of_one_number_loses_neither() -> None:
     (first,) = Line().hear(trade(27555, f=669, l=669)).records
     stored = encode(first)
     assert stored.msg_id == "trade:binance:perpetual:BTC-USDT:aggregated:27555:669-669"
-    want = Want(DataType.TRADE, BTC)
+    subscription = Subscription(DataType.TRADE, BTC)
     for msg_id in (stored.msg_id, "trade:binance:perpetual:BTC-USDT:aggregated:27555"):
-        record = restart.read(stored.payload, want, moment(1).wall, capability(want))
-        line = Line(cursors={TRADES: restart.cursor(record, msg_id, None, capability(want))})
+        record = restart.read(
+            stored.payload, subscription, moment(1).wall, capability(subscription)
+        )
+        line = Line(
+            cursors={TRADES: restart.cursor(record, msg_id, None, capability(subscription))}
+        )
         turn = line.hear(trade(27555, f=669, l=669), trade(27555, f=670, l=670), trade(27556))
         assert aggregates(turn) == ["27555:670-670", "27556:55112-55113"]
 
@@ -230,7 +236,7 @@ def test_a_single_trade_is_never_taken_for_an_aggregate() -> None:
     """
     frame = trade(9, e="trade", t=9, X="INSURANCE_FUND")
     line = Line()
-    (reject,) = line.hear(trade(1), frame, trade(2)).steps
+    (reject,) = line.hear(trade(1), frame, trade(2)).actions
     assert isinstance(reject, Reject)
     assert reject.reason == "unknown event"
     assert line.consumer.trades == {"BTC-USDT": [1, 2]}
@@ -245,9 +251,9 @@ def test_events_of_the_other_futures_market_are_ignored() -> None:
         said(**force_order(order(), st=2)),
         said(**force_order(order(st=2))),
     ]
-    assert line.hear(*frames) == Turn()
+    assert line.hear(*frames) == Output()
     both = {"e": "depthUpdate", "s": "BTCUSD_PERP", "E": 1, "U": 1, "u": 2, "b": [], "a": []}
-    assert Line("public").hear(said(**both, st=2)) == Turn()
+    assert Line("public").hear(said(**both, st=2)) == Output()
     old = json.loads(trade(1))
     del old["st"]
     assert kinds(line.hear(said(**old))) == [Trade]
@@ -361,7 +367,7 @@ def test_the_time_after_the_last_that_is_believed_is_null() -> None:
 
 def test_what_has_no_funding_gives_no_record() -> None:
     """Dated futures send an empty rate, or no time."""
-    assert Line().hear(mark_price(1, r=""), mark_price(1, r="0.00000000", T=0)) == Turn()
+    assert Line().hear(mark_price(1, r=""), mark_price(1, r="0.00000000", T=0)) == Output()
 
 
 def test_funding_after_a_reconnect_ends_its_gap() -> None:
@@ -421,7 +427,7 @@ def test_a_push_of_the_whole_market_gives_ours_alone() -> None:
         "1700000000123:buy::99.10:0.014:1",
         "1700000000123:sell::99.10:0.014:2",
     ]
-    reasons = [step.reason for step in turn.steps if isinstance(step, Reject)]
+    reasons = [step.reason for step in turn.actions if isinstance(step, Reject)]
     assert reasons == ["unfit event", "not an event", "not an event"]
 
 
@@ -444,8 +450,8 @@ def test_renewing_a_stream_touches_no_other() -> None:
     line.hear(trade(1), mark_price(10))
     line.did(line.session.renew(FUNDING, line.now))
     line.wait(1)
-    steps = [step for turn in line.turns[-4:] for step in turn.steps]
-    methods = [json.loads(step.payload) for step in steps if isinstance(step, Send)]
+    actions = [step for turn in line.outputs[-4:] for step in turn.actions]
+    methods = [json.loads(step.payload) for step in actions if isinstance(step, Send)]
     assert [body["method"] for body in methods] == ["UNSUBSCRIBE", "SUBSCRIBE"]
     assert all(body["params"] == ["btcusdt@markPrice@1s"] for body in methods)
     turn = line.hear(trade(2), mark_price(11))
@@ -459,23 +465,25 @@ def test_streams_are_changed_on_the_live_connection() -> None:
     eth = Instrument("binance", "perpetual", "ETH-USDT", "ETHUSDT", "ETH", "USDT")
     types = (DataType.TRADE, DataType.FUNDING_RATE, DataType.LIQUIDATION)
     turn = line.session.change(
-        [Want(kind, eth) for kind in types], [Want(kind, BTC) for kind in types], line.now
+        [Subscription(kind, eth) for kind in types],
+        [Subscription(kind, BTC) for kind in types],
+        line.now,
     )
-    leave, join = (json.loads(step.payload) for step in turn.steps if isinstance(step, Send))
+    leave, join = (json.loads(step.payload) for step in turn.actions if isinstance(step, Send))
     assert leave["params"] == ["btcusdt@aggTrade", "btcusdt@markPrice@1s", "btcusdt@forceOrder"]
     assert join["params"] == ["ethusdt@aggTrade", "ethusdt@markPrice@1s", "ethusdt@forceOrder"]
     turn = line.hear(trade(1), trade(1, s="ETHUSDT"), mark_price(1, s="ETHUSDT"))
     assert kinds(turn) == [Trade, FundingRate]
-    assert [step.reason for step in turn.steps if isinstance(step, Reject)] == ["unknown symbol"]
+    assert [step.reason for step in turn.actions if isinstance(step, Reject)] == ["unknown symbol"]
 
 
 def test_what_comes_to_a_live_connection_goes_on_from_its_cursor() -> None:
     """Its ids tell what was missed."""
     line = Line()
     eth = Instrument("binance", "perpetual", "ETH-USDT", "ETHUSDT", "ETH", "USDT")
-    want, cursor = Want(DataType.TRADE, eth), Cursor(last_id=3, received=5)
+    subscription, cursor = Subscription(DataType.TRADE, eth), Cursor(last_id=3, received=5)
     cursor.lose("metadata", "of a test")
-    line.did(line.session.change([want], [], line.now, {want.stream: cursor}))
+    line.did(line.session.change([subscription], [], line.now, {subscription.stream: cursor}))
     gap, record = line.hear(trade(6, s="ETHUSDT")).records
     assert isinstance(gap, Gap)
     assert (gap.reason, gap.first_missing_id, gap.last_missing_id) == ("metadata", 4, 5)
@@ -620,7 +628,7 @@ def test_an_update_that_overlaps_the_one_before_does_not_continue_it() -> None:
     overlapping = said(**{**chain.updates[1], "U": chain.updates[0]["u"], "pu": 1})
     turn = line.hear(overlapping)
     assert turn.records == []
-    assert [step.priority.name for step in turn.steps if isinstance(step, Fetch)] == ["RESYNC"]
+    assert [step.priority.name for step in turn.actions if isinstance(step, Fetch)] == ["RESYNC"]
 
 
 def test_times_are_those_of_the_change() -> None:
@@ -670,7 +678,7 @@ def test_a_bad_frame_is_rejected_beside_its_good_neighbours(frame: bytes, reason
     """Counted under a reason; nothing else is disturbed."""
     turn = Line().hear(trade(1), frame, trade(2))
     assert kinds(turn) == [Trade, Trade]
-    (reject,) = turn.steps
+    (reject,) = turn.actions
     assert isinstance(reject, Reject)
     assert reject.reason == reason
 
@@ -679,7 +687,7 @@ def test_an_announced_shutdown_asks_for_another_connection() -> None:
     """After the records of the same batch; this one goes on until it ends."""
     turn = Line().hear(trade(1), b'{"e":"serverShutdown","E":1700000000000}')
     assert kinds(turn) == [Trade]
-    assert isinstance(turn.steps[0], Rotate)
+    assert isinstance(turn.actions[0], Rotate)
 
 
 def test_a_refused_stream_is_parked_alone() -> None:
@@ -691,7 +699,7 @@ def test_a_refused_stream_is_parked_alone() -> None:
     session.receive([json.dumps(error | {"id": 1}).encode()], line.now)
     session.receive([b'{"result":null,"id":2}'], line.now)
     turn = session.receive([json.dumps(error | {"id": 3}).encode()], line.now)
-    assert Park(LIQUIDATIONS, "2: Invalid request") in turn.steps
+    assert Park(LIQUIDATIONS, "2: Invalid request") in turn.actions
     assert session.streams[LIQUIDATIONS].phase is Phase.PARKED
 
 
@@ -714,8 +722,8 @@ def test_a_mutated_frame_gives_nothing_worse_than_a_reject(
             change(json.dumps([forced, forced]).encode()),
         )
     public.answer(mutate[0](chain.snapshot(4)))
-    turns = public.turns[1:] + market.turns[1:]
-    assert all(isinstance(step, Fetch | Reject) for turn in turns for step in turn.steps)
+    outputs = public.outputs[1:] + market.outputs[1:]
+    assert all(isinstance(step, Fetch | Reject) for turn in outputs for step in turn.actions)
 
 
 @pytest.mark.parametrize(("first", "last"), [(91, 99), (91, 100), (95, 100)])

@@ -8,7 +8,7 @@ import attrs
 import pytest
 from usdm import BTC, CONFIG, SECOND, START, moment
 
-from marketprism.feeds.actions import Fetched, FetchFailed, Reject, Turn
+from marketprism.feeds.actions import Fetched, FetchFailed, Output, Reject
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.venue import Poll
 from marketprism.instruments import Instrument
@@ -22,7 +22,7 @@ from marketprism.records import (
 )
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.subscription import Stream
-from marketprism.streams.subscription import Want as Wanted
+from marketprism.streams.subscription import Subscription as Wanted
 
 MINUTE = 60_000
 FIRST = 1_699_970_100_000
@@ -46,7 +46,7 @@ class Polled:
     def stream(self) -> Stream:
         return self.data_type, BTC.native_id
 
-    def answered(self, body: Any) -> Turn:
+    def answered(self, body: Any) -> Output:
         self.seconds += 10
         now = moment(self.seconds)
         answer = body if isinstance(body, FetchFailed) else Fetched(_text(body), now.monotonic)
@@ -77,7 +77,7 @@ def rows(first: int, last: int, **changes: Any) -> list[dict[str, Any]]:
     ]
 
 
-def numbers(turn: Turn) -> list[int | str]:
+def numbers(turn: Output) -> list[int | str]:
     """Which rows its ratios are of; `gap` for a gap."""
     return [
         "gap" if isinstance(record, Gap) else ((record.timestamp or 0) // 10**6 - FIRST) // 300_000
@@ -120,7 +120,7 @@ def test_a_failed_poll_of_open_interest_is_a_gap_until_the_next(bad: Any) -> Non
     polled.answered(interest(FIRST))
     turn = polled.answered(bad)
     assert turn.records == []
-    assert [type(step) for step in turn.steps] == [Reject] * (not isinstance(bad, FetchFailed))
+    assert [type(step) for step in turn.actions] == [Reject] * (not isinstance(bad, FetchFailed))
     gap, record = polled.answered(interest(FIRST + 1)).records
     assert isinstance(gap, Gap)
     assert (gap.started_at, gap.ended_at) == (moment(10).wall, moment(30).wall)
@@ -163,7 +163,7 @@ def test_rows_that_were_missed_are_published_oldest_first() -> None:
     """After an outage of ours more of them are asked for; a filled hole is no gap."""
     polled = Polled(DataType.LSR_ALL_ACCOUNT)
     polled.answered(rows(0, 1))
-    assert polled.answered(FetchFailed(None)) == Turn()
+    assert polled.answered(FetchFailed(None)) == Output()
     assert polled.poll.request.url.endswith("limit=500")
     polled.cursor.lose("restart", "of a test")
     assert numbers(polled.answered(rows(0, 9)[::-1])) == [2, 3, 4, 5, 6, 7, 8, 9]
@@ -176,7 +176,7 @@ def test_a_hole_that_few_rows_leave_open_is_asked_for_with_many(first: int) -> N
     """The process may have slept without any request failing."""
     polled = Polled(DataType.LSR_ALL_ACCOUNT)
     polled.answered(rows(0, 1))
-    assert polled.answered(rows(first, 89)) == Turn()
+    assert polled.answered(rows(first, 89)) == Output()
     assert polled.poll.request.url.endswith("limit=500")
     assert numbers(polled.answered(rows(0, 90))) == list(range(2, 91))
 
@@ -232,7 +232,7 @@ def test_rows_that_cannot_be_read_are_rejected_and_asked_for_again(bad: Any) -> 
     """Nothing is lost by it."""
     polled = Polled(DataType.LSR_TOP_POSITION)
     polled.answered(rows(0, 1))
-    (reject,) = polled.answered(bad).steps
+    (reject,) = polled.answered(bad).actions
     assert isinstance(reject, Reject)
     assert reject.reason in ("unreadable answer", "unfit event", "bad number")
     assert "limit=500" in polled.poll.request.url
@@ -248,26 +248,26 @@ def test_a_row_that_cannot_be_read_costs_itself() -> None:
     answer = rows(0, 1, longShortRatio={}, longAccount="x", shortAccount=None)
     turn = polled.answered(answer + rows(2, 2) + rows(3, 3, timestamp=None) + rows(4, 4))
     assert numbers(turn) == [2, "gap", 4]
-    assert [type(step) for step in turn.steps] == [Reject]
+    assert [type(step) for step in turn.actions] == [Reject]
 
 
 @pytest.mark.parametrize("data_type", POLLED)
 def test_an_answer_that_failed_ends_nothing(data_type: DataType) -> None:
     """A symbol that is unknown today may be listed tomorrow."""
     body = b'{"code":-1121,"msg":"Invalid symbol."}'
-    assert Polled(data_type).answered(FetchFailed(400, None, body)) == Turn()
-    assert Polled(data_type).answered(FetchFailed(400, None, b"<html>")) == Turn()
+    assert Polled(data_type).answered(FetchFailed(400, None, body)) == Output()
+    assert Polled(data_type).answered(FetchFailed(400, None, b"<html>")) == Output()
 
 
 def polls_of(count: int) -> list[Poll]:
     """The polls of so many instruments."""
-    wants = [
+    subscriptions = [
         Wanted(kind, Instrument("binance", "perpetual", f"币{n}-USDT", f"币{n}USDT"))
         for n in range(count)
         for kind in (*POLLED, DataType.TRADE)
     ]
     limits = attrs.evolve(CONFIG.limits, rest_weight=2400, rest_share=0.75)
-    return BinanceDerivatives(attrs.evolve(CONFIG, limits=limits)).polls(wants)
+    return BinanceDerivatives(attrs.evolve(CONFIG, limits=limits)).polls(subscriptions)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +291,6 @@ def test_polls_stay_within_what_binance_allows(count: int, interest: int, ratio:
     # Nor do those that find nothing new, and ask again, ask for more.
     again = light[0].again
     assert again >= 20
-    turns = [n * again for n in range(math.ceil(ratio / again))]
-    assert len(light) * len(turns) <= 750 * ratio / 300
+    outputs = [n * again for n in range(math.ceil(ratio / again))]
+    assert len(light) * len(outputs) <= 750 * ratio / 300
     assert "%E5%B8%81" in polls[0].request.url

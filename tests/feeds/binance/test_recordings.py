@@ -12,7 +12,7 @@ import pytest
 from consumer import Consumer
 from usdm import CONFIG, START, moment
 
-from marketprism.feeds.actions import Fetch, Fetched, Reject, Send, Turn
+from marketprism.feeds.actions import Fetch, Fetched, Output, Reject, Send
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.venue import Session
 from marketprism.instruments import Instrument
@@ -28,7 +28,7 @@ from marketprism.records import (
 )
 from marketprism.settings.settings import OrderbookOptions
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 from marketprism.wire import encode, time_text
 
 CAPTURES = ("capture_2021-04-17_4sym.jsonl", "capture_2021-07-22_4sym.jsonl")
@@ -56,13 +56,17 @@ class Replay:
     def __attrs_post_init__(self) -> None:
         options = OrderbookOptions(depth=1000, snapshot_interval=0)
         venue = BinanceDerivatives(attrs.evolve(CONFIG, orderbook=options))
-        wants = [Want(kind, instrument(symbol)) for symbol in self.symbols for kind in TYPES]
-        for shard in venue.plan(wants):
-            session = shard.open({want.stream: Cursor() for want in shard.wants})
+        subscriptions = [
+            Subscription(kind, instrument(symbol)) for symbol in self.symbols for kind in TYPES
+        ]
+        for shard in venue.plan(subscriptions):
+            session = shard.open(
+                {subscription.stream: Cursor() for subscription in shard.subscriptions}
+            )
             self.sessions[shard.id.split("/")[1]] = session
             turn = session.opening(moment(0))
-            said = [step for step in turn.steps if isinstance(step, Send)]
-            for fetch in (step for step in turn.steps if isinstance(step, Fetch)):
+            said = [step for step in turn.actions if isinstance(step, Send)]
+            for fetch in (step for step in turn.actions if isinstance(step, Fetch)):
                 self.asked[str(getattr(fetch.tag, "native_id", ""))] = fetch
                 said += [] if fetch.before is None else [fetch.before]
             numbers = [json.loads(send.payload)["id"] for send in said]
@@ -80,10 +84,10 @@ class Replay:
         answer = Fetched(body, now.monotonic)
         return self.did(self.sessions["public"].reply(self.asked[symbol].tag, answer, now))
 
-    def did(self, turn: Turn) -> list[Record]:
+    def did(self, turn: Output) -> list[Record]:
         self.records += turn.records
-        self.rejects += [step for step in turn.steps if isinstance(step, Reject)]
-        for step in turn.steps:
+        self.rejects += [step for step in turn.actions if isinstance(step, Reject)]
+        for step in turn.actions:
             if isinstance(step, Fetch):
                 self.asked[str(getattr(step.tag, "native_id", ""))] = step
         for record in turn.records:
@@ -173,12 +177,12 @@ def rest(endpoint: str) -> Iterator[Any]:
     assert found
 
 
-def polled(data_type: DataType, body: Any, after: int) -> Turn:
+def polled(data_type: DataType, body: Any, after: int) -> Output:
     """What a poll makes of an answer when its cursor stands there."""
-    want = Want(data_type, instrument("BTCUSDT"))
-    (poll,) = BinanceDerivatives(CONFIG).polls([want])
+    subscription = Subscription(data_type, instrument("BTCUSDT"))
+    (poll,) = BinanceDerivatives(CONFIG).polls([subscription])
     answer = Fetched(msgspec.json.encode(body), 0)
-    cursors: dict[Stream, Cursor] = {want.stream: Cursor(event_time=after, received=1)}
+    cursors: dict[Stream, Cursor] = {subscription.stream: Cursor(event_time=after, received=1)}
     return poll.read(answer, cursors, moment(0))
 
 
@@ -236,7 +240,7 @@ def test_the_recorded_funding_intervals_are_read() -> None:
     row = next(row for row in body if row["fundingIntervalHours"] != 8)
     venue = BinanceDerivatives(CONFIG)
     venue.instruments([b'{"symbols":[]}', msgspec.json.encode(body)])
-    (shard,) = venue.plan([Want(DataType.FUNDING_RATE, instrument(row["symbol"]))])
+    (shard,) = venue.plan([Subscription(DataType.FUNDING_RATE, instrument(row["symbol"]))])
     event = {
         "e": "markPriceUpdate",
         "E": 1_700_000_000_000,

@@ -25,9 +25,9 @@ from usdm import (
     trade,
 )
 
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds import audit
-from marketprism.feeds.actions import Fetch, Fetched, Park, Priority, Reject, Send, Turn
+from marketprism.feeds.actions import Fetch, Fetched, Output, Park, Priority, Reject, Send
 from marketprism.feeds.binance import BinanceDerivatives, BinanceSpot
 from marketprism.feeds.handover import MAX_HELD, OVERLAP, PATIENCE
 from marketprism.feeds.venue import Session, Shard
@@ -37,7 +37,7 @@ from marketprism.records import Trade as TradeRecord
 from marketprism.settings.settings import Api, OrderbookOptions, VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 from marketprism.wire import encode
 
 pytestmark = pytest.mark.once
@@ -58,19 +58,19 @@ def spot() -> Shard:
         ("BTC-USDT",),
         (DataType.ORDERBOOK, DataType.TRADE),
     )
-    wants = [Want(data_type, SPOT_BTC) for data_type in config.data_types]
-    (shard,) = BinanceSpot(config).plan(wants)
+    subscriptions = [Subscription(data_type, SPOT_BTC) for data_type in config.data_types]
+    (shard,) = BinanceSpot(config).plan(subscriptions)
     return shard
 
 
 def perpetual(route: str, interval: float = 10.0) -> Shard:
     """One of the two routes."""
     config = attrs.evolve(CONFIG, orderbook=OrderbookOptions(snapshot_interval=interval))
-    wants = [Want(DataType.ORDERBOOK, BTC)]
+    subscriptions = [Subscription(DataType.ORDERBOOK, BTC)]
     if route == "market":
         kinds = (DataType.TRADE, DataType.FUNDING_RATE, DataType.LIQUIDATION)
-        wants = [Want(kind, BTC) for kind in kinds]
-    (shard,) = BinanceDerivatives(config).plan(wants)
+        subscriptions = [Subscription(kind, BTC) for kind in kinds]
+    (shard,) = BinanceDerivatives(config).plan(subscriptions)
     return shard
 
 
@@ -88,7 +88,7 @@ class Side:
     session: Session
     fetches: list[Fetch] = attrs.field(factory=list)
     sent: list[dict[str, Any]] = attrs.field(factory=list)
-    steps: list[object] = attrs.field(factory=list)
+    actions: list[object] = attrs.field(factory=list)
 
 
 @attrs.define
@@ -106,15 +106,15 @@ class Pair:
     younger: Side = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        for want in self.shard.wants:
-            self.cursors.setdefault(want.stream, Cursor())
+        for subscription in self.shard.subscriptions:
+            self.cursors.setdefault(subscription.stream, Cursor())
         self.elder = self.opened()
 
     def opened(self, adopts: Side | None = None, *, confirm: bool = True) -> Side:
         """A connection stands, and what it asks for is confirmed."""
         side = Side(self.shard.open(self.cursors))
         if adopts is not None:
-            side.session.adopt(adopts.session)
+            side.session.take_over(adopts.session)
         self.did(side, side.session.opening(self.now))
         if confirm:
             self.confirm(side)
@@ -131,12 +131,12 @@ class Pair:
         self.younger = self.opened(self.elder, confirm=confirm)
 
     @property
-    def now(self) -> Moment:
+    def now(self) -> Timestamp:
         return moment(self.seconds)
 
-    def did(self, side: Side, turn: Turn) -> Turn:
-        for step in turn.steps:
-            side.steps.append(step)
+    def did(self, side: Side, turn: Output) -> Output:
+        for step in turn.actions:
+            side.actions.append(step)
             if isinstance(step, Fetch):
                 side.fetches.append(step)
             said = step.before if isinstance(step, Fetch) else step
@@ -147,7 +147,7 @@ class Pair:
             self.consumer.take(encode(record).payload)
         return turn
 
-    def hear(self, side: Side, *frames: bytes) -> Turn:
+    def hear(self, side: Side, *frames: bytes) -> Output:
         self.seconds += 0.01
         return self.did(side, side.session.receive(frames, self.now))
 
@@ -156,7 +156,7 @@ class Pair:
         self.hear(self.elder, *frames)
         self.hear(self.younger, *frames)
 
-    def answer(self, side: Side, body: bytes) -> Turn:
+    def answer(self, side: Side, body: bytes) -> Output:
         """Answer its newest request, sent a moment ago."""
         asked = self.now.monotonic
         self.seconds += 0.01
@@ -176,7 +176,7 @@ class Pair:
     def orphan(self) -> None:
         """The elder's connection has ended."""
         self.seconds += 0.01
-        self.did(self.younger, self.younger.session.inherit(self.now))
+        self.did(self.younger, self.younger.session.old_gone(self.now))
 
     def owned(self, stream: Stream) -> bool:
         """Whether the younger has it."""
@@ -197,8 +197,8 @@ class Pair:
 
     @property
     def rejects(self) -> list[str]:
-        steps = [*self.elder.steps, *self.younger.steps]
-        return [step.reason for step in steps if isinstance(step, Reject)]
+        actions = [*self.elder.actions, *self.younger.actions]
+        return [step.reason for step in actions if isinstance(step, Reject)]
 
 
 def market() -> Pair:
@@ -678,9 +678,11 @@ def test_the_younger_touches_no_cursor_of_a_stream_that_it_has_not() -> None:
     pair.rotate()
     pair.hear(pair.younger, *frames(chain, 7, 12), spot_trade(4), spot_trade(5))
     pair.wait(8)
-    assert pair.did(pair.younger, pair.younger.session.restate(BOOK, 7, pair.now)).records == []
+    assert (
+        pair.did(pair.younger, pair.younger.session.send_snapshot(BOOK, 7, pair.now)).records == []
+    )
     assert pair.cursors == before
-    assert pair.elder.session.restate(BOOK, 7, pair.now).records != []
+    assert pair.elder.session.send_snapshot(BOOK, 7, pair.now).records != []
 
 
 def test_liquidations_are_not_listened_to_before_they_are_taken_over() -> None:
@@ -724,10 +726,10 @@ def test_the_new_owner_restates_a_book() -> None:
     pair.both(*frames(chain, 0, 5))
     pair.wait()
     assert pair.owned(BOOK)
-    assert pair.elder.session.restate(BOOK, 7, pair.now).records == []
-    (snapshot,) = pair.younger.session.restate(BOOK, 7, pair.now).records
+    assert pair.elder.session.send_snapshot(BOOK, 7, pair.now).records == []
+    (snapshot,) = pair.younger.session.send_snapshot(BOOK, 7, pair.now).records
     assert isinstance(snapshot, OrderBookRecord)
-    assert (snapshot.last_update_id, snapshot.heals) == (chain.truths[5].last_id, 7)
+    assert (snapshot.last_update_id, snapshot.heals_gap) == (chain.truths[5].last_id, 7)
 
 
 def test_a_book_that_went_over_is_audited_as_before() -> None:
@@ -742,7 +744,9 @@ def test_a_book_that_went_over_is_audited_as_before() -> None:
     (fetch,) = pair.younger.fetches
     assert isinstance(fetch.tag, audit.Tag)
     fresh = Fetched(chain.snapshot(5), pair.now.monotonic)
-    assert pair.did(pair.younger, pair.younger.session.reply(fetch.tag, fresh, pair.now)) == Turn()
+    assert (
+        pair.did(pair.younger, pair.younger.session.reply(fetch.tag, fresh, pair.now)) == Output()
+    )
     assert pair.younger.session.streams[BOOK].audits == {audit.Outcome.AGREED: 1}
 
 
@@ -753,7 +757,7 @@ def test_late_answers_to_the_elder_change_nothing() -> None:
     pair.rotate()
     pair.both(*frames(chain, 0, 5))
     pair.wait()
-    assert pair.answer(pair.elder, chain.snapshot(3)) == Turn()
+    assert pair.answer(pair.elder, chain.snapshot(3)) == Output()
     assert pair.hear(pair.elder, b'{"result":null,"id":77}').records == []
     assert true(pair, chain.truths[5])
 
@@ -774,7 +778,7 @@ def test_a_stream_that_the_younger_is_refused_stays_with_the_elder() -> None:
     pair.rotate(confirm=False)
     refuse(pair, pair.younger, "btcusdt@aggTrade")
     assert pair.younger.session.streams[TRADES].phase is Phase.PARKED
-    assert any(isinstance(step, Park) for step in pair.younger.steps)
+    assert any(isinstance(step, Park) for step in pair.younger.actions)
     pair.wait(QUIET)
     assert set(pair.elder.session.streams) == {TRADES}
     pair.hear(pair.elder, trade(2))

@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import Mutation, mutations
 
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds.actions import (
     Close,
     Fetch,
     Fetched,
     FetchFailed,
+    Output,
     Park,
     Reject,
     Rotate,
     Send,
-    Turn,
 )
 from marketprism.feeds.binance import BinanceSpot
 from marketprism.feeds.venue import Holding, Session
@@ -33,7 +33,7 @@ from marketprism.records import DataType, Gap, OrderBookRecord, Trade
 from marketprism.settings.settings import Api, OrderbookOptions, TradeOptions, VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 from marketprism.wire import encode
 
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT", "BTC", "USDT")
@@ -50,9 +50,9 @@ CONFIG = VenueConfig(
 )
 
 
-def moment(seconds: float) -> Moment:
+def moment(seconds: float) -> Timestamp:
     """So many seconds into the test, on both clocks."""
-    return Moment(START + round(seconds * SECOND), round(seconds * SECOND))
+    return Timestamp(START + round(seconds * SECOND), round(seconds * SECOND))
 
 
 @attrs.define
@@ -63,7 +63,7 @@ class Line(HandPlayed):
     cursors: dict[Stream, Cursor] = attrs.field(factory=dict)
     consumer: Consumer = attrs.field(factory=Consumer)
     seconds: float = 0.0
-    turns: list[Turn] = attrs.field(factory=list)
+    outputs: list[Output] = attrs.field(factory=list)
     fetches: list[Fetch] = attrs.field(factory=list)
     session: Session = attrs.field(init=False)
 
@@ -73,14 +73,14 @@ class Line(HandPlayed):
     def connect(self) -> None:
         """Dial (again): subscribe, and confirm all that is asked for."""
         venue = BinanceSpot(self.config)
-        wants = [Want(data_type, BTC) for data_type in self.config.data_types]
-        (shard,) = venue.plan(wants)
-        for want in wants:
-            self.cursors.setdefault(want.stream, Cursor())
+        subscriptions = [Subscription(data_type, BTC) for data_type in self.config.data_types]
+        (shard,) = venue.plan(subscriptions)
+        for subscription in subscriptions:
+            self.cursors.setdefault(subscription.stream, Cursor())
         self.fetches.clear()
         self.session = shard.open(self.cursors)
         turn = self.did(self.session.opening(self.now))
-        said = [step for step in turn.steps if isinstance(step, Send)]
+        said = [step for step in turn.actions if isinstance(step, Send)]
         said += [fetch.before for fetch in self.fetches if fetch.before is not None]
         for send in said:
             number = json.loads(send.payload)["id"]
@@ -92,13 +92,13 @@ class Line(HandPlayed):
             cursor.lose("disconnect", "of a test")
 
     @property
-    def now(self) -> Moment:
+    def now(self) -> Timestamp:
         return moment(self.seconds)
 
-    def did(self, turn: Turn) -> Turn:
-        self.turns.append(turn)
+    def did(self, turn: Output) -> Output:
+        self.outputs.append(turn)
         self.leave(turn)
-        self.fetches += [step for step in turn.steps if isinstance(step, Fetch)]
+        self.fetches += [step for step in turn.actions if isinstance(step, Fetch)]
         for record in turn.records:
             self.consumer.take(encode(record).payload)
         return turn
@@ -132,7 +132,7 @@ def trade(number: int, **changes: object) -> bytes:
     return json.dumps(fields | changes).encode()
 
 
-def only_gap(turn: Turn) -> Gap:
+def only_gap(turn: Output) -> Gap:
     """The one gap among a turn's records."""
     (gap,) = (record for record in turn.records if isinstance(record, Gap))
     return gap
@@ -141,8 +141,8 @@ def only_gap(turn: Turn) -> Gap:
 def test_it_subscribes_by_command_and_takes_a_book_when_its_snapshot_is_granted() -> None:
     """Trades at once; a book's subscription goes out with the request for its snapshot."""
     line = Line()
-    turn = line.turns[0]
-    (send,) = (step for step in turn.steps if isinstance(step, Send))
+    turn = line.outputs[0]
+    (send,) = (step for step in turn.actions if isinstance(step, Send))
     assert line.session.url == "ws://stream.test/ws"
     assert json.loads(send.payload)["method"] == "SUBSCRIBE"
     assert json.loads(send.payload)["params"] == ["btcusdt@trade"]
@@ -345,7 +345,7 @@ def test_a_gap_of_a_book_names_the_ids_that_its_snapshot_stands_for() -> None:
     line.synchronise(chain)
     line.hear(chain.frame(0))
     line.hear(chain.frame(2))
-    assert [step.priority.name for step in line.turns[-1].steps if isinstance(step, Fetch)] == [
+    assert [step.priority.name for step in line.outputs[-1].actions if isinstance(step, Fetch)] == [
         "RESYNC"
     ]
     gap, snapshot = line.answer(chain.snapshot(3)).records
@@ -434,7 +434,9 @@ def test_ids_that_start_over_must_be_shown_by_the_stream(heard: bool) -> None:
 def test_a_quiet_book_is_not_believed_before_its_subscription_stands() -> None:
     """A snapshot asked for earlier may lack an update that nobody was sent."""
     line = Line()
-    line.session = BinanceSpot(CONFIG).plan([Want(DataType.ORDERBOOK, BTC)])[0].open(line.cursors)
+    line.session = (
+        BinanceSpot(CONFIG).plan([Subscription(DataType.ORDERBOOK, BTC)])[0].open(line.cursors)
+    )
     line.fetches.clear()
     line.did(line.session.opening(line.now))
     assert line.answer(Chain.made(1, 1).snapshot(0)).records == []
@@ -463,7 +465,7 @@ def test_an_answer_that_comes_too_late_is_dropped() -> None:
     line.answer(FetchFailed(None))
     line.wait(2)
     late = Fetched(chain.snapshot(0), line.now.monotonic)
-    assert line.session.reply(first.tag, late, line.now) == Turn()
+    assert line.session.reply(first.tag, late, line.now) == Output()
 
 
 def test_an_unknown_symbol_is_parked_and_disturbs_nobody() -> None:
@@ -472,7 +474,7 @@ def test_an_unknown_symbol_is_parked_and_disturbs_nobody() -> None:
     """
     line, chain = Line(), Chain.made(1, 6)
     body = b'{"code":-1121,"msg":"Invalid symbol."}'
-    (park,) = line.answer(FetchFailed(400, None, body)).steps
+    (park,) = line.answer(FetchFailed(400, None, body)).actions
     assert isinstance(park, Park)
     assert line.session.streams[BOOK].phase is Phase.PARKED
     asked = len(line.fetches)
@@ -481,7 +483,7 @@ def test_an_unknown_symbol_is_parked_and_disturbs_nobody() -> None:
     assert line.hear(trade(1)).records
     line.wait(2)
     assert len(line.fetches) == asked + 1
-    assert line.answer(FetchFailed(400, None, body)).steps == []
+    assert line.answer(FetchFailed(400, None, body)).actions == []
     line.wait(290)
     assert len(line.fetches) == asked + 1
     line.wait(15)
@@ -507,10 +509,10 @@ def refusal(number: int, code: int = 2, msg: str = "Invalid request") -> bytes:
     return json.dumps({"error": {"code": code, "msg": msg}, "id": number}).encode()
 
 
-def commands(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+def commands(outputs: Sequence[Output]) -> list[dict[str, Any]]:
     """What these say to the exchange."""
-    steps = [step for turn in turns for step in turn.steps]
-    said = [step.before if isinstance(step, Fetch) else step for step in steps]
+    actions = [step for turn in outputs for step in turn.actions]
+    said = [step.before if isinstance(step, Fetch) else step for step in actions]
     return [json.loads(send.payload) for send in said if isinstance(send, Send)]
 
 
@@ -521,39 +523,39 @@ class Trades(HandPlayed):
     count: int
     seconds: float = 0.0
     refused_retry: float = 300.0
-    turns: list[Turn] = attrs.field(factory=list)
+    outputs: list[Output] = attrs.field(factory=list)
     fetches: list[Fetch] = attrs.field(factory=list)
     session: Session = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         names = [f"X{number}" for number in range(self.count)]
         pairs = [Instrument("binance", "spot", f"{x}-USDT", f"{x}USDT", x, "USDT") for x in names]
-        wants = [Want(DataType.TRADE, pair) for pair in pairs]
-        cursors = {want.stream: Cursor() for want in wants}
-        self.session = BinanceSpot(CONFIG).plan(wants)[0].open(cursors, self.refused_retry)
+        subscriptions = [Subscription(DataType.TRADE, pair) for pair in pairs]
+        cursors = {subscription.stream: Cursor() for subscription in subscriptions}
+        self.session = BinanceSpot(CONFIG).plan(subscriptions)[0].open(cursors, self.refused_retry)
         self.did(self.session.opening(self.now))
 
     @property
-    def now(self) -> Moment:
+    def now(self) -> Timestamp:
         return moment(self.seconds)
 
-    def did(self, turn: Turn) -> Turn:
-        self.turns.append(turn)
+    def did(self, turn: Output) -> Output:
+        self.outputs.append(turn)
         self.leave(turn)
         return turn
 
     @property
     def said(self) -> list[dict[str, Any]]:
-        return commands(self.turns)
+        return commands(self.outputs)
 
-    def trade(self, number: int, trade_id: int) -> Turn:
+    def trade(self, number: int, trade_id: int) -> Output:
         """One of the stream of that number."""
         return self.hear(trade(trade_id, s=f"X{number}USDT"))
 
     def phase(self, number: int) -> Phase:
         return self.session.streams[DataType.TRADE, f"X{number}USDT"].phase
 
-    def accept(self, body: dict[str, Any]) -> Turn:
+    def accept(self, body: dict[str, Any]) -> Output:
         return self.hear(json.dumps({"result": None, "id": body["id"]}).encode())
 
 
@@ -570,7 +572,7 @@ def test_a_refused_command_is_divided_and_the_guilty_parked() -> None:
         else:
             line.accept(body)
     assert len(line.said) <= 1 + 2 * 6
-    parked = [step for turn in line.turns for step in turn.steps if isinstance(step, Park)]
+    parked = [step for turn in line.outputs for step in turn.actions if isinstance(step, Park)]
     assert parked == [Park((DataType.TRADE, "X17USDT"), "2: Invalid request")]
     assert line.phase(17) is Phase.PARKED
     others = {line.phase(number) for number in range(60) if number != 17}
@@ -588,7 +590,7 @@ def test_what_is_refused_is_asked_for_again_and_lives_when_it_is_granted() -> No
         while len(line.said) == asked:
             line.wait(0.25)
         assert line.seconds - since <= (30.5 if asked == 1 else 300.5)
-    parks = [step for turn in line.turns for step in turn.steps if isinstance(step, Park)]
+    parks = [step for turn in line.outputs for step in turn.actions if isinstance(step, Park)]
     assert len(parks) == 1, "said once"
     line.accept(line.said[-1])
     assert line.phase(0) is Phase.ACKNOWLEDGED
@@ -649,7 +651,7 @@ def test_an_acknowledgement_of_any_form_confirms(form: dict[str, Any]) -> None:
     """Its id is what counts."""
     line = Trades(2)
     turn = line.hear(json.dumps(form).encode())
-    assert turn.steps == []
+    assert turn.actions == []
     assert {line.phase(0), line.phase(1)} == {Phase.ACKNOWLEDGED}
 
 
@@ -661,7 +663,9 @@ def test_a_lost_acknowledgement_costs_nothing_while_data_flows() -> None:
         line.trade(1, second + 1)
         line.wait(1)
     assert len(line.said) == 1
-    assert not [step for turn in line.turns for step in turn.steps if not isinstance(step, Send)]
+    assert not [
+        step for turn in line.outputs for step in turn.actions if not isinstance(step, Send)
+    ]
 
 
 def test_what_is_not_answered_and_silent_is_asked_for_again_and_then_ends_the_connection() -> None:
@@ -672,10 +676,10 @@ def test_what_is_not_answered_and_silent_is_asked_for_again_and_then_ends_the_co
     line.wait(1.5)
     assert len(line.said) == 2
     line.wait(8)
-    steps = [step for turn in line.turns for step in turn.steps]
-    assert not any(isinstance(step, Close) for step in steps)
+    actions = [step for turn in line.outputs for step in turn.actions]
+    assert not any(isinstance(step, Close) for step in actions)
     line.wait(2.5)
-    assert any(isinstance(step, Close) for turn in line.turns for step in turn.steps)
+    assert any(isinstance(step, Close) for turn in line.outputs for step in turn.actions)
 
 
 def test_one_that_is_not_answered_does_not_end_those_that_speak() -> None:
@@ -685,23 +689,23 @@ def test_one_that_is_not_answered_does_not_end_those_that_speak() -> None:
         line.trade(0, second + 1)
         line.wait(1)
     assert [body["params"] for body in line.said[1:]] == [["x1usdt@trade"]]
-    steps = [step for turn in line.turns for step in turn.steps]
-    assert any(isinstance(step, Rotate) for step in steps)
-    assert not any(isinstance(step, Close) for step in steps)
+    actions = [step for turn in line.outputs for step in turn.actions]
+    assert any(isinstance(step, Rotate) for step in actions)
+    assert not any(isinstance(step, Close) for step in actions)
 
 
 def test_time_in_our_own_queue_is_no_silence_of_the_exchange() -> None:
     """A book's command waits for its snapshot's turn; its answer is due when it was sent."""
     cursors = {BOOK: Cursor()}
-    session = BinanceSpot(CONFIG).plan([Want(DataType.ORDERBOOK, BTC)])[0].open(cursors)
-    (fetch,) = session.opening(moment(0)).steps
+    session = BinanceSpot(CONFIG).plan([Subscription(DataType.ORDERBOOK, BTC)])[0].open(cursors)
+    (fetch,) = session.opening(moment(0)).actions
     assert isinstance(fetch, Fetch)
-    assert all(session.tick(moment(at)).steps == [] for at in range(1, 600, 5))
+    assert all(session.tick(moment(at)).actions == [] for at in range(1, 600, 5))
     assert fetch.before is not None
     assert fetch.before.number is not None
     session.sent(fetch.before.number, moment(600))
-    assert session.tick(moment(609)).steps == []
-    assert session.tick(moment(611)).steps != []
+    assert session.tick(moment(609)).actions == []
+    assert session.tick(moment(611)).actions != []
 
 
 def test_many_renewals_are_two_commands() -> None:
@@ -722,7 +726,7 @@ def test_an_announced_shutdown_asks_for_another_connection() -> None:
     """What came with it is good, and this one goes on until it ends."""
     turn = Line().hear(trade(1), b'{"e":"serverShutdown","E":1700000000000}')
     assert len(turn.records) == 1
-    (step,) = turn.steps
+    (step,) = turn.actions
     assert isinstance(step, Rotate)
 
 
@@ -763,7 +767,7 @@ def test_renewing_a_book_resubscribes_and_resynchronises_it_alone() -> None:
     line.hear(trade(1), chain.frame(0))
     line.did(line.session.renew(BOOK, line.now))
     line.wait(1)
-    leave, _ = commands(line.turns[-4:])
+    leave, _ = commands(line.outputs[-4:])
     assert leave["method"] == "UNSUBSCRIBE"
     before = line.fetches[-1].before
     assert before is not None
@@ -780,9 +784,9 @@ def test_a_lost_snapshot_is_told_once_more_though_the_book_stands_still() -> Non
     chain = Chain.made(1, 10)
     line = Line()
     line.synchronise(chain)
-    (record,) = line.session.restate(BOOK, 0, line.now).records
+    (record,) = line.session.send_snapshot(BOOK, 0, line.now).records
     assert isinstance(record, OrderBookRecord)
-    assert (record.heals, record.last_update_id) == (0, chain.truths[0].last_id)
+    assert (record.heals_gap, record.last_update_id) == (0, chain.truths[0].last_id)
 
 
 def test_a_lost_stretch_can_be_restated_from_the_local_book() -> None:
@@ -791,9 +795,9 @@ def test_a_lost_stretch_can_be_restated_from_the_local_book() -> None:
     line = Line()
     line.synchronise(chain)
     line.hear(chain.frame(0))
-    (record,) = line.session.restate(BOOK, 5_000_000, line.now).records
+    (record,) = line.session.send_snapshot(BOOK, 5_000_000, line.now).records
     assert isinstance(record, OrderBookRecord)
-    assert record.heals == 5_000_000
+    assert record.heals_gap == 5_000_000
     assert record.last_update_id == chain.truths[1].last_id
 
 
@@ -835,7 +839,7 @@ def test_a_bad_frame_is_rejected_beside_its_good_neighbours(frame: bytes, reason
     """Counted under a reason; nothing else is disturbed."""
     turn = Line().hear(trade(1), frame, trade(2))
     assert [type(record) for record in turn.records] == [Trade, Trade]
-    (reject,) = turn.steps
+    (reject,) = turn.actions
     assert isinstance(reject, Reject)
     assert reject.reason == reason
 
@@ -855,7 +859,7 @@ def test_bad_levels_are_rejected_whole() -> None:
         ["1"],
     ):
         update = json.dumps({**chain.updates[0], "b": [["1.5", "2"], level]}).encode()
-        (reject,) = line.hear(update).steps
+        (reject,) = line.hear(update).actions
         assert isinstance(reject, Reject)
     assert line.session.streams[BOOK].phase is Phase.LIVE
     line.hear(chain.frame(0))
@@ -874,7 +878,9 @@ def test_a_mutated_frame_gives_nothing_worse_than_a_reject(
     for number, change in enumerate(mutate):
         line.hear(change(chain.frame(number % 4)), change(trade(number)))
     line.answer(mutate[0](chain.snapshot(4)))
-    assert all(isinstance(step, Fetch | Reject) for turn in line.turns[1:] for step in turn.steps)
+    assert all(
+        isinstance(step, Fetch | Reject) for turn in line.outputs[1:] for step in turn.actions
+    )
 
 
 @given(st.integers(0, 99), st.integers(0, 40), st.integers(0, 40), st.booleans())
@@ -894,7 +900,7 @@ def test_a_book_that_forgoes_its_buffer_asks_anew_and_is_right(
         line.connect()
         start = 5
     line.hear(*(chain.frame(n) for n in range(start, start + heard)))
-    line.session.forgo(line.now)
+    line.session.drop_buffers(line.now)
     assert line.session.holding() == Holding()
     middle = start + heard
     if heard:

@@ -9,13 +9,13 @@ import pytest
 from deribit_line import BTC, CONFIG, STREAM, Line, candles, moment, said, seconds, told
 
 from marketprism.errors import RateLimited
-from marketprism.feeds.actions import Close, FetchFailed, Park, Reject, Rotate, Send, Step, Turn
+from marketprism.feeds.actions import Action, Close, FetchFailed, Output, Park, Reject, Rotate, Send
 from marketprism.feeds.deribit import DeribitDerivatives
 from marketprism.feeds.deribit.answers import interpret
 from marketprism.feeds.http_answers import HttpAnswer
 from marketprism.records import DataType
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 
 ETHER: Stream = (DataType.VOLATILITY_INDEX, "eth_usd")
 SUBSCRIBE, UNSUBSCRIBE = "public/subscribe", "public/unsubscribe"
@@ -45,10 +45,10 @@ class Answered(Line):
     answer_to: Answer = granted
     asked: list[dict[str, Any]] = attrs.field(factory=list)
 
-    def grant(self, turn: Turn) -> Turn:
+    def grant(self, turn: Output) -> Output:
         return turn
 
-    def did(self, turn: Turn) -> Turn:
+    def did(self, turn: Output) -> Output:
         super().did(turn)
         for request in said(turn):
             self.asked.append(request)
@@ -57,8 +57,8 @@ class Answered(Line):
                 self.hear(json.dumps({"jsonrpc": "2.0", **answer}).encode())  # type: ignore[dict-item]
         return turn
 
-    def steps(self, kind: type[Step]) -> list[Any]:
-        return [step for turn in self.turns for step in turn.steps if isinstance(step, kind)]
+    def actions(self, kind: type[Action]) -> list[Any]:
+        return [step for turn in self.outputs for step in turn.actions if isinstance(step, kind)]
 
     def channels(self, method: str = SUBSCRIBE) -> list[list[str]]:
         """The indices of the requests of that method."""
@@ -97,7 +97,7 @@ def test_maintenance_in_which_our_own_renewal_is_refused_ends_for_us_as_well() -
         "11051: system_maintenance"
     }
     assert all(line.cursors[stream].gap is not None for stream in (STREAM, ETHER))
-    assert sorted(park.stream for park in line.steps(Park)) == [STREAM, ETHER]
+    assert sorted(park.stream for park in line.actions(Park)) == [STREAM, ETHER]
     assert len(line.channels()) < 12
     line.answer_to = granted
     over = line.seconds
@@ -110,7 +110,7 @@ def test_maintenance_in_which_our_own_renewal_is_refused_ends_for_us_as_well() -
         line.answer(candles(9, int(over)))
     assert line.phases() == {Phase.LIVE}
     assert "gap" not in seconds(line.records)
-    assert not line.steps(Close) + line.steps(Rotate)
+    assert not line.actions(Close) + line.actions(Rotate)
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_what_passes_is_asked_for_again_by_backoff(code: int) -> None:
 def test_asking_too_much_ends_the_connection_whatever_was_asked() -> None:
     """Deribit closes it as well; the host is left alone, and nothing is parked."""
     line = Answered(answer_to=refusing(10028, "too_many_requests"))
-    (close,) = line.steps(Close)
+    (close,) = line.actions(Close)
     assert isinstance(close.error, RateLimited)
-    assert not line.steps(Park)
+    assert not line.actions(Park)
 
 
 def test_another_refusal_is_asked_about_after_half_a_minute_and_then_slowly() -> None:
@@ -148,7 +148,7 @@ def test_another_refusal_is_asked_about_after_half_a_minute_and_then_slowly() ->
     line.answer_to = granted
     line.wait(100)
     assert line.phases() == {Phase.ACKNOWLEDGED}
-    assert len(line.steps(Park)) == 2
+    assert len(line.actions(Park)) == 2
 
 
 def test_a_channel_that_an_answer_leaves_out_is_asked_for_again() -> None:
@@ -223,7 +223,7 @@ def test_an_answer_of_another_form_is_one(odd: Callable[[dict[str, Any]], object
     assert line.phases() == {Phase.ACKNOWLEDGED}
     line.wait(60)
     assert len(line.channels()) == 1
-    assert not line.steps(Close) + line.steps(Rotate) + line.steps(Reject)
+    assert not line.actions(Close) + line.actions(Rotate) + line.actions(Reject)
 
 
 def test_what_speaks_is_confirmed_though_nothing_was_ever_answered() -> None:
@@ -237,7 +237,7 @@ def test_what_speaks_is_confirmed_though_nothing_was_ever_answered() -> None:
         line.wait(1)
     assert line.phases() == {Phase.LIVE}
     assert len(line.channels()) == 1
-    assert not line.steps(Close) + line.steps(Rotate)
+    assert not line.actions(Close) + line.actions(Rotate)
 
 
 def test_what_is_neither_answered_nor_heard_of_is_asked_for_again_and_then_given_up() -> None:
@@ -254,25 +254,27 @@ def test_what_is_neither_answered_nor_heard_of_is_asked_for_again_and_then_given
             line.wait(1)
         assert line.channels()[1:] == [["eth_usd"] if number else ["btc_usd", "eth_usd"]]
     quiet, speaking = mute
-    assert [str(close.error) for close in quiet.steps(Close)] == [
+    assert [str(close.error) for close in quiet.actions(Close)] == [
         "deribit_volatility_index.btc_usd was asked for twice and not answered"
     ]
-    assert not quiet.steps(Rotate)
-    assert speaking.steps(Rotate) == [
+    assert not quiet.actions(Rotate)
+    assert speaking.actions(Rotate) == [
         Rotate("deribit_volatility_index.eth_usd was asked for twice and not answered")
     ]
-    assert not speaking.steps(Close)
+    assert not speaking.actions(Close)
 
 
 def test_time_in_our_own_queue_is_no_silence_of_the_exchange() -> None:
     """What was not sent cannot be answered."""
-    session = DeribitDerivatives(CONFIG).plan([Want(DataType.VOLATILITY_INDEX, BTC)])[0].open({})
+    session = (
+        DeribitDerivatives(CONFIG).plan([Subscription(DataType.VOLATILITY_INDEX, BTC)])[0].open({})
+    )
     session.opening(moment(0))
-    assert session.tick(moment(300)).steps == []
+    assert session.tick(moment(300)).actions == []
     session.sent(1, moment(300))
     session.sent(2, moment(300))
-    assert session.tick(moment(314)).steps == []
-    heartbeat, subscribe = session.tick(moment(316)).steps
+    assert session.tick(moment(314)).actions == []
+    heartbeat, subscribe = session.tick(moment(316)).actions
     assert isinstance(heartbeat, Close)
     assert isinstance(subscribe, Send)
 
@@ -336,7 +338,7 @@ def test_lost_answers_to_a_renewal_cut_nothing(lost: str) -> None:
         line.fetches.append(fetch)
         line.answer(candles(9, 60))
     assert "gap" not in seconds(line.records)
-    assert not line.steps(Close) + line.steps(Rotate)
+    assert not line.actions(Close) + line.actions(Rotate)
 
 
 def test_answers_in_reverse_order_are_answers() -> None:

@@ -9,13 +9,13 @@ from forms import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from marketprism.feeds.actions import Reject, Send, Turn
+from marketprism.feeds.actions import Output, Reject, Send
 from marketprism.feeds.deribit import DeribitDerivatives
 from marketprism.feeds.venue import Session, Shard
 from marketprism.records import DataType, Gap, Record, VolatilityIndex
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 
 
 @attrs.define
@@ -31,12 +31,12 @@ class Pair:
         new = Line(old.cursors, old.session, old.seconds, records=old.records)
         return cls(old, new)
 
-    def elder(self, *frames: bytes) -> Turn:
+    def elder(self, *frames: bytes) -> Output:
         """The elder hears this."""
         self.old.seconds = self.new.seconds = max(self.old.seconds, self.new.seconds)
         return self.old.hear(*frames)
 
-    def younger(self, *frames: bytes) -> Turn:
+    def younger(self, *frames: bytes) -> Output:
         """The younger hears this."""
         self.old.seconds = self.new.seconds = max(self.old.seconds, self.new.seconds)
         return self.new.hear(*frames)
@@ -53,7 +53,7 @@ class Pair:
     def orphan(self) -> None:
         """The elder's connection ends."""
         self.new.seconds = max(self.old.seconds, self.new.seconds) + 0.01
-        self.new.did(self.new.session.inherit(self.new.now))
+        self.new.did(self.new.session.old_gone(self.new.now))
 
     @property
     def over(self) -> bool:
@@ -74,7 +74,7 @@ def test_values_are_held_back_until_the_elder_has_published_the_first_of_them() 
     pair.elder(told(1))
     pair.younger(told(3))
     assert pair.over
-    assert pair.elder(told(2), told(3), told(4)) == Turn()
+    assert pair.elder(told(2), told(3), told(4)) == Output()
     pair.younger(told(4))
     assert pair.told == [0, 1, 2, 3, 4]
     assert pair.new.fetches == []
@@ -212,7 +212,7 @@ def test_an_index_that_the_younger_is_refused_is_given_up_only_with_the_elder(
         old.session.streams[STREAM].phase = Phase.PARKED
     shard = _shard()
     new = shard.open(old.cursors)
-    new.adopt(old.session)
+    new.take_over(old.session)
     new.opening(old.now)
     new.sent(2, old.now)
     answer = b'{"jsonrpc":"2.0","id":2,"result":["deribit_volatility_index.eth_usd"]}'
@@ -220,8 +220,8 @@ def test_an_index_that_the_younger_is_refused_is_given_up_only_with_the_elder(
     assert new.streams[STREAM].phase is Phase.PARKED
     assert (STREAM not in old.session.streams) is parked
     assert (old.cursors[STREAM].gap is not None) is parked
-    assert (old.hear(told(1)) == Turn()) is parked
-    (again,) = new.tick(moment(31)).steps
+    assert (old.hear(told(1)) == Output()) is parked
+    (again,) = new.tick(moment(31)).actions
     assert isinstance(again, Send)
     assert again.number is not None
     new.sent(again.number, moment(31))
@@ -240,13 +240,16 @@ def test_an_index_that_the_younger_is_refused_is_given_up_only_with_the_elder(
 def test_a_bad_value_is_rejected_whosever_the_index_is() -> None:
     """And a channel nobody has, as ever."""
     pair = Pair.of(Line())
-    steps = pair.younger(told(1, '"x"'), told(1, index="doge_usd"), told(1)).steps
-    assert [type(step) for step in steps] == [Reject, Reject]
+    actions = pair.younger(told(1, '"x"'), told(1, index="doge_usd"), told(1)).actions
+    assert [type(step) for step in actions] == [Reject, Reject]
     pair.elder(told(1))
     assert pair.told == [1]
 
 
-WANTS = [Want(DataType.VOLATILITY_INDEX, one) for one in DeribitDerivatives(CONFIG).instruments([])]
+WANTS = [
+    Subscription(DataType.VOLATILITY_INDEX, one)
+    for one in DeribitDerivatives(CONFIG).instruments([])
+]
 LENGTH = 30
 
 
@@ -263,7 +266,7 @@ def story(
     Lags are milliseconds: at most so late is what the elder and the younger are told. A connection
     keeps order: a pong says that all has come which was said before it.
     """
-    cursors = {want.stream: Cursor() for want in WANTS}
+    cursors = {subscription.stream: Cursor() for subscription in WANTS}
     shard = _shard()
     sessions: list[Session] = [shard.open(cursors)]
     events: list[tuple[float, int, bytes | None]] = []
@@ -282,28 +285,28 @@ def story(
     granted = b'"deribit_volatility_index.btc_usd","deribit_volatility_index.eth_usd"'
     answers = [b'{"id":1,"result":"ok"}', b'{"id":2,"result":[' + granted + b"]}"]
     records: list[Record] = []
-    steps: list[object] = []
+    actions: list[object] = []
     sessions[0].opening(moment(0))
     sessions[0].receive(answers, moment(0))
     for at, line, frame in sorted(events, key=lambda event: event[0]):
         now = moment(at)
         if len(sessions) == 1 and rotation is not None and at >= rotation / 1000:
             sessions.append(shard.open(cursors))
-            sessions[1].adopt(sessions[0])
+            sessions[1].take_over(sessions[0])
             sessions[1].opening(now)
             sessions[1].receive(answers, now)
         if frame is not None:
-            turns = [sessions[line].receive([frame], now)]
+            outputs = [sessions[line].receive([frame], now)]
         else:
             for number, session in enumerate(sessions):
                 due = (said for of, said, comes in late if of == number and said <= at < comes)
                 until = moment(min(due, default=at)).monotonic
                 for state in session.streams.values():
                     state.heard_until = until
-            turns = [session.tick(now) for session in sessions]
-        records += [record for turn in turns for record in turn.records]
-        steps += [step for turn in turns for step in turn.steps]
-    return records, steps, set(sessions[0].streams) if len(sessions) == 2 else set()
+            outputs = [session.tick(now) for session in sessions]
+        records += [record for turn in outputs for record in turn.records]
+        actions += [step for turn in outputs for step in turn.actions]
+    return records, actions, set(sessions[0].streams) if len(sessions) == 2 else set()
 
 
 @settings(max_examples=examples(200), deadline=None)
@@ -318,9 +321,9 @@ def test_a_rotation_is_seen_by_nobody(seed: int, slowest: tuple[int, int], rotat
     it, without a gap or a request; and nothing is left to the elder.
     """
     alone, _, _ = story(seed, slowest, None)
-    records, steps, left = story(seed, slowest, rotation)
+    records, actions, left = story(seed, slowest, rotation)
     assert by_index(records) == by_index(alone)
-    assert not [step for step in steps if not isinstance(step, Send)]
+    assert not [step for step in actions if not isinstance(step, Send)]
     assert left == set()
 
 

@@ -27,11 +27,11 @@ from mutations import Mutation, mutations
 
 from marketprism import decimals
 from marketprism.errors import Lost, RateLimited
-from marketprism.feeds.actions import Close, Fetch, Fetched, FetchFailed, Park, Reject, Send, Turn
+from marketprism.feeds.actions import Close, Fetch, Fetched, FetchFailed, Output, Park, Reject, Send
 from marketprism.feeds.deribit import DeribitDerivatives
 from marketprism.records import DataType, Gap, VolatilityIndex
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Want
+from marketprism.streams.subscription import Subscription
 from marketprism.wire import encode
 
 
@@ -47,7 +47,7 @@ def test_it_asks_for_heartbeats_and_subscribes() -> None:
     """In JSON-RPC, at the documented address."""
     line = Line()
     assert line.session.url == "ws://stream.test/ws/api/v2"
-    heartbeat, subscribe = said(line.turns[0])
+    heartbeat, subscribe = said(line.outputs[0])
     assert (heartbeat["method"], heartbeat["params"]) == ("public/set_heartbeat", {"interval": 30})
     assert subscribe["method"] == "public/subscribe"
     assert subscribe["params"]["channels"] == [
@@ -74,21 +74,23 @@ def test_a_test_request_is_answered() -> None:
     """Else the exchange closes; a plain heartbeat needs no answer."""
     line = Line()
     beat = {"jsonrpc": "2.0", "method": "heartbeat", "params": {"type": "heartbeat"}}
-    assert line.hear(json.dumps(beat).encode()) == Turn()
+    assert line.hear(json.dumps(beat).encode()) == Output()
     beat["params"] = {"type": "test_request"}
     (test,) = said(line.hear(json.dumps(beat).encode()))
     assert test["method"] == "public/test"
     answer = {"jsonrpc": "2.0", "id": test["id"], "result": {"version": "1.2.26"}}
-    assert line.hear(json.dumps(answer).encode()) == Turn()
+    assert line.hear(json.dumps(answer).encode()) == Output()
 
 
 def test_a_channel_that_is_not_confirmed_is_parked() -> None:
     """The answer lists what was granted."""
     line = Line()
-    session = DeribitDerivatives(CONFIG).plan([Want(DataType.VOLATILITY_INDEX, BTC)])[0].open({})
+    session = (
+        DeribitDerivatives(CONFIG).plan([Subscription(DataType.VOLATILITY_INDEX, BTC)])[0].open({})
+    )
     number = said(session.opening(line.now))[1]["id"]
     frame = json.dumps({"jsonrpc": "2.0", "id": number, "result": []}).encode()
-    (park,) = session.receive([frame], line.now).steps
+    (park,) = session.receive([frame], line.now).actions
     assert park == Park(STREAM, "the exchange has no such channel")
     assert session.streams[STREAM].phase is Phase.PARKED
 
@@ -97,7 +99,7 @@ def test_a_refused_request_is_divided_and_the_guilty_parked() -> None:
     """Of several channels in a request, those to blame are found, one half after the other."""
     line = Line()
     (shard,) = DeribitDerivatives(CONFIG).plan(
-        [Want(DataType.VOLATILITY_INDEX, one) for one in (BTC, ETH)]
+        [Subscription(DataType.VOLATILITY_INDEX, one) for one in (BTC, ETH)]
     )
     session = shard.open({})
     session.opening(line.now)
@@ -110,24 +112,26 @@ def test_a_refused_request_is_divided_and_the_guilty_parked() -> None:
     (second,) = said(turn)
     assert second["params"]["channels"] == ["deribit_volatility_index.eth_usd"]
     turn = session.receive([json.dumps(error | {"id": 4}).encode()], line.now)
-    assert Park((DataType.VOLATILITY_INDEX, "eth_usd"), "11050: bad_request") in turn.steps
+    assert Park((DataType.VOLATILITY_INDEX, "eth_usd"), "11050: bad_request") in turn.actions
 
 
 def test_asking_too_much_ends_the_connection() -> None:
     """Deribit closes it, too; the next one waits."""
     error = {"jsonrpc": "2.0", "id": 9, "error": {"code": 10028, "message": "too_many_requests"}}
     turn = Line().hear(json.dumps(error).encode())
-    (close,) = (step for step in turn.steps if isinstance(step, Close))
+    (close,) = (step for step in turn.actions if isinstance(step, Close))
     assert isinstance(close.error, RateLimited)
 
 
 def test_a_request_without_an_answer_ends_the_connection() -> None:
     """Nobody listens there, and nothing is told."""
-    session = DeribitDerivatives(CONFIG).plan([Want(DataType.VOLATILITY_INDEX, BTC)])[0].open({})
+    session = (
+        DeribitDerivatives(CONFIG).plan([Subscription(DataType.VOLATILITY_INDEX, BTC)])[0].open({})
+    )
     session.opening(moment(-60))
     session.sent(1, moment(0))
-    assert session.tick(moment(14)).steps == []
-    (close,) = session.tick(moment(16)).steps
+    assert session.tick(moment(14)).actions == []
+    (close,) = session.tick(moment(16)).actions
     assert isinstance(close, Close)
     assert isinstance(close.error, Lost)
 
@@ -135,11 +139,15 @@ def test_a_request_without_an_answer_ends_the_connection() -> None:
 def test_streams_are_changed_on_the_live_connection() -> None:
     """One is left, one is joined."""
     line = Line()
-    line.grant(line.did(line.session.change([], [Want(DataType.VOLATILITY_INDEX, ETH)], line.now)))
-    turn = line.did(line.session.change([Want(DataType.VOLATILITY_INDEX, ETH)], [], line.now))
+    line.grant(
+        line.did(line.session.change([], [Subscription(DataType.VOLATILITY_INDEX, ETH)], line.now))
+    )
+    turn = line.did(
+        line.session.change([Subscription(DataType.VOLATILITY_INDEX, ETH)], [], line.now)
+    )
     (join,) = said(line.grant(turn))
     assert join["params"]["channels"] == ["deribit_volatility_index.eth_usd"]
-    turn = line.session.change([], [Want(DataType.VOLATILITY_INDEX, BTC)], line.now)
+    turn = line.session.change([], [Subscription(DataType.VOLATILITY_INDEX, BTC)], line.now)
     (leave,) = said(turn)
     assert leave["method"] == "public/unsubscribe"
     assert line.hear(told(1), told(1, index="eth_usd")).records[0].instrument == ETH
@@ -204,7 +212,7 @@ def test_a_value_is_published_as_it_was_written(written: str, published: str) ->
 )
 def test_what_is_no_number_is_rejected(written: str) -> None:
     """Whatever JSON it is."""
-    (reject,) = Line().hear(told(1, written)).steps
+    (reject,) = Line().hear(told(1, written)).actions
     assert isinstance(reject, Reject)
     assert reject.reason == "bad number"
 
@@ -242,7 +250,7 @@ def test_what_was_missed_is_published_before_what_comes_next() -> None:
     line.hear(told(10.2))
     turn = line.reconnected(15.4)
     assert turn.records == []
-    (fetch,) = (step for step in turn.steps if isinstance(step, Fetch))
+    (fetch,) = (step for step in turn.actions if isinstance(step, Fetch))
     assert fetch.url.startswith("http://rest.test/api/v2/public/get_volatility_index_data?")
     assert query(fetch) == {
         "currency": "BTC",
@@ -274,7 +282,7 @@ def test_the_first_connection_asks_for_no_past() -> None:
     """Nobody wanted it."""
     turn = Line().hear(told(1))
     assert seconds(turn.records) == [1]
-    assert turn.steps == []
+    assert turn.actions == []
 
 
 def test_a_short_absence_needs_no_filling() -> None:
@@ -283,7 +291,7 @@ def test_a_short_absence_needs_no_filling() -> None:
     line.hear(told(1))
     turn = line.reconnected(2.5)
     assert seconds(turn.records) == [2.5]
-    assert turn.steps == []
+    assert turn.actions == []
 
 
 def test_the_same_value_over_a_reconnect_proves_that_nothing_was_missed() -> None:
@@ -301,7 +309,7 @@ def test_pages_are_followed_back() -> None:
     line.hear(told(1))
     line.reconnected(600.5)
     older = 1_700_000_000_000 + 300_000
-    (fetch,) = line.answer(candles(300, 600, continuation=older)).steps
+    (fetch,) = line.answer(candles(300, 600, continuation=older)).actions
     assert isinstance(fetch, Fetch)
     assert query(fetch)["end_timestamp"] == str(older)
     turn = line.answer(candles(0, 300))
@@ -341,7 +349,7 @@ def test_a_failed_request_is_made_again_while_values_wait(failure: bytes | Fetch
     line.hear(told(1))
     line.reconnected(20.5)
     assert line.answer(failure).records == []
-    assert line.wait(1.5).steps == []
+    assert line.wait(1.5).actions == []
     line.wait(1)
     assert len(line.fetches) == 2
     assert seconds(line.answer(candles(0, 20)).records) == [*range(2, 21), 20.5]
@@ -371,7 +379,7 @@ def test_an_answer_after_patience_ended_changes_nothing() -> None:
     line.reconnected(20.5)
     line.wait(31)
     assert seconds(line.records) == [1, "gap", 20.5]
-    assert line.answer(candles(0, 20)) == Turn()
+    assert line.answer(candles(0, 20)) == Output()
 
 
 def test_an_answer_to_an_earlier_request_changes_nothing() -> None:
@@ -382,7 +390,7 @@ def test_an_answer_to_an_earlier_request_changes_nothing() -> None:
     older = 1_700_000_000_000 + 300_000
     line.answer(candles(300, 600, continuation=older))
     late = Fetched(candles(500, 600), line.now.monotonic)
-    assert line.session.reply(line.fetches[0].tag, late, line.now) == Turn()
+    assert line.session.reply(line.fetches[0].tag, late, line.now) == Output()
     assert seconds(line.answer(candles(0, 300)).records) == [*range(2, 601), 600.5]
 
 
@@ -474,7 +482,7 @@ def test_a_candle_without_a_close_is_one_that_is_not_there(close: str) -> None:
     expected: list[float | str] = [missing.get(n, n) for n in range(2, 101) if n != 31]
     assert seconds(turn.records) == [*expected, 101]
     assert stretches(line) == [(29, 32), (69, 71)]
-    rejects = [step for step in turn.steps if isinstance(step, Reject)]
+    rejects = [step for step in turn.actions if isinstance(step, Reject)]
     assert len(rejects) == (0 if close == "null" else 3)
     assert len(line.fetches) == 1
 
@@ -599,7 +607,7 @@ def test_a_renewed_stream_is_filled_like_a_lost_one() -> None:
     turn = line.hear(told(9.5), told(9.5, index="eth_usd"))
     assert [record.instrument for record in turn.records] == [ETH]
     assert seconds(line.answer(candles(0, 9)).records) == [*range(2, 10), 9.5]
-    assert line.session.restate(STREAM, 1, line.now) == Turn()
+    assert line.session.send_snapshot(STREAM, 1, line.now) == Output()
 
 
 # Bad frames.
@@ -628,7 +636,7 @@ def test_a_bad_frame_is_rejected_beside_its_good_neighbours(frame: bytes, reason
     """Counted under a reason; nothing else is disturbed."""
     turn = Line().hear(told(1), frame, told(2))
     assert seconds(turn.records) == [1, 2]
-    (reject,) = turn.steps
+    (reject,) = turn.actions
     assert isinstance(reject, Reject)
     assert reject.reason == reason
 
@@ -646,8 +654,8 @@ def test_a_mutated_frame_gives_nothing_worse_than_a_reject(mutate: list[Mutation
     if line.fetches:
         line.answer(mutate[0](candles(0, 60)))
     line.wait(31)
-    steps = [step for turn in line.turns for step in turn.steps]
-    assert all(isinstance(step, Fetch | Reject | Send) for step in steps if not _overdue(step))
+    actions = [step for turn in line.outputs for step in turn.actions]
+    assert all(isinstance(step, Fetch | Reject | Send) for step in actions if not _overdue(step))
 
 
 def _overdue(step: object) -> bool:
@@ -670,7 +678,7 @@ def test_a_candle_that_cannot_be_read_costs_itself() -> None:
     rows[5] += [1, {"a": None}]
     rows[6][1:4] = None, {}, "x"
     turn = line.answer(json.dumps(page).encode())
-    assert [type(step) for step in turn.steps] == [Reject] * 2
+    assert [type(step) for step in turn.actions] == [Reject] * 2
     assert seconds(turn.records) == [1, 2, "gap", 6, 7, 8, 9, 10]
 
 
@@ -721,4 +729,4 @@ def test_recorded_messages_of_other_channels_are_no_values() -> None:
     for message in captures.capture("deribit/capture_2021-07-22_book_ticker_options.jsonl"):
         if message.kind == "recv":
             assert line.hear(message.raw).records == []
-    assert all(isinstance(step, Reject) for turn in line.turns[3:] for step in turn.steps)
+    assert all(isinstance(step, Reject) for turn in line.outputs[3:] for step in turn.actions)

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from mutations import Mutation, mutations
 from okx_line import SECOND, SPOT_CONFIG, START, SWAP, SWAP_CONFIG, OkxChain, OkxLine
 
-from marketprism.feeds.actions import Close, Fetch, FetchFailed, Park, Priority, Reject, Send, Turn
+from marketprism.feeds.actions import (
+    Close,
+    Fetch,
+    FetchFailed,
+    Output,
+    Park,
+    Priority,
+    Reject,
+    Send,
+)
 from marketprism.feeds.okx import OkxSpot
 from marketprism.feeds.okx.checksum import checksum
 from marketprism.feeds.venue import Holding
@@ -19,7 +28,7 @@ from marketprism.records import DataType, Gap, OrderBookRecord
 from marketprism.settings.settings import OrderbookOptions
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 from marketprism.wire import encode
 
 BOOK: Stream = (DataType.ORDERBOOK, "BTC-USDT")
@@ -32,7 +41,7 @@ def subscribed(chain: OkxChain, number: int = 0) -> OkxLine:
 
 def only_gap(line: OkxLine) -> Gap:
     """The one gap of all that was published."""
-    (gap,) = (r for turn in line.turns for r in turn.records if isinstance(r, Gap))
+    (gap,) = (r for turn in line.outputs for r in turn.records if isinstance(r, Gap))
     return gap
 
 
@@ -75,7 +84,7 @@ def test_a_missed_update_is_a_gap_and_renews_this_one_subscription() -> None:
     first, last = chain.truths[1].last_id + 1, chain.truths[4].last_id
     assert (gap.reason, gap.first_missing_id, gap.last_missing_id) == ("sequence", first, last)
     assert gap.lost is None
-    snapshots = [encode(r).msg_id for turn in line.turns for r in turn.records]
+    snapshots = [encode(r).msg_id for turn in line.outputs for r in turn.records]
     assert any(i.endswith(f"snapshot:{last}:{gap.started_at // 1_000_000}") for i in snapshots)
 
 
@@ -86,10 +95,10 @@ def test_what_comes_of_the_old_subscription_is_ignored() -> None:
     session = line.session
     session.renew(BOOK, line.now)
     line.seconds += 0.25
-    leave, join = session.tick(line.now).steps
+    leave, join = session.tick(line.now).actions
     assert isinstance(leave, Send)
     assert isinstance(join, Send)
-    assert session.receive([chain.frame(0), chain.snapshot(3)], line.now) == Turn()
+    assert session.receive([chain.frame(0), chain.snapshot(3)], line.now) == Output()
     line.obey(leave.payload)
     line.snapshots = lambda _: chain.snapshot(5)
     line.obey(join.payload)
@@ -276,7 +285,7 @@ def test_a_snapshot_on_the_wire_makes_a_fetched_one_superfluous() -> None:
     line = OkxLine()
     line.wait(6)
     line.hear(chain.snapshot(0), chain.frame(0))
-    assert line.answer(chain.body(0)) == Turn()
+    assert line.answer(chain.body(0)) == Output()
     line.wait(20)
     assert len(line.fetches) == 1
 
@@ -295,7 +304,7 @@ def test_an_unreadable_snapshot_is_rejected_and_fetched_again(body: bytes) -> No
     """Whatever the host calls an answer; one without a number cannot be joined."""
     line = OkxLine()
     line.wait(6)
-    (reject,) = line.answer(body).steps
+    (reject,) = line.answer(body).actions
     assert isinstance(reject, Reject)
     line.wait(1)
     assert len(line.fetches) == 2
@@ -312,13 +321,13 @@ def test_an_instrument_that_the_host_does_not_know_is_asked_about_slowly(
     chain = OkxChain.made(2, 6)
     line = OkxLine()
     line.wait(6)
-    (park,) = line.answer(answer).steps
+    (park,) = line.answer(answer).actions
     assert isinstance(park, Park)
     assert park.stream == BOOK
     assert line.session.streams[BOOK].phase is Phase.PARKED
     line.wait(31)
     assert len(line.fetches) == 2
-    assert line.answer(answer) == Turn()
+    assert line.answer(answer) == Output()
     line.wait(260)
     assert len(line.fetches) == 2
     line.wait(50)
@@ -574,9 +583,9 @@ def test_a_lost_snapshot_is_told_once_more_though_the_book_stands_still() -> Non
     """The channel had no room for it; else the next update would be withheld with it."""
     chain = OkxChain.made(1, 10)
     line = subscribed(chain)
-    (record,) = line.session.restate(BOOK, 0, line.now).records
+    (record,) = line.session.send_snapshot(BOOK, 0, line.now).records
     assert isinstance(record, OrderBookRecord)
-    assert (record.heals, record.last_update_id) == (0, chain.truths[0].last_id)
+    assert (record.heals_gap, record.last_update_id) == (0, chain.truths[0].last_id)
 
 
 def test_a_lost_stretch_can_be_restated_from_the_local_book() -> None:
@@ -584,9 +593,9 @@ def test_a_lost_stretch_can_be_restated_from_the_local_book() -> None:
     chain = OkxChain.made(1, 10)
     line = subscribed(chain)
     line.hear(chain.frame(0))
-    (record,) = line.session.restate(BOOK, 5_000_000, line.now).records
+    (record,) = line.session.send_snapshot(BOOK, 5_000_000, line.now).records
     assert isinstance(record, OrderBookRecord)
-    assert (record.heals, record.last_update_id) == (5_000_000, chain.truths[1].last_id)
+    assert (record.heals_gap, record.last_update_id) == (5_000_000, chain.truths[1].last_id)
 
 
 BAD: list[dict[str, object]] = [
@@ -611,7 +620,7 @@ def test_a_bad_update_is_rejected_whole(changes: dict[str, object]) -> None:
     """It changes nothing; it is missed by what follows it."""
     chain = OkxChain.made(1, 3)
     line = subscribed(chain)
-    (reject,) = line.hear(chain.frame(0, **changes)).steps
+    (reject,) = line.hear(chain.frame(0, **changes)).actions
     assert isinstance(reject, Reject)
     assert line.session.streams[BOOK].phase is Phase.LIVE
     line.hear(chain.frame(0), chain.frame(1), chain.frame(2))
@@ -633,15 +642,15 @@ def test_a_mutated_frame_gives_nothing_worse_than_a_reject(
     line.wait(6)
     if line.fetches:
         line.answer(mutate[0](chain.body(3)))
-    steps = [step for turn in line.turns[1:] for step in turn.steps]
-    assert not any(isinstance(step, Close | Park) for step in steps)
+    actions = [step for turn in line.outputs[1:] for step in turn.actions]
+    assert not any(isinstance(step, Close | Park) for step in actions)
 
 
 def test_a_session_without_operations_left_fetches_instead() -> None:
     """The hour's allowance is never exceeded."""
     chain = OkxChain.made(1, 4)
     line = subscribed(chain)
-    wanted = Want(DataType.TRADE, attrs.evolve(SWAP, native_id="X"))
+    wanted = Subscription(DataType.TRADE, attrs.evolve(SWAP, native_id="X"))
     for _ in range(240):
         line.session.change([wanted], [], line.now)
         line.session.change([], [wanted], line.now)
@@ -649,7 +658,7 @@ def test_a_session_without_operations_left_fetches_instead() -> None:
     line.said.clear()
     line.wait(0.25)
     assert line.said == []
-    assert isinstance(line.turns[-1].steps[0], Fetch)
+    assert isinstance(line.outputs[-1].actions[0], Fetch)
     line.answer(chain.body(3))
     line.hear(chain.frame(3))
     assert true(line, chain)
@@ -715,7 +724,7 @@ def test_a_book_that_forgoes_its_backlog_asks_anew_and_is_right(
     line.wait(5.25)
     assert len(line.fetches) == 1
     assert line.session.holding().updates == heard
-    line.session.forgo(line.now)
+    line.session.drop_buffers(line.now)
     assert line.session.holding() == Holding()
     assert line.answer(chain.body(0)).records == []
     if pushed:
@@ -734,7 +743,7 @@ def test_a_book_that_is_renewed_soon_forgoes_without_a_fetch() -> None:
     chain = OkxChain.made(1, 12)
     line = subscribed(chain)
     line.hear(chain.frame(3), chain.frame(4))
-    line.session.forgo(line.now)
+    line.session.drop_buffers(line.now)
     line.snapshots = lambda _: chain.snapshot(7)
     line.synchronise()
     assert line.fetches == []

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from okx_line import INVERSE, SECOND, START, SWAP, SWAP_CONFIG, moment
 
-from marketprism.feeds.actions import Fetched, FetchFailed, Priority, Reject, Turn
+from marketprism.feeds.actions import Fetched, FetchFailed, Output, Priority, Reject
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
 from marketprism.feeds.okx.ratios import shares
 from marketprism.feeds.venue import Poll
 from marketprism.records import AllAccountRatio, DataType, Gap, TopPositionRatio
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 
 TOP: Stream = (DataType.LSR_TOP_POSITION, "BTC-USDT-SWAP")
 FIVE_MINUTES = 300 * SECOND
@@ -25,7 +25,7 @@ FIRST = START - 100 * FIVE_MINUTES
 
 def poll(data_type: DataType = DataType.LSR_TOP_POSITION) -> Poll:
     """The poll of one ratio."""
-    (one,) = OkxDerivatives(SWAP_CONFIG).polls([Want(data_type, SWAP)])
+    (one,) = OkxDerivatives(SWAP_CONFIG).polls([Subscription(data_type, SWAP)])
     return one
 
 
@@ -37,16 +37,16 @@ def rows(*numbers: int, ratio: str = "1.25") -> Fetched:
 
 def test_each_ratio_of_each_instrument_is_polled_at_a_moment_of_its_own() -> None:
     """Every five minutes; spot has none."""
-    wants = [
-        Want(data_type, one)
+    subscriptions = [
+        Subscription(data_type, one)
         for one in (SWAP, INVERSE)
         for data_type in (DataType.TRADE, *[d for d in DataType if d.startswith("lsr")])
     ]
-    polls = OkxDerivatives(SWAP_CONFIG).polls(wants)
+    polls = OkxDerivatives(SWAP_CONFIG).polls(subscriptions)
     assert len(polls) == 4
     assert {one.period for one in polls} == {300.0}
     assert [one.offset for one in polls] == [5.0, 5.5, 6.0, 6.5]
-    assert polls[0].want.stream == TOP
+    assert polls[0].subscription.stream == TOP
     assert polls[0].request.priority is Priority.POLL
     assert [one.request.url for one in polls[:2]] == [
         "http://rest.test/api/v5/rubik/stat/contracts/"
@@ -76,7 +76,7 @@ def test_only_rows_past_the_cursor_are_published_oldest_first() -> None:
     cursor = Cursor()
     cursors, one = {TOP: cursor}, poll()
     one.read(rows(0, 1), cursors, moment(1))
-    assert one.read(rows(0, 1), cursors, moment(2)) == Turn()
+    assert one.read(rows(0, 1), cursors, moment(2)) == Output()
     cursor.lose("disconnect", "of a test")
     turn = one.read(rows(0, 1, 2, 3), cursors, moment(3))
     assert [record.timestamp for record in turn.records] == [
@@ -104,7 +104,7 @@ def test_rows_that_have_grown_are_read() -> None:
     (record,) = turn.records
     assert isinstance(record, TopPositionRatio)
     assert (record.timestamp, record.long_short_ratio) == (1_780_000_200 * SECOND, "1.5")
-    assert turn.steps == []
+    assert turn.actions == []
 
 
 def test_each_stretch_without_rows_is_a_gap_with_its_bounds() -> None:
@@ -138,7 +138,7 @@ def test_a_bad_row_is_rejected_beside_its_neighbours() -> None:
     ).encode()
     turn = poll().read(Fetched(body, 0), {TOP: Cursor()}, moment(1))
     assert len(turn.records) == 1
-    assert [type(step) for step in turn.steps] == [Reject] * 4
+    assert [type(step) for step in turn.actions] == [Reject] * 4
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_an_answer_without_rows_publishes_nothing(
     """And ends nothing: an instrument that is unknown today may be listed tomorrow."""
     turn = poll().read(answer, {TOP: Cursor()}, moment(1))
     assert turn.records == []
-    assert [type(step) for step in turn.steps] == kinds
+    assert [type(step) for step in turn.actions] == kinds
 
 
 @given(

@@ -26,7 +26,7 @@ from marketprism.instruments import Instrument
 from marketprism.records import DataType, Liquidation, OpenInterest, OrderBookRecord, Record, Trade
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 from marketprism.wire import encode
 
 CAPTURES = (
@@ -59,7 +59,7 @@ def by_hand(native_id: str) -> Instrument:
     )
 
 
-def confirmed(session: OkxSession, wants: list[Want]) -> None:
+def confirmed(session: OkxSession, subscriptions: list[Subscription]) -> None:
     """Every subscription of a session stands."""
     session.opening(moment(0))
     channels = {
@@ -68,25 +68,30 @@ def confirmed(session: OkxSession, wants: list[Want]) -> None:
         DataType.FUNDING_RATE: "funding-rate",
         DataType.OPEN_INTEREST: "open-interest",
     }
-    for want in wants:
-        if want.data_type is DataType.LIQUIDATION:
+    for subscription in subscriptions:
+        if subscription.data_type is DataType.LIQUIDATION:
             arg = {"channel": "liquidation-orders", "instType": "SWAP"}
         else:
-            arg = {"channel": channels[want.data_type], "instId": want.instrument.native_id}
+            arg = {
+                "channel": channels[subscription.data_type],
+                "instId": subscription.instrument.native_id,
+            }
         session.receive([json.dumps({"event": "subscribe", "arg": arg}).encode()], moment(0))
 
 
-def session_of(wants: list[Want], cursors: dict[Stream, Cursor] | None = None) -> OkxSession:
+def session_of(
+    subscriptions: list[Subscription], cursors: dict[Stream, Cursor] | None = None
+) -> OkxSession:
     """A session for these, whatever market they are of."""
-    session = OkxSession(SWAP_CONFIG, "okx/0", wants, cursors or {})
-    confirmed(session, wants)
+    session = OkxSession(SWAP_CONFIG, "okx/0", subscriptions, cursors or {})
+    confirmed(session, subscriptions)
     return session
 
 
-def heard(want: Want, message: dict[str, Any]) -> list[Record]:
+def heard(subscription: Subscription, message: dict[str, Any]) -> list[Record]:
     """The records of one message."""
-    session = session_of([want])
-    if want.data_type is DataType.ORDERBOOK:
+    session = session_of([subscription])
+    if subscription.data_type is DataType.ORDERBOOK:
         last: dict[str, int] = {}
         if message["action"] == "update":
             empty = {"bids": [], "asks": [], "ts": "1"}
@@ -94,7 +99,7 @@ def heard(want: Want, message: dict[str, Any]) -> list[Record]:
             session.receive([json.dumps(numbered(first, last)).encode()], moment(1))
         message = numbered(message, last)
     turn = session.receive([json.dumps(message).encode()], moment(1))
-    assert turn.steps == []
+    assert turn.actions == []
     return turn.records
 
 
@@ -123,8 +128,10 @@ def test_a_capture_rebuilds_every_book_with_every_checksum(name: str, captures: 
     frames = [frame for frame in frames if frame["arg"]["channel"] != "tickers"]
     ids = sorted({frame["arg"]["instId"] for frame in frames})
     data_types = DataType.ORDERBOOK, DataType.TRADE
-    wants = [Want(data_type, by_hand(native_id)) for native_id in ids for data_type in data_types]
-    session = session_of(wants)
+    subscriptions = [
+        Subscription(data_type, by_hand(native_id)) for native_id in ids for data_type in data_types
+    ]
+    session = session_of(subscriptions)
     last: dict[str, int] = {}
     records: list[Record] = []
     counts: Counter[str] = Counter()
@@ -134,13 +141,13 @@ def test_a_capture_rebuilds_every_book_with_every_checksum(name: str, captures: 
             assert frame["data"][0]["checksum"] != 0
         counts[frame["arg"]["channel"]] += 1
         turn = session.receive([json.dumps(frame).encode()], moment(1 + number / 100))
-        assert turn.steps == []
+        assert turn.actions == []
         records += turn.records
     told = Counter(type(record) for record in records)
     assert told == {OrderBookRecord: counts["books"], Trade: counts["trades"]}
     assert counts["books"] == expected["summary"]["book_msgs"]
     for native_id, final in expected["final_books"].items():
-        snapshot = session.restate((DataType.ORDERBOOK, native_id), 1, moment(99)).records[0]
+        snapshot = session.send_snapshot((DataType.ORDERBOOK, native_id), 1, moment(99)).records[0]
         assert isinstance(snapshot, OrderBookRecord)
         instrument = snapshot.instrument
         assert (len(snapshot.bids), len(snapshot.asks)) == (final["n_bids"], final["n_asks"])
@@ -163,7 +170,7 @@ def test_one_changed_size_of_a_capture_is_noticed(name: str, captures: Path) -> 
         if line["kind"] == "recv" and '"action"' in line["raw"]
     ]
     native_id = frames[0]["arg"]["instId"]
-    session = session_of([Want(DataType.ORDERBOOK, by_hand(native_id))])
+    session = session_of([Subscription(DataType.ORDERBOOK, by_hand(native_id))])
     frame = numbered(frames[0], {})
     frame["data"][0]["bids"][0][1] += "1"
     assert session.receive([json.dumps(frame).encode()], moment(1)).records == []
@@ -179,8 +186,8 @@ def test_a_message_without_numbers_is_rejected(name: str, captures: Path) -> Non
     )
     frame = json.loads(line["raw"])
     frame["arg"]["channel"] = "books"
-    session = session_of([Want(DataType.ORDERBOOK, by_hand(frame["arg"]["instId"]))])
-    (reject,) = session.receive([json.dumps(frame).encode()], moment(1)).steps
+    session = session_of([Subscription(DataType.ORDERBOOK, by_hand(frame["arg"]["instId"]))])
+    (reject,) = session.receive([json.dumps(frame).encode()], moment(1)).actions
     assert isinstance(reject, Reject)
 
 
@@ -209,7 +216,7 @@ def test_tardis_reads_the_same_in_the_same_messages(captures: Path) -> None:
             for element in message["data"]:
                 # Some levels are cut, so the checksum is not theirs.
                 element.pop("checksum", None)
-            records = heard(Want(data_type, by_hand(native_id)), message)
+            records = heard(Subscription(data_type, by_hand(native_id)), message)
             for record, theirs in zip(records, pair["expected"], strict=True):
                 compared[pair["channel"]] += agree(record, theirs)
     assert compared.keys() == CHANNELS.keys()
@@ -283,8 +290,8 @@ def test_crypto_msg_parser_reads_the_same_in_the_same_messages(captures: Path) -
         # Its authors cut the levels, so the checksum is not theirs.
         for element in message["data"]:
             element.pop("checksum", None)
-        want = Want(data_type, by_hand(message["arg"]["instId"]))
-        (record,) = heard(want, message)
+        subscription = Subscription(data_type, by_hand(message["arg"]["instId"]))
+        (record,) = heard(subscription, message)
         fields = json.loads(encode(record).payload)
         for expression, value in case["asserts"]:
             said = asserted(expression, fields)
@@ -331,15 +338,17 @@ def milliseconds(text: str) -> int:
 def test_later_messages_are_read_too(captures: Path) -> None:
     """Of 2025 and 2026, with the keys that have been added; an acknowledgement, too."""
     frames = [*lines(captures / "okx" / "trades_gct.jsonl")]
-    trades = [record for frame in frames for record in heard(Want(DataType.TRADE, BTC), frame)]
+    trades = [
+        record for frame in frames for record in heard(Subscription(DataType.TRADE, BTC), frame)
+    ]
     assert [t.trade_id for t in trades if isinstance(t, Trade)] == ["674510826", "674510827"]
-    session = OkxSession(SWAP_CONFIG, "okx/0", [Want(DataType.TRADE, SWAP)], {})
+    session = OkxSession(SWAP_CONFIG, "okx/0", [Subscription(DataType.TRADE, SWAP)], {})
     session.opening(moment(0))
     records: list[Record] = []
     for line in lines(captures / "okx" / "ws_2026-08_ccxt.jsonl"):
         if line["raw"]["arg"]["channel"] == "trades":
             turn = session.receive([json.dumps(line["raw"]).encode()], moment(1))
-            assert turn.steps == []
+            assert turn.actions == []
             records += turn.records
     assert [(r.trade_id, r.contracts) for r in records if isinstance(r, Trade)] == [
         ("2832749635", "1"),
@@ -347,7 +356,7 @@ def test_later_messages_are_read_too(captures: Path) -> None:
     ]
     assert session.streams[DataType.TRADE, SWAP.native_id].phase is Phase.LIVE
     (line,) = lines(captures / "okx" / "liquidation_orders_ccxt_pr23350.jsonl")
-    (record,) = heard(Want(DataType.LIQUIDATION, SWAP), line["raw"])
+    (record,) = heard(Subscription(DataType.LIQUIDATION, SWAP), line["raw"])
     assert isinstance(record, Liquidation)
     assert record.liquidation_id == "1723038122631:sell:long:57102.9:10000:1"
     assert record.quantity == "100.00"
@@ -358,16 +367,16 @@ def test_the_documented_messages_are_read(captures: Path) -> None:
     examples = {
         line["name"]: line["body"] for line in lines(captures / "okx" / "documented_nautilus.jsonl")
     }
-    want = Want(DataType.ORDERBOOK, BTC)
-    session = session_of([want])
+    subscription = Subscription(DataType.ORDERBOOK, BTC)
+    session = session_of([subscription])
     for name in ("ws_books_snapshot.json", "ws_books_update.json"):
         # The example's checksum is not that of the levels shown.
         examples[name]["data"][0]["checksum"] = 0
         turn = session.receive([json.dumps(examples[name]).encode()], moment(1))
-        assert turn.steps == []
+        assert turn.actions == []
         assert [type(record) for record in turn.records] == [OrderBookRecord]
     dollars = attrs.evolve(BTC, native_id="BTC-USD")
-    (trade,) = heard(Want(DataType.TRADE, dollars), examples["ws_trades.json"])
+    (trade,) = heard(Subscription(DataType.TRADE, dollars), examples["ws_trades.json"])
     assert isinstance(trade, Trade)
     assert (trade.trade_id, trade.first_trade_id) == ("130639474", None)
 
@@ -375,9 +384,9 @@ def test_the_documented_messages_are_read(captures: Path) -> None:
         line["name"]: line["body"]
         for line in lines(captures / "okx" / "documented_rest_jkorf.jsonl")
     }
-    (poll,) = OkxDerivatives(SWAP_CONFIG).polls([Want(DataType.LSR_ALL_ACCOUNT, SWAP)])
+    (poll,) = OkxDerivatives(SWAP_CONFIG).polls([Subscription(DataType.LSR_ALL_ACCOUNT, SWAP)])
     body = Fetched(json.dumps(rest["GetRubikLongShortRatio"]).encode(), 0)
-    (ratio,) = poll.read(body, {poll.want.stream: Cursor()}, moment(1)).records
+    (ratio,) = poll.read(body, {poll.subscription.stream: Cursor()}, moment(1)).records
     assert json.loads(encode(ratio).payload)["long_account_ratio"] == "0.5556"
     for name, data_type, channel in (
         ("GetOpenInterests", DataType.OPEN_INTEREST, "open-interest"),
@@ -387,7 +396,7 @@ def test_the_documented_messages_are_read(captures: Path) -> None:
             "arg": {"channel": channel, "instId": SWAP.native_id},
             "data": rest[name]["data"],
         }
-        assert len(heard(Want(data_type, SWAP), message)) == 1
+        assert len(heard(Subscription(data_type, SWAP), message)) == 1
 
 
 def test_the_recorded_instruments_are_read(captures: Path) -> None:

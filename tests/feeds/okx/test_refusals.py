@@ -8,11 +8,11 @@ import attrs
 import pytest
 from okx_line import BTC, SPOT_CONFIG, START, SWAP, SWAP_CONFIG, OkxChain, OkxLine, moment, push
 
-from marketprism.feeds.actions import Close, Fetch, Park, Reject, Rotate, Send, Step
+from marketprism.feeds.actions import Action, Close, Fetch, Park, Reject, Rotate, Send
 from marketprism.feeds.okx import OkxSpot
 from marketprism.records import DataType, Gap, Trade
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 
 BOOK: Stream = (DataType.ORDERBOOK, "BTC-USDT")
 TRADES: Stream = (DataType.TRADE, "BTC-USDT")
@@ -69,8 +69,8 @@ class Answered(OkxLine):
                 if picture is not None:
                     self.hear(picture)
 
-    def steps(self, kind: type[Step]) -> list[Any]:
-        return [step for turn in self.turns for step in turn.steps if isinstance(step, kind)]
+    def actions(self, kind: type[Action]) -> list[Any]:
+        return [step for turn in self.outputs for step in turn.actions if isinstance(step, kind)]
 
     def asked(self, operation: str = "subscribe") -> list[list[str]]:
         """The channels of the commands of that kind."""
@@ -84,10 +84,10 @@ class Answered(OkxLine):
         return {state.phase for state in self.session.streams.values()}
 
     def gaps(self) -> list[Gap]:
-        return [r for turn in self.turns for r in turn.records if isinstance(r, Gap)]
+        return [r for turn in self.outputs for r in turn.records if isinstance(r, Gap)]
 
     def ended(self) -> list[Any]:
-        return self.steps(Close) + self.steps(Rotate)
+        return self.actions(Close) + self.actions(Rotate)
 
 
 def trade(number: int) -> bytes:
@@ -99,7 +99,7 @@ def trade(number: int) -> bytes:
 
 def trades(line: OkxLine) -> list[int]:
     """The ids of all that were published."""
-    records = [record for turn in line.turns for record in turn.records]
+    records = [record for turn in line.outputs for record in turn.records]
     return [int(record.trade_id) for record in records if isinstance(record, Trade)]
 
 
@@ -134,8 +134,8 @@ def test_a_resubscription_that_is_refused_once_is_made_again() -> None:
     (gap,) = line.gaps()
     first, last = chain.truths[1].last_id + 1, chain.truths[4].last_id
     assert (gap.reason, gap.first_missing_id, gap.last_missing_id) == ("sequence", first, last)
-    assert line.steps(Park) == [Park(BOOK, "50026: System error. Try again later.")]
-    assert not line.ended() + line.steps(Fetch)
+    assert line.actions(Park) == [Park(BOOK, "50026: System error. Try again later.")]
+    assert not line.ended() + line.actions(Fetch)
 
 
 @pytest.mark.parametrize("code", ["50001", "50011", "50013", "50026", "60014", "63999", "64003"])
@@ -156,7 +156,7 @@ def test_while_okx_cannot_one_stream_asks_for_all(code: str) -> None:
     line.hear(chain.frame(0), trade(1))
     assert line.phases() == {Phase.LIVE}
     assert true(line, chain, 1)
-    assert not line.ended() + line.steps(Fetch)
+    assert not line.ended() + line.actions(Fetch)
 
 
 def test_an_hour_in_which_okx_cannot_leaves_operations_for_its_end() -> None:
@@ -230,7 +230,7 @@ def test_what_stays_refused_is_asked_for_slowly_and_told_once() -> None:
     assert 2 <= len(line.asked()) <= 3
     line.wait(3550)
     assert 0 < sum(map(len, line.asked()[1:])) <= 47
-    assert len(line.steps(Park)) == 30
+    assert len(line.actions(Park)) == 30
     line.answers = granted
     line.wait(340)
     assert line.phases() == {Phase.ACKNOWLEDGED}
@@ -280,7 +280,7 @@ def test_a_refused_book_is_not_fetched_meanwhile() -> None:
     """It would have nothing to go on with."""
     line = Answered(answers=refusing("60018"))
     line.wait(25)
-    assert line.steps(Fetch) == []
+    assert line.actions(Fetch) == []
 
 
 def test_what_parked_liquidations_missed_is_told_when_they_are_heard_again() -> None:
@@ -336,7 +336,7 @@ def test_what_is_neither_acknowledged_nor_heard_of_is_asked_for_again() -> None:
     quiet = Answered(answers=lambda command: [])
     quiet.wait(41)
     assert quiet.asked() == [["books", "trades"]] * 2
-    assert [str(close.error) for close in quiet.steps(Close)] == [
+    assert [str(close.error) for close in quiet.actions(Close)] == [
         "books of BTC-USDT was asked for twice and not answered"
     ]
     speaking = Answered(answers=lambda command: [])
@@ -344,23 +344,23 @@ def test_what_is_neither_acknowledged_nor_heard_of_is_asked_for_again() -> None:
         speaking.hear(trade(number))
         speaking.wait(1)
     assert speaking.asked() == [["books", "trades"], ["books"]]
-    assert speaking.steps(Rotate) == [
+    assert speaking.actions(Rotate) == [
         Rotate("books of BTC-USDT was asked for twice and not answered")
     ]
-    assert not speaking.steps(Close)
+    assert not speaking.actions(Close)
     assert trades(speaking) == [*range(41)]
 
 
 def test_time_in_our_own_queue_is_no_silence_of_the_exchange() -> None:
     """What was not sent cannot be answered; nor can a ping."""
-    session = OkxSpot(SPOT_CONFIG).plan([Want(DataType.TRADE, BTC)])[0].open({})
+    session = OkxSpot(SPOT_CONFIG).plan([Subscription(DataType.TRADE, BTC)])[0].open({})
     session.opening(moment(0))
-    steps = [step for second in range(300) for step in session.tick(moment(second)).steps]
-    assert {step.payload for step in steps if isinstance(step, Send)} == {"ping"}
-    assert all(isinstance(step, Send) for step in steps)
+    actions = [step for second in range(300) for step in session.tick(moment(second)).actions]
+    assert {step.payload for step in actions if isinstance(step, Send)} == {"ping"}
+    assert all(isinstance(step, Send) for step in actions)
     session.sent(1, moment(300))
-    steps = session.tick(moment(319)).steps + session.tick(moment(321)).steps
-    assert any(isinstance(step, Send) and "trades" in step.payload for step in steps)
+    actions = session.tick(moment(319)).actions + session.tick(moment(321)).actions
+    assert any(isinstance(step, Send) and "trades" in step.payload for step in actions)
 
 
 # Renewals
@@ -440,7 +440,7 @@ def test_lost_answers_to_the_renewal_of_a_book_cut_nothing(lost: tuple[str, ...]
     assert true(line, chain)
     assert [gap.reason for gap in line.gaps()] == ["stale"]
     assert len(line.said) == 3
-    assert not line.ended() + line.steps(Park)
+    assert not line.ended() + line.actions(Park)
 
 
 def test_answers_in_reverse_order_are_answers() -> None:
@@ -475,9 +475,9 @@ def test_answers_in_reverse_order_are_answers() -> None:
 def test_what_went_over_to_another_connection_is_not_asked_for_any_more() -> None:
     """Nor missed: what its connection still tells of it is no fault."""
     line = Answered(answers=lambda command: granted(command)[:1])
-    line.session.release(TRADES)
+    line.session.hand_over(TRADES)
     line.wait(60)
     assert line.asked() == [["books", "trades"]]
     turn = line.hear(trade(1))
-    assert not [step for step in turn.steps if isinstance(step, Reject)]
+    assert not [step for step in turn.actions if isinstance(step, Reject)]
     assert not line.ended()

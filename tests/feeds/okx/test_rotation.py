@@ -7,7 +7,7 @@ import pytest
 from okx_line import BTC, SPOT_CONFIG, START, SWAP, SWAP_CONFIG, OkxChain, OkxLine, push
 
 from marketprism.feeds import audit
-from marketprism.feeds.actions import Fetch, FetchFailed, Park, Reject, Rotate, Turn
+from marketprism.feeds.actions import Fetch, FetchFailed, Output, Park, Reject, Rotate
 from marketprism.instruments import Instrument
 from marketprism.records import (
     DataType,
@@ -21,7 +21,7 @@ from marketprism.records import (
 )
 from marketprism.settings.settings import OrderbookOptions, VenueConfig
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 
 NOW = START // 1_000_000
 """Milliseconds."""
@@ -50,38 +50,38 @@ class Pair:
             lambda _: picture,
             elder=old.session,
             seconds=old.seconds,
-            turns=old.turns,
+            outputs=old.outputs,
         )
         return cls(old, new)
 
-    def elder(self, *frames: bytes) -> Turn:
+    def elder(self, *frames: bytes) -> Output:
         """The elder hears this."""
         self.old.seconds = self.new.seconds = max(self.old.seconds, self.new.seconds)
         return self.old.hear(*frames)
 
-    def younger(self, *frames: bytes) -> Turn:
+    def younger(self, *frames: bytes) -> Output:
         """The younger hears this."""
         self.old.seconds = self.new.seconds = max(self.old.seconds, self.new.seconds)
         return self.new.hear(*frames)
 
     def wait(self, seconds: float) -> list[Record]:
         """Ticks of both, while the elder answers pings; what they published."""
-        before = len(self.new.turns)
+        before = len(self.new.outputs)
         for _ in range(round(seconds / 0.25)):
             self.old.seconds = max(self.old.seconds, self.new.seconds)
             for state in self.old.session.streams.values():
                 state.heard_until = self.old.now.monotonic
             self.old.wait(0.25)
             self.new.wait(0.25)
-        return [record for turn in self.new.turns[before:] for record in turn.records]
+        return [record for turn in self.new.outputs[before:] for record in turn.records]
 
-    def orphan(self) -> Turn:
+    def orphan(self) -> Output:
         """The elder's connection ends, a moment after it was last heard of."""
         self.new.seconds = max(self.old.seconds, self.new.seconds)
         for stream in self.old.session.streams:
             self.old.cursors[stream].received = self.new.now.wall
         self.new.seconds += 0.01
-        return self.new.did(self.new.session.inherit(self.new.now))
+        return self.new.did(self.new.session.old_gone(self.new.now))
 
     def owns(self, stream: Stream) -> bool:
         """Whether it went over."""
@@ -89,7 +89,7 @@ class Pair:
 
     @property
     def records(self) -> list[Record]:
-        return [record for turn in self.new.turns for record in turn.records]
+        return [record for turn in self.new.outputs for record in turn.records]
 
     @property
     def gaps(self) -> list[Gap]:
@@ -97,8 +97,8 @@ class Pair:
 
     def untroubled(self) -> bool:
         """Nothing was fetched or rejected, and the consumer saw no promise broken."""
-        steps = [step for turn in self.new.turns for step in turn.steps]
-        troubles = [step for step in steps if isinstance(step, Fetch | Reject | Park)]
+        actions = [step for turn in self.new.outputs for step in turn.actions]
+        troubles = [step for step in actions if isinstance(step, Fetch | Reject | Park)]
         return not troubles and not self.old.consumer.faults
 
 
@@ -161,7 +161,7 @@ def test_trades_are_held_back_until_the_elder_has_published_the_first_of_them() 
     assert not pair.owns(TRADES)
     pair.younger(trade(9))
     assert pair.owns(TRADES)
-    assert pair.elder(trade(7), trade(8), trade(9), trade(10)) == Turn()
+    assert pair.elder(trade(7), trade(8), trade(9), trade(10)) == Output()
     pair.younger(trade(10))
     assert trades(pair) == [5, 6, 7, 8, 9, 10]
     assert pair.gaps == []
@@ -358,7 +358,7 @@ def test_what_is_published_of_funding_does_not_depend_on_the_rotation() -> None:
     frames = [funding(n, "0.0002" if 33 <= n < 36 else "0.0001") for n in range(0, 66, 3)]
     for frame in frames:
         alone.hear(frame)
-    wanted = [r.timestamp for t in alone.turns for r in t.records if isinstance(r, FundingRate)]
+    wanted = [r.timestamp for t in alone.outputs for r in t.records if isinstance(r, FundingRate)]
     for change in range(1, len(frames)):
         pair = Pair.of(line_of(DataType.FUNDING_RATE, instrument=SWAP))
         pair.elder(*frames[:change])
@@ -404,7 +404,7 @@ def test_a_liquidation_that_both_heard_is_published_once() -> None:
     pair.elder(liquidated(3, 3, at=5))
     pair.younger(liquidated(5))
     assert pair.owns(LIQUIDATIONS)
-    assert pair.elder(liquidated(4, at=2)) == Turn()
+    assert pair.elder(liquidated(4, at=2)) == Output()
     assert liquidations(pair) == ["1:1", "1:2", "2:1", "3:1", "3:2", "4:1", "5:1"]
     assert pair.gaps == []
 
@@ -492,7 +492,7 @@ def test_a_book_goes_over_in_its_chain(elder: int, younger: int, *, pictured: bo
     assert (book.snapshots, book.updates) == (1, 12)
     assert pair.gaps == []
     assert pair.untroubled()
-    assert pair.elder(chain.frame(11)) == Turn()
+    assert pair.elder(chain.frame(11)) == Output()
     state = pair.new.session.streams[BOOK]
     assert (state.phase, state.detail) == (Phase.LIVE, None)
     assert state.records > 0
@@ -508,8 +508,8 @@ def test_a_book_that_went_over_is_audited_as_before() -> None:
     pair.wait(0.5)
     assert pair.owns(BOOK)
     pair.wait(22)
-    steps = [step for turn in pair.new.turns for step in turn.steps]
-    (fetch,) = [step for step in steps if isinstance(step, Fetch)]
+    actions = [step for turn in pair.new.outputs for step in turn.actions]
+    (fetch,) = [step for step in actions if isinstance(step, Fetch)]
     assert isinstance(fetch.tag, audit.Tag)
     pair.new.did(pair.new.session.reply(fetch.tag, FetchFailed(None), pair.new.now))
     assert pair.new.session.streams[BOOK].audits == {audit.Outcome.FAILED: 1}
@@ -620,12 +620,12 @@ def test_books_whose_numbers_do_not_join_go_on_with_the_younger_at_a_higher_numb
     assert pair.wait(29.5) == []
     (snapshot,) = pair.wait(1)
     assert isinstance(snapshot, OrderBookRecord)
-    assert (snapshot.update_type, snapshot.heals) == ("snapshot", 0)
+    assert (snapshot.update_type, snapshot.heals_gap) == ("snapshot", 0)
     assert snapshot.last_update_id == other.truths[6].last_id
     pair.younger(*(other.frame(n) for n in range(6, 12)))
     assert true(pair, other)
     assert pair.gaps == []
-    assert not any(isinstance(step, Fetch) for turn in pair.new.turns for step in turn.steps)
+    assert not any(isinstance(step, Fetch) for turn in pair.new.outputs for step in turn.actions)
 
 
 def test_numbers_that_look_alike_of_books_that_do_not_are_not_believed() -> None:
@@ -856,7 +856,7 @@ def test_a_stream_that_the_younger_is_refused_is_given_up_only_with_the_elder(
     assert pair.owns(TRADES) is parked
     assert (old.cursors[TRADES].gap is not None) is parked
     assert not pair.owns(BOOK)
-    assert (pair.elder(trade(6)) == Turn()) is parked
+    assert (pair.elder(trade(6)) == Output()) is parked
     new.refuses = None
     while new.session.streams[TRADES].phase is Phase.PARKED and new.seconds < 31:
         pair.wait(0.25)
@@ -882,7 +882,7 @@ def test_what_the_elder_is_refused_goes_over_as_soon_as_the_younger_hears_it() -
     pair.younger(liquidated(2, at=5))
     pair.wait(0.25)
     assert pair.owns(LIQUIDATIONS)
-    assert pair.elder(liquidated(3, at=9)) == Turn()
+    assert pair.elder(liquidated(3, at=9)) == Output()
     pair.younger(liquidated(3, at=9))
     assert liquidations(pair) == ["1:1", "2:1", "3:1"]
     assert [type(record) for record in pair.records[1:]] == [Gap, Liquidation, Liquidation]
@@ -894,7 +894,7 @@ def test_a_younger_that_is_told_of_its_own_end_says_so() -> None:
     pair.elder(trade(5))
     notice = b'{"event":"notice","code":"64008","msg":"The connection will soon be closed"}'
     turn = pair.younger(notice, trade(5), trade(6))
-    assert [type(step) for step in turn.steps] == [Rotate]
+    assert [type(step) for step in turn.actions] == [Rotate]
     assert trades(pair) == [5, 6]
 
 
@@ -902,19 +902,19 @@ def test_what_is_unwanted_meanwhile_goes_nowhere() -> None:
     """Neither connection has it any more."""
     pair = Pair.of(line_of(DataType.TRADE))
     pair.younger(trade(6))
-    pair.new.session.change([], [Want(DataType.TRADE, BTC)], pair.new.now)
+    pair.new.session.change([], [Subscription(DataType.TRADE, BTC)], pair.new.now)
     assert pair.owns(TRADES)
-    assert pair.elder(trade(6)) == Turn()
-    assert pair.younger(trade(7)) == Turn()
+    assert pair.elder(trade(6)) == Output()
+    assert pair.younger(trade(7)) == Output()
     assert trades(pair) == []
 
 
 def test_a_bad_number_that_was_held_back_is_rejected_beside_its_neighbours() -> None:
     """When its turn comes."""
     pair = Pair.of(line_of(DataType.TRADE))
-    assert [type(s) for s in pair.younger(trade(5), trade(6, tradeId="x")).steps] == [Reject]
+    assert [type(s) for s in pair.younger(trade(5), trade(6, tradeId="x")).actions] == [Reject]
     pair.younger(trade(6, px="1_5"), trade(7))
     pair.elder(trade(5))
     turn = pair.younger()
-    assert [type(step) for step in turn.steps] == [Reject]
+    assert [type(step) for step in turn.actions] == [Reject]
     assert trades(pair) == [5, 7]

@@ -24,7 +24,7 @@ from okx_line import (
 
 from marketprism.errors import Lost
 from marketprism.feeds import capability
-from marketprism.feeds.actions import Close, Park, Reject, Rotate, Send, Turn
+from marketprism.feeds.actions import Close, Output, Park, Reject, Rotate, Send
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
 from marketprism.records import (
     DataType,
@@ -38,7 +38,7 @@ from marketprism.resume import cursors as restart
 from marketprism.settings.settings import VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 from marketprism.wire import encode
 
 MILLISECOND = 1_000_000
@@ -67,14 +67,14 @@ def trade(number: int, **changes: object) -> bytes:
     return push("trades", "BTC-USDT", fields | changes)
 
 
-def numbers(*turns: Turn) -> list[str]:
+def numbers(*outputs: Output) -> list[str]:
     """The ids of the trades of these turns."""
-    return [r.trade_id for turn in turns for r in turn.records if isinstance(r, Trade)]
+    return [r.trade_id for turn in outputs for r in turn.records if isinstance(r, Trade)]
 
 
 def gaps(line: OkxLine) -> list[Gap]:
     """All that was published."""
-    return [r for turn in line.turns for r in turn.records if isinstance(r, Gap)]
+    return [r for turn in line.outputs for r in turn.records if isinstance(r, Gap)]
 
 
 def test_everything_is_subscribed_in_batches_by_channel_and_instrument() -> None:
@@ -103,17 +103,21 @@ def test_a_plan_holds_fewer_than_thirty_books_a_connection_and_keeps_what_stands
     """Also no more channels than configured."""
     venue = OkxSpot(SPOT_CONFIG)
     many = [attrs.evolve(BTC, native_id=f"C{n}-USDT", symbol=f"C{n}-USDT") for n in range(70)]
-    wants = [Want(data_type, one) for one in many for data_type in SPOT_CONFIG.data_types]
-    shards = venue.plan(wants)
+    subscriptions = [
+        Subscription(data_type, one) for one in many for data_type in SPOT_CONFIG.data_types
+    ]
+    shards = venue.plan(subscriptions)
     assert [shard.id for shard in shards] == ["okx_spot/0", "okx_spot/1", "okx_spot/2"]
-    assert [len(shard.wants) for shard in shards] == [58, 58, 24]
-    more = Want(DataType.ORDERBOOK, BTC)
-    again = venue.plan([more, *wants], shards)
-    assert [tuple(shard.wants) for shard in again[:2]] == [tuple(s.wants) for s in shards[:2]]
-    assert again[2].wants[-1] == more
-    left = venue.plan([more, *wants[2:]], shards)
-    assert [len(shard.wants) for shard in left] == [57, 58, 24]
-    assert left[0].wants[-1] == more
+    assert [len(shard.subscriptions) for shard in shards] == [58, 58, 24]
+    more = Subscription(DataType.ORDERBOOK, BTC)
+    again = venue.plan([more, *subscriptions], shards)
+    assert [tuple(shard.subscriptions) for shard in again[:2]] == [
+        tuple(s.subscriptions) for s in shards[:2]
+    ]
+    assert again[2].subscriptions[-1] == more
+    left = venue.plan([more, *subscriptions[2:]], shards)
+    assert [len(shard.subscriptions) for shard in left] == [57, 58, 24]
+    assert left[0].subscriptions[-1] == more
 
 
 def test_a_trade_gives_its_record_exactly() -> None:
@@ -178,10 +182,13 @@ def test_a_reconnect_among_trades_in_no_order_tells_each_once() -> None:
 def test_a_restart_among_trades_in_no_order_tells_each_once() -> None:
     """Where the last messages are known, not the last one alone."""
     stored = [encode(r) for r in OkxLine().hear(trade(7), trade(9), trade(8)).records]
-    want = Want(DataType.TRADE, BTC)
-    read = [restart.read(each.payload, want, moment(1).wall, capability(want)) for each in stored]
-    cursor = restart.cursor(read[-1], stored[-1].msg_id, None, capability(want))
-    cursor.recent = restart.recent(read, capability(want))
+    subscription = Subscription(DataType.TRADE, BTC)
+    read = [
+        restart.read(each.payload, subscription, moment(1).wall, capability(subscription))
+        for each in stored
+    ]
+    cursor = restart.cursor(read[-1], stored[-1].msg_id, None, capability(subscription))
+    cursor.recent = restart.recent(read, capability(subscription))
     line = OkxLine(cursors={TRADES: cursor})
     assert numbers(line.hear(trade(9), trade(8), trade(7), trade(11), trade(10))) == ["11", "10"]
 
@@ -208,7 +215,7 @@ def test_one_bad_element_is_rejected_beside_its_neighbours() -> None:
     elements = [good, {**good, "px": "1_5"}, {"tradeId": 4}, 7, {**good, "tradeId": "2"}]
     turn = line.hear(push("trades", "BTC-USDT", *elements))
     assert numbers(turn) == ["1", "2"]
-    reasons = [step.reason for step in turn.steps if isinstance(step, Reject)]
+    reasons = [step.reason for step in turn.actions if isinstance(step, Reject)]
     assert reasons == ["bad number", "unfit event", "unfit event"]
 
 
@@ -252,7 +259,7 @@ def test_a_bad_frame_is_rejected_beside_its_good_neighbours(frame: bytes, reason
     """Counted under a reason; nothing else is disturbed."""
     turn = OkxLine().hear(trade(1), frame, trade(2))
     assert numbers(turn) == ["1", "2"]
-    (reject,) = turn.steps
+    (reject,) = turn.actions
     assert isinstance(reject, Reject)
     assert reject.reason == reason
 
@@ -264,34 +271,34 @@ def test_it_pings_in_time_and_gives_up_without_an_answer() -> None:
     line = OkxLine()
     line.wait(50)
     assert line.pings == 2
-    session = OkxSpot(SPOT_CONFIG).plan([Want(DataType.TRADE, BTC)])[0].open({})
+    session = OkxSpot(SPOT_CONFIG).plan([Subscription(DataType.TRADE, BTC)])[0].open({})
     session.opening(moment(0))
     session.receive([confirmation("subscribe", "trades", "BTC-USDT")], moment(1))
-    assert session.tick(moment(19)).steps == []
-    assert session.tick(moment(20)).steps == [Send("ping", 2)]
+    assert session.tick(moment(19)).actions == []
+    assert session.tick(moment(20)).actions == [Send("ping", 2)]
     session.sent(2, moment(24))
     session.receive([confirmation("subscribe", "trades", "BTC-USDT")], moment(25))
-    assert session.tick(moment(34)).steps == []
-    (close,) = session.tick(moment(35)).steps
+    assert session.tick(moment(34)).actions == []
+    (close,) = session.tick(moment(35)).actions
     assert isinstance(close, Close)
     assert isinstance(close.error, Lost)
 
 
 def test_a_connection_that_tells_of_its_streams_lives_without_a_pong() -> None:
     """As long as it does."""
-    session = OkxSpot(SPOT_CONFIG).plan([Want(DataType.TRADE, BTC)])[0].open({})
+    session = OkxSpot(SPOT_CONFIG).plan([Subscription(DataType.TRADE, BTC)])[0].open({})
     session.opening(moment(0))
-    steps = []
+    actions = []
     for second in range(1, 156):
         if second % 8 == 0 and second < 121:
             session.receive([trade(second)], moment(second))
         turn = session.tick(moment(second))
-        steps += [step for step in turn.steps if isinstance(step, Close)]
-        for step in turn.steps:
+        actions += [step for step in turn.actions if isinstance(step, Close)]
+        for step in turn.actions:
             if isinstance(step, Send) and step.number is not None:
                 session.sent(step.number, moment(second))
-        assert not steps or second > 150
-    assert len(steps) == 1
+        assert not actions or second > 150
+    assert len(actions) == 1
 
 
 def confirmation(event: str, channel: str, native_id: str) -> bytes:
@@ -307,7 +314,7 @@ def test_an_announced_upgrade_calls_for_another_connection_after_what_came_befor
     other = b'{"event":"channel-conn-count","channel":"books","connCount":"1","connId":"a"}'
     turn = OkxLine().hear(other, b'{"event":"notice","code":"1"}', trade(1), notice)
     assert numbers(turn) == ["1"]
-    (rotate,) = turn.steps
+    (rotate,) = turn.actions
     assert isinstance(rotate, Rotate)
 
 
@@ -319,15 +326,15 @@ def error(code: str, text: str) -> bytes:
 def opened(config: VenueConfig = SPOT_CONFIG, count: int = 3) -> tuple[Any, list[str]]:
     """A session of several instruments' trades that waits for its acknowledgements."""
     ids = [f"C{number}-USDT" for number in range(count)]
-    wants = [Want(DataType.TRADE, attrs.evolve(BTC, native_id=one)) for one in ids]
-    session = OkxSpot(config).plan(wants)[0].open({})
+    subscriptions = [Subscription(DataType.TRADE, attrs.evolve(BTC, native_id=one)) for one in ids]
+    session = OkxSpot(config).plan(subscriptions)[0].open({})
     asked(session, session.opening(moment(0)), 0)
     return session, ids
 
 
-def asked(session: Any, turn: Turn, second: float) -> list[list[str]]:
+def asked(session: Any, turn: Output, second: float) -> list[list[str]]:
     """The instruments of what is said in a turn, which is sent."""
-    sends = [step for step in turn.steps if isinstance(step, Send)]
+    sends = [step for step in turn.actions if isinstance(step, Send)]
     for send in sends:
         session.sent(send.number, moment(second))
     bodies = [json.loads(send.payload) for send in sends if send.payload != "ping"]
@@ -342,7 +349,7 @@ def test_a_refused_argument_that_is_named_is_parked() -> None:
         "channel and parameters referring to API document."
     )
     turn = session.receive([error("60018", text)], moment(1))
-    parked = [step for step in turn.steps if isinstance(step, Park)]
+    parked = [step for step in turn.actions if isinstance(step, Park)]
     assert [park.stream for park in parked] == [(DataType.TRADE, "C1-USDT")]
     assert session.streams[DataType.TRADE, "C1-USDT"].phase is Phase.PARKED
     assert session.streams[DataType.TRADE, "C0-USDT"].phase is Phase.WANTED
@@ -354,7 +361,7 @@ def test_the_neighbours_of_a_refused_argument_are_asked_for_once_more() -> None:
     session.receive([error("60018", "channel:trades,instId:C1-USDT doesn't exist")], moment(1))
     assert asked(session, session.tick(moment(20.5)), 20.5)[0] == [ids[0], ids[2]]
     session.receive([confirmation("subscribe", "trades", ids[0]), b"pong"], moment(22))
-    assert any(isinstance(step, Close) for step in session.tick(moment(41)).steps)
+    assert any(isinstance(step, Close) for step in session.tick(moment(41)).actions)
 
 
 def test_several_that_nothing_names_are_divided() -> None:
@@ -367,7 +374,7 @@ def test_several_that_nothing_names_are_divided() -> None:
     turn = session.receive([confirmation("subscribe", "trades", ids[0])], moment(3))
     assert asked(session, turn, 3) == [[ids[1]]]
     turn = session.receive([error("60012", "Invalid request")], moment(4))
-    (park,) = [step for step in turn.steps if isinstance(step, Park)]
+    (park,) = [step for step in turn.actions if isinstance(step, Park)]
     assert park.stream == (DataType.TRADE, ids[1])
     assert asked(session, turn, 4) == [[ids[2]]]
 
@@ -376,7 +383,7 @@ def test_too_many_requests_end_nothing() -> None:
     """No stream is to blame; they are asked for again by backoff, one for all."""
     session, ids = opened()
     turn = session.receive([error("60014", "Requests too frequent")], moment(1))
-    assert not any(isinstance(step, Close) for step in turn.steps)
+    assert not any(isinstance(step, Close) for step in turn.actions)
     assert {state.detail for state in session.streams.values()} == {"60014: Requests too frequent"}
     assert asked(session, session.tick(moment(1.5)), 1.5) == [[ids[0]]]
     turn = session.receive([confirmation("subscribe", "trades", ids[0])], moment(2))
@@ -388,10 +395,10 @@ def test_a_command_without_an_answer_ends_the_connection() -> None:
     session, ids = opened(
         attrs.evolve(SPOT_CONFIG, limits=attrs.evolve(SPOT_CONFIG.limits, heartbeat=0.0))
     )
-    assert session.tick(moment(19)).steps == []
+    assert session.tick(moment(19)).actions == []
     assert asked(session, session.tick(moment(21)), 21) == [ids]
-    assert session.tick(moment(40)).steps == []
-    (close,) = session.tick(moment(42)).steps
+    assert session.tick(moment(40)).actions == []
+    (close,) = session.tick(moment(42)).actions
     assert isinstance(close, Close)
 
 
@@ -400,9 +407,9 @@ def test_streams_come_and_go_on_a_live_connection() -> None:
     line = OkxLine()
     other = attrs.evolve(BTC, symbol="ETH-USDT", native_id="ETH-USDT")
     line.said.clear()
-    wants = [Want(DataType.TRADE, other)]
-    turn = line.session.change(wants, [Want(DataType.TRADE, BTC)], line.now)
-    assert line.hear(trade(1)) == Turn()
+    subscriptions = [Subscription(DataType.TRADE, other)]
+    turn = line.session.change(subscriptions, [Subscription(DataType.TRADE, BTC)], line.now)
+    assert line.hear(trade(1)) == Output()
     line.did(turn)
     assert [(c["op"], c["args"][0]["instId"]) for c in line.said] == [
         ("unsubscribe", "BTC-USDT"),
@@ -412,7 +419,7 @@ def test_streams_come_and_go_on_a_live_connection() -> None:
         (DataType.ORDERBOOK, "BTC-USDT"),
         (DataType.TRADE, "ETH-USDT"),
     }
-    (reject,) = line.hear(trade(1)).steps
+    (reject,) = line.hear(trade(1)).actions
     assert isinstance(reject, Reject)
 
 
@@ -476,7 +483,7 @@ def test_a_funding_time_that_is_none_costs_that_time_alone() -> None:
     (record,) = line.hear(funding(40, nextFundingTime="4102444800000")).records
     assert isinstance(record, FundingRate)
     assert (record.next_funding_time, record.funding_interval) == (4_102_444_800 * SECOND, None)
-    (reject,) = line.hear(funding(80, ts="4102444800001")).steps
+    (reject,) = line.hear(funding(80, ts="4102444800001")).actions
     assert isinstance(reject, Reject)
 
 
@@ -503,7 +510,7 @@ def test_open_interest_is_published_when_its_time_moves() -> None:
     assert line.hear(frame).records == [
         OpenInterest(SWAP, START, line.now.wall, "50.5", "5000", "3000000.5")
     ]
-    assert line.hear(frame) == Turn()
+    assert line.hear(frame) == Output()
     (bare,) = line.hear(
         push("open-interest", "BTC-USDT-SWAP", {"oi": "5000", "ts": str(NOW + 3000)})
     ).records
@@ -514,7 +521,7 @@ def test_open_interest_is_published_when_its_time_moves() -> None:
     assert isinstance(native, OpenInterest)
     assert (native.open_interest, native.open_interest_contracts) == (None, "5")
     nothing = {"oiUsd": "5", "ts": str(NOW + 3000)}
-    (reject,) = line.hear(push("open-interest", "BTC-USD-SWAP", nothing)).steps
+    (reject,) = line.hear(push("open-interest", "BTC-USD-SWAP", nothing)).actions
     assert isinstance(reject, Reject)
 
 
@@ -549,7 +556,7 @@ def test_every_detail_of_wanted_instruments_is_a_liquidation() -> None:
         liquidated("BTC-USD-SWAP", {"side": "buy", "posSide": "net"}),
     )
     turn = line.hear(frame)
-    assert len([step for step in turn.steps if isinstance(step, Reject)]) == 1
+    assert len([step for step in turn.actions if isinstance(step, Reject)]) == 1
     records = [record for record in turn.records if isinstance(record, Liquidation)]
     assert [record.liquidation_id for record in records] == [
         f"{NOW}:sell:long:30000:12:1",
@@ -595,20 +602,20 @@ def test_liquidations_are_renewed_and_parked_together() -> None:
         [{"channel": "liquidation-orders", "instType": "SWAP"}]
     ] * 2
     assert len(gaps(line)) == 2
-    wants = [Want(DataType.LIQUIDATION, one) for one in (SWAP, INVERSE)]
-    session = OkxDerivatives(SWAP_CONFIG).plan(wants)[0].open({})
+    subscriptions = [Subscription(DataType.LIQUIDATION, one) for one in (SWAP, INVERSE)]
+    session = OkxDerivatives(SWAP_CONFIG).plan(subscriptions)[0].open({})
     session.opening(moment(0))
     text = "Wrong URL or channel:liquidation-orders,instType:SWAP doesn't exist."
-    steps = session.receive([error("60018", text)], moment(1)).steps
-    assert len([step for step in steps if isinstance(step, Park)]) == 2
+    actions = session.receive([error("60018", text)], moment(1)).actions
+    assert len([step for step in actions if isinstance(step, Park)]) == 2
 
 
 def test_liquidations_of_one_more_instrument_need_no_further_subscription() -> None:
     """Nor does leaving one of several end it for the rest."""
     line = line_of(DataType.LIQUIDATION)
     line.said.clear()
-    more = Want(DataType.LIQUIDATION, attrs.evolve(SWAP, native_id="ETH-USDT-SWAP"))
-    line.did(line.session.change([more], [Want(DataType.LIQUIDATION, SWAP)], line.now))
+    more = Subscription(DataType.LIQUIDATION, attrs.evolve(SWAP, native_id="ETH-USDT-SWAP"))
+    line.did(line.session.change([more], [Subscription(DataType.LIQUIDATION, SWAP)], line.now))
     assert line.said == []
     turn = line.hear(
         push(
@@ -623,9 +630,11 @@ def test_liquidations_of_one_more_instrument_need_no_further_subscription() -> N
 
 def test_liquidations_of_one_more_instrument_are_confirmed_with_the_rest() -> None:
     """Not before: an acknowledgement that is still to come is none."""
-    session = OkxDerivatives(SWAP_CONFIG).plan([Want(DataType.LIQUIDATION, SWAP)])[0].open({})
+    session = (
+        OkxDerivatives(SWAP_CONFIG).plan([Subscription(DataType.LIQUIDATION, SWAP)])[0].open({})
+    )
     session.opening(moment(0))
-    more = Want(DataType.LIQUIDATION, attrs.evolve(SWAP, native_id="ETH-USDT-SWAP"))
+    more = Subscription(DataType.LIQUIDATION, attrs.evolve(SWAP, native_id="ETH-USDT-SWAP"))
     session.change([more], [], moment(1))
     assert {state.phase for state in session.streams.values()} == {Phase.WANTED}
     arg = {"channel": "liquidation-orders", "instType": "SWAP"}
@@ -637,9 +646,9 @@ def test_what_comes_to_a_live_connection_goes_on_from_its_cursor() -> None:
     """It is moved in place; a gap that stands open ends with the first that is heard."""
     line = OkxLine()
     other = attrs.evolve(BTC, symbol="ETH-USDT", native_id="ETH-USDT")
-    want, cursor = Want(DataType.TRADE, other), Cursor(last_id=3, received=5)
+    subscription, cursor = Subscription(DataType.TRADE, other), Cursor(last_id=3, received=5)
     cursor.lose("metadata", "of a test")
-    line.did(line.session.change([want], [], line.now, {want.stream: cursor}))
+    line.did(line.session.change([subscription], [], line.now, {subscription.stream: cursor}))
     gap, record = line.hear(trade(9).replace(b"BTC-USDT", b"ETH-USDT")).records
     assert isinstance(gap, Gap)
     assert (gap.reason, gap.instrument) == ("metadata", other)
@@ -671,7 +680,7 @@ def test_a_mutated_frame_gives_nothing_worse_than_a_reject(
     line = OkxLine(SWAP_CONFIG, [one])
     at = where % (len(frame) + 1)
     turn = line.hear(frame[:at] + put + frame[at + removed :], frame)
-    assert all(isinstance(step, Reject) for step in turn.steps)
+    assert all(isinstance(step, Reject) for step in turn.actions)
     for record in turn.records:
         assert json.loads(encode(record).payload)["instrument_id"] == "BTC-USDT"
         assert encode(record).msg_id.isascii()

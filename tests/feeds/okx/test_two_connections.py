@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from okx_line import START, SWAP, SWAP_CONFIG
 
-from marketprism.clock import Moment
-from marketprism.feeds.actions import Send, Turn
+from marketprism.clock import Timestamp
+from marketprism.feeds.actions import Output, Send
 from marketprism.feeds.okx import OkxDerivatives
 from marketprism.feeds.venue import Session
 from marketprism.records import DataType, Gap, Record
@@ -26,7 +26,7 @@ from marketprism.simulator.okx import OkxDerivatives as Exchange
 from marketprism.simulator.okx_instruments import listing
 from marketprism.simulator.skin import Options
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 from marketprism.wire import encode
 
 pytestmark = pytest.mark.once
@@ -39,7 +39,7 @@ CONFIG = attrs.evolve(
     limits=attrs.evolve(SWAP_CONFIG.limits, heartbeat=0.0),
 )
 WANTS = [
-    Want(data_type, instrument)
+    Subscription(data_type, instrument)
     for instrument in (SWAP, ETH)
     for data_type in (
         DataType.ORDERBOOK,
@@ -54,9 +54,9 @@ LENGTH = 20_000
 STEP = 20
 
 
-def acknowledged(turn: Turn) -> list[bytes]:
+def acknowledged(turn: Output) -> list[bytes]:
     """What answers the commands of a turn."""
-    commands = [json.loads(step.payload) for step in turn.steps if isinstance(step, Send)]
+    commands = [json.loads(step.payload) for step in turn.actions if isinstance(step, Send)]
     return [
         json.dumps({"event": "subscribe", "arg": arg, "connId": "a"}).encode()
         for command in commands
@@ -78,7 +78,7 @@ class Wire:
 
 
 @attrs.define
-class World:
+class Services:
     """The exchange's whole story, and the collector that hears it."""
 
     seed: int
@@ -91,14 +91,14 @@ class World:
     renumbered: int | None = None
     """When the numbers of a book start over."""
     cursors: dict[Stream, Cursor] = attrs.field(
-        factory=lambda: {want.stream: Cursor() for want in WANTS}
+        factory=lambda: {subscription.stream: Cursor() for subscription in WANTS}
     )
     records: list[Record] = attrs.field(factory=list)
-    steps: list[object] = attrs.field(factory=list)
+    actions: list[object] = attrs.field(factory=list)
     left: set[Stream] = attrs.field(factory=set)
     """The elder's at the end of the story."""
 
-    def play(self) -> "World":
+    def play(self) -> "Services":
         events = self.told()
         venue = OkxDerivatives(CONFIG)
         (shard,) = venue.plan(WANTS)
@@ -111,11 +111,11 @@ class World:
                 for cursor in self.cursors.values():
                     if cursor.received is not None and cursor.gap is None:
                         cursor.received = max(cursor.received, now.wall)
-                self.did(sessions[1].inherit(now))
+                self.did(sessions[1].old_gone(now))
                 elder_ends = -1
             if line == 2:
                 sessions.append(shard.open(self.cursors))
-                sessions[1].adopt(sessions[0])
+                sessions[1].take_over(sessions[0])
                 self.did(sessions[1].opening(now))
             elif frame is None:
                 for session in sessions[elder_ends == -1 :]:
@@ -128,9 +128,9 @@ class World:
         self.left = set(sessions[0].streams) if len(sessions) == 2 else set()
         return self
 
-    def did(self, turn: Turn) -> None:
+    def did(self, turn: Output) -> None:
         self.records += turn.records
-        self.steps += turn.steps
+        self.actions += turn.actions
 
     def told(self) -> list[tuple[int, int, bytes | None]]:
         """When, by which connection, and what; None is a tick, and a third connection stands for
@@ -140,7 +140,7 @@ class World:
         rules = Rules(listing, id_step=4, most_levels=399, perpetual=True)
         market = Market(
             self.seed,
-            [want.instrument.native_id for want in WANTS[::5]],
+            [subscription.instrument.native_id for subscription in WANTS[::5]],
             trades_per_second=3.0,
             quotes_per_second=10.0,
             rules=rules,
@@ -210,9 +210,9 @@ class World:
         return consumer
 
 
-def moment(at: int) -> Moment:
+def moment(at: int) -> Timestamp:
     """So many milliseconds into the story."""
-    return Moment(START + at * MILLISECOND, at * MILLISECOND)
+    return Timestamp(START + at * MILLISECOND, at * MILLISECOND)
 
 
 def times(first: int, last: int) -> st.SearchStrategy[int]:
@@ -236,11 +236,11 @@ def test_a_rotation_is_seen_by_nobody(
     """Whoever lags behind whom, and whenever it is: each stream as one connection would have told
     it, without a gap, a snapshot or a request; and nothing is left to the elder.
     """
-    one = World(seed, slowest, renumbered=renumbered).play()
-    two = World(seed, slowest, rotation, renumbered=renumbered).play()
+    one = Services(seed, slowest, renumbered=renumbered).play()
+    two = Services(seed, slowest, rotation, renumbered=renumbered).play()
     assert two.published() == one.published()
     assert not [record for record in two.records if isinstance(record, Gap)]
-    assert all(isinstance(step, Send) for step in two.steps)
+    assert all(isinstance(step, Send) for step in two.actions)
     assert two.left == set()
     assert two.consumer().faults == []
 
@@ -258,8 +258,8 @@ def test_an_elder_that_ends_too_soon_is_a_gap_at_most(
     """Nothing twice, nothing out of order; what is missing of a stream lies in a gap of it; and
     the books that are told are true to the end.
     """
-    one = World(seed, slowest).play()
-    two = World(seed, slowest, rotation, rotation + left).play()
+    one = Services(seed, slowest).play()
+    two = Services(seed, slowest, rotation, rotation + left).play()
     expected, told = one.published(), two.published()
     gone = {(g.affected, g.instrument.native_id) for g in two.records if isinstance(g, Gap)}
     for stream, records in expected.items():
@@ -278,14 +278,14 @@ def test_an_elder_that_ends_too_soon_is_a_gap_at_most(
         else:
             # Where nothing had been told yet, nothing was lost either.
             assert ours == ids[len(ids) - len(ours) :]
-    for world in (one, two):
-        assert world.consumer().faults == []
+    for services in (one, two):
+        assert services.consumer().faults == []
     assert books(two) == books(one)
 
 
-def books(world: World) -> list[tuple[str, int | None, dict[str, str], dict[str, str]]]:
+def books(services: Services) -> list[tuple[str, int | None, dict[str, str], dict[str, str]]]:
     """What the consumer has in the end."""
     return [
         (symbol, book.last_id, book.bids, book.asks)
-        for symbol, book in sorted(world.consumer().books.items())
+        for symbol, book in sorted(services.consumer().books.items())
     ]

@@ -5,7 +5,7 @@ https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams#how
 https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/How-to-manage-a-local-order-book-correctly
 Its steps are methods here:
 
-1. open the stream — `open`; 2. buffer its events, noting the first one's `U` — `hear`,
+1. open the stream — `open`; 2. buffer its events, noting the first one's `U` — `on_event`,
    `Buffer.add`;
 3. get a depth snapshot — `begin`, `answered`; 4. again while its `lastUpdateId` is older than the
    first event — `_too_old`, `Buffer.continues`;
@@ -17,8 +17,8 @@ Its steps are methods here:
 import attrs
 
 from marketprism import decimals
-from marketprism.clock import MILLISECOND, SECOND, Moment
-from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Park, Priority, Send, Turn
+from marketprism.clock import MILLISECOND, SECOND, Timestamp
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Output, Park, Priority, Send
 from marketprism.feeds.binance.depth import Buffer, Heard, event_time
 from marketprism.feeds.binance.market import DepthRule, Rule
 from marketprism.feeds.binance.messages import (
@@ -63,11 +63,11 @@ class BookStream(KeptBook):
         super().__attrs_post_init__()
         self.buffer = Buffer(self.state, self.rule)
 
-    def open(self, subscribe: Send, settle: float) -> Fetch:
+    def open(self, subscribe: Send, after_send: float) -> Fetch:
         """Steps 1 to 3 for a new subscription: said when the budget grants its snapshot."""
-        return self._fetch(Priority.FIRST_SNAPSHOT, subscribe, settle)
+        return self._fetch(Priority.FIRST_SNAPSHOT, subscribe, after_send)
 
-    def hear(self, update: DepthUpdate, now: Moment, turn: Turn) -> None:
+    def on_event(self, update: DepthUpdate, now: Timestamp, output: Output) -> None:
         """An event of the stream: buffered while out of step, else applied and published."""
         update.b, update.a = decimals.pairs(update.b, update.a)
         told_at = event_time(update)
@@ -77,7 +77,7 @@ class BookStream(KeptBook):
             # What speaks is known.
             self.unknown = 0
             self.state.phase, self.state.detail = Phase.ACKNOWLEDGED, None
-            turn.steps.append(self.begin())
+            output.actions.append(self.begin())
         heard = Heard(update, now.wall, told_at, self._is_ahead(told_at, now))
         if heard.ahead and self._doubts(heard):
             return
@@ -87,22 +87,22 @@ class BookStream(KeptBook):
         elif update.u <= book.last_id and not self._contradicts(heard, book):
             self.state.duplicates += 1
         elif update.u > book.last_id and self._continues_book(update, book):
-            self._apply(heard, book, now, turn)
+            self._apply(heard, book, now, output)
         else:
             why = f"the update {update.U}–{update.u} does not follow {book.last_id}"
             self.state.cursor.lose("sequence", why)
             self.restart()
             self.buffer.updates = [*before, heard]
-            turn.steps.append(self._fetch(Priority.RESYNC))
+            output.actions.append(self._fetch(Priority.RESYNC))
 
-    def succeed(self, elder: "BookStream") -> None:
+    def succeed(self, old: "BookStream") -> None:
         """Go on with the book of a connection that is to end: what comes next continues it, or
         shows that something is missing.
         """
-        self.book, self.chained, self.untimed = elder.book, False, elder.untimed
-        self.snapshot_due, self.snapshot_id = elder.snapshot_due, elder.snapshot_id
-        self.shown = elder.shown
-        self.auditor.succeed(elder.auditor)
+        self.book, self.chained, self.untimed = old.book, False, old.untimed
+        self.snapshot_due, self.snapshot_id = old.snapshot_due, old.snapshot_id
+        self.shown = old.shown
+        self.auditor.succeed(old.auditor)
         self.state.phase, self.state.detail, self.state.waits = Phase.LIVE, None, False
 
     def restart(self) -> None:
@@ -126,10 +126,12 @@ class BookStream(KeptBook):
         super()._forget(why)
         self.doubted = None
 
-    def _fetch(self, priority: Priority, before: Send | None = None, settle: float = 0.0) -> Fetch:
+    def _fetch(
+        self, priority: Priority, before: Send | None = None, after_send: float = 0.0
+    ) -> Fetch:
         # Without an answer it cannot speak.
         self.state.waits = True
-        return super()._fetch(priority, before, settle)
+        return super()._fetch(priority, before, after_send)
 
     def _read(self, body: bytes) -> FetchedBook:
         snapshot = read_snapshot(body)
@@ -147,11 +149,11 @@ class BookStream(KeptBook):
         unknown = code in UNKNOWN_SYMBOL
         return f"the exchange does not know this symbol ({code})" if unknown else None
 
-    def _not_known(self, why: str, now: Moment, turn: Turn) -> None:
+    def _not_known(self, why: str, now: Timestamp, output: Output) -> None:
         """It is heard if it speaks."""
         if not self.unknown:
             stream = (self.state.data_type, self.state.instrument.native_id)
-            turn.steps.append(Park(stream, why))
+            output.actions.append(Park(stream, why))
         patience = round(self.refused_retry * SECOND)
         self.attempt += 1
         self.fetch_at = now.monotonic + (patience if self.unknown else min(UNKNOWN_FIRST, patience))
@@ -219,7 +221,7 @@ class BookStream(KeptBook):
         patience = 0 if self.untimed else OVERTAKEN
         return heard.event_time > book.event_time + patience
 
-    def _join(self, snapshot: FetchedBook, now: Moment, turn: Turn) -> None:
+    def _join(self, snapshot: FetchedBook, now: Timestamp, output: Output) -> None:
         """Step 6."""
         cursor = self.state.cursor
         known, snapshot_id = cursor.last_id, snapshot.last_id
@@ -234,41 +236,41 @@ class BookStream(KeptBook):
             self.book = None
             self._later(now, "the market has left its snapshot")
             return
-        heals = 0
+        heals_gap = 0
         joins = known is not None and self.buffer.bridges(known, snapshot_id)
         if known is not None and joins and not cursor.needs_snapshot:
             # Nothing is missing after all: what the snapshot holds is published as it came.
             cursor.gap = None
             for heard in within:
                 if heard.update.u > known:
-                    self._tell(heard, heard.applied(cursor.told), now, turn)
+                    self._tell(heard, heard.applied(cursor.told), now, output)
         elif known is not None:
             missing = (known + 1, book.last_id) if book.last_id > known <= snapshot_id else None
-            heals = self._close_gap(missing, now, turn, countable=self.rule.countable)
+            heals_gap = self._close_gap(missing, now, output, countable=self.rule.countable)
         self._drop()
         self.failures = self.behind = self.unknown = 0
         since = beyond[0].wall if beyond else now.wall
-        self._show(book, heals, (snapshot_id, since), now, turn)
+        self._show(book, heals_gap, (snapshot_id, since), now, output)
         for heard in beyond:
-            self._apply(heard, book, now, turn)
+            self._apply(heard, book, now, output)
 
-    def _apply(self, heard: Heard, book: OrderBook, now: Moment, turn: Turn) -> None:
+    def _apply(self, heard: Heard, book: OrderBook, now: Timestamp, output: Output) -> None:
         """Step 7."""
-        self._tell(heard, self._take(heard, book), now, turn)
+        self._tell(heard, self._take(heard, book), now, output)
         if self.auditor.trail is not None:
             update = heard.update
             change = Change(update.u, update.b, update.a, heard.event_time, now)
-            self._conclude(self.auditor.took(change, book), now, turn)
+            self._conclude(self.auditor.took(change, book), now, output)
 
     def _take(self, heard: Heard, book: OrderBook) -> Sides:
         self.untimed = heard.ahead
         self.chained = True
         return heard.applied(book)
 
-    def _tell(self, heard: Heard, sides: Sides, now: Moment, turn: Turn) -> None:
-        self._publish(heard, (heard.update.U, heard.update.u), sides, now, turn)
+    def _tell(self, heard: Heard, sides: Sides, now: Timestamp, output: Output) -> None:
+        self._publish(heard, (heard.update.U, heard.update.u), sides, now, output)
 
-    def _conclude(self, verdict: Verdict | None, now: Moment, turn: Turn) -> None:
+    def _conclude(self, verdict: Verdict | None, now: Timestamp, output: Output) -> None:
         """The fresh book is the book from now on: it reaches as far as a snapshot can."""
         if verdict is None or self.book is None:
             return
@@ -276,9 +278,9 @@ class BookStream(KeptBook):
         self.book.write_as(before, self.shown)
         self.state.cursor.book = self.book
         thin = self.auditor.hurried
-        heals = self.auditor.conclude(verdict, self.connection, now, turn)
-        if heals:
+        heals_gap = self.auditor.conclude(verdict, self.connection, now, output)
+        if heals_gap:
             self._accepted(self.book.last_id, self.book.event_time, now.wall, now)
-            self.restate(heals, now, turn)
+            self.send_snapshot(heals_gap, now, output)
         elif thin:
             self.snapshot_due = now.monotonic

@@ -33,7 +33,7 @@ from marketprism.feeds.venue import Poll, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.settings.settings import VenueConfig
-from marketprism.streams.subscription import Capability, Want
+from marketprism.streams.subscription import Capability, Subscription
 
 DEPTHS: Final = ((50, 2), (100, 5), (500, 10), (1000, 20))
 """`GET /fapi/v1/depth`: limits, and what each weighs."""
@@ -83,7 +83,7 @@ class BinanceDerivatives:
 
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings
-        self.manners = settings.limits
+        self.limits = settings.limits
         self._base_url = base = settings.api.base_url.rstrip("/")
         self.metadata = (
             Fetch(f"{base}/fapi/v1/exchangeInfo", weight=1, priority=Priority.METADATA),
@@ -146,17 +146,23 @@ class BinanceDerivatives:
         """The intervals of funding, until `fundingInfo` was read."""
         return [] if self._funding_hours.known else ["how often its perpetuals are funded"]
 
-    def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
+    def plan(
+        self, subscriptions: Sequence[Subscription], current: Sequence[Shard] = ()
+    ) -> list[Shard]:
         """Shards by route; within one, an instrument's streams share a connection."""
         shards: list[Shard] = []
-        fits = up_to(self.manners.streams_per_connection)
+        fits = up_to(self.limits.streams_per_connection)
         for route, market in self._markets.items():
-            carried = [want for want in wants if want.data_type in market.channels]
+            carried = [
+                subscription
+                for subscription in subscriptions
+                if subscription.data_type in market.channels
+            ]
             session = partial(BinanceSession, market, self.settings)
             shards += plan(f"{self.name}/{route}/", carried, current, fits, session)
         return shards
 
-    def polls(self, wants: Sequence[Want]) -> list[Poll]:
+    def polls(self, subscriptions: Sequence[Subscription]) -> list[Poll]:
         """One a stream, spread over their periods, within what Binance allows.
 
         Open interest: every 10 s, or as often as 40 % of the weight that is used allows: 500
@@ -166,27 +172,33 @@ class BinanceDerivatives:
         each answer holds the rows between. A row that is late is asked for again as far as those
         requests allow.
         """
-        limits, polls = self.manners, list[Poll]()
-        open_interest = [want for want in wants if want.data_type is DataType.OPEN_INTEREST]
+        limits, polls = self.limits, list[Poll]()
+        open_interest = [
+            subscription
+            for subscription in subscriptions
+            if subscription.data_type is DataType.OPEN_INTEREST
+        ]
         weight_a_second = (
             limits.rest_weight * limits.rest_share * OPEN_INTEREST_SHARE / limits.rest_window
         )
         period = max(OPEN_INTEREST_PERIOD, math.ceil(len(open_interest) / weight_a_second))
-        for number, want in enumerate(open_interest):
+        for number, subscription in enumerate(open_interest):
             offset = period * number / len(open_interest)
             polls.append(
-                OpenInterestPoll(want, self._base_url, period, offset, self._connection(want))
+                OpenInterestPoll(
+                    subscription, self._base_url, period, offset, self._connection(subscription)
+                )
             )
-        ratios = [want for want in wants if want.data_type in PATHS]
+        ratios = [subscription for subscription in subscriptions if subscription.data_type in PATHS]
         apart = ROW_SECONDS / (RATIO_REQUESTS * limits.rest_share)
         rounds = math.ceil(len(ratios) * apart / ROW_SECONDS)
-        for number, want in enumerate(ratios):
+        for number, subscription in enumerate(ratios):
             period = float(ROW_SECONDS * rounds)
             offset = (RATIO_DELAY + number * apart) % period
             again = max(RATIO_AGAIN, period / max(1, period // (len(ratios) * apart)))
-            place = (self._base_url, period, offset, self._connection(want), again)
-            polls.append(RatioPoll(want, *place))
+            place = (self._base_url, period, offset, self._connection(subscription), again)
+            polls.append(RatioPoll(subscription, *place))
         return polls
 
-    def _connection(self, want: Want) -> str:
-        return f"{self.name}/{want.data_type}"
+    def _connection(self, subscription: Subscription) -> str:
+        return f"{self.name}/{subscription.data_type}"

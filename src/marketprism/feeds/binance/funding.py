@@ -19,13 +19,13 @@ class FundingHours:
 
     known: bool = False
     """It was read."""
-    _told: dict[str, int | None] = attrs.field(factory=dict)
+    _hours: dict[str, int | None] = attrs.field(factory=dict)
 
     def learn(self, rows: Iterable[FundingInfo]) -> None:
         """It was read, anew."""
         self.known = True
-        self._told = {row.symbol: row.hours for row in rows}
+        self._hours = {row.symbol: row.hours for row in rows}
 
     def of(self, symbol: str) -> int | None:
         """Hours between two funding times of a symbol; None where nobody said."""
-        return self._told.get(symbol, USUAL_HOURS) if self.known else None
+        return self._hours.get(symbol, USUAL_HOURS) if self.known else None

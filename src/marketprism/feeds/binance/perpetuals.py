@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from marketprism.bounds import believed
-from marketprism.clock import HOUR, MILLISECOND, Moment
+from marketprism.clock import HOUR, MILLISECOND, Timestamp
 from marketprism.decimals import known, signed, unsigned
 from marketprism.feeds.binance.messages import LiquidationOrder, MarkPriceUpdate
 from marketprism.instruments import Instrument
@@ -15,7 +15,7 @@ _SIDES: Final[Mapping[str | None, Literal["buy", "sell"]]] = {"BUY": "buy", "SEL
 
 
 def funding_rate(
-    event: MarkPriceUpdate, instrument: Instrument, hours: int | None, now: Moment
+    event: MarkPriceUpdate, instrument: Instrument, hours: int | None, now: Timestamp
 ) -> FundingRate | None:
     """The funding that a mark price update tells; None where there is none (dated futures). `hours`
     lie between two funding times; None where that is not known: then so is the next one.
@@ -44,7 +44,7 @@ def funding_rate(
 
 
 def liquidation(
-    order: LiquidationOrder, instrument: Instrument, equals: Counter[str], now: Moment
+    order: LiquidationOrder, instrument: Instrument, equals: Counter[str], now: Timestamp
 ) -> Liquidation:
     """A liquidation order as it was when it was told.
 

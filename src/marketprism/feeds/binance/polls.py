@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 import attrs
 
-from marketprism.clock import MILLISECOND, SECOND, Moment
+from marketprism.clock import MILLISECOND, SECOND, Timestamp
 from marketprism.decimals import NotANumber, known, unsigned
 from marketprism.feeds import continuity
-from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Reject, Turn
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Output, Reject
 from marketprism.feeds.binance.messages import (
     UNREADABLE,
     RatioRow,
@@ -29,7 +29,7 @@ from marketprism.records import (
     TopPositionRatio,
 )
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 
 ROW_SECONDS: Final = 300
 """The ratios come in rows of five minutes, the shortest that is offered."""
@@ -46,7 +46,7 @@ Cursors = Mapping[Stream, Cursor]
 class OpenInterestPoll:
     """`GET /fapi/v1/openInterest`: what is open now, weight 1."""
 
-    want: Want
+    subscription: Subscription
     base_url: str
     period: float
     offset: float
@@ -59,17 +59,17 @@ class OpenInterestPoll:
 
     @property
     def request(self) -> Fetch:
-        symbol = quote(self.want.instrument.native_id, safe="")
+        symbol = quote(self.subscription.instrument.native_id, safe="")
         return Fetch(f"{self.base_url}/fapi/v1/openInterest?symbol={symbol}", weight=1)
 
-    def read(self, answer: Answer, cursors: Cursors, now: Moment) -> Turn:
+    def read(self, answer: Answer, cursors: Cursors, now: Timestamp) -> Output:
         """A record when the exchange's time has moved on. A poll that failed is time out of
         contact: a gap, which ends with the next record.
         """
-        instrument, cursor = self.want.instrument, cursors[self.want.stream]
+        instrument, cursor = self.subscription.instrument, cursors[self.subscription.stream]
         if isinstance(answer, FetchFailed):
             cursor.lose("disconnect", answer.words)
-            return Turn()
+            return Output()
         try:
             body = read_open_interest(answer.body)
             if body.symbol not in (None, instrument.native_id):
@@ -81,13 +81,13 @@ class OpenInterestPoll:
         told_at = body.time * MILLISECOND
         place = continuity.placed(cursor, told_at, now)
         if place in (Place.LATEST, Place.PAST):
-            return Turn()
-        gap = cursor.close(instrument, self.want.data_type, now.wall, self.connection)
+            return Output()
+        gap = cursor.close(instrument, self.subscription.data_type, now.wall, self.connection)
         cursor.event_time = told_at if place is Place.NEWS else cursor.event_time
         cursor.ahead.count += place is Place.AHEAD
         cursor.received = now.wall
         record = OpenInterest(instrument, told_at, now.wall, open_interest)
-        return Turn([record] if gap is None else [gap, record])
+        return Output([record] if gap is None else [gap, record])
 
 
 @attrs.define(eq=False)
@@ -96,7 +96,7 @@ class RatioPoll(RowPoll[RatioRow]):
 
     step: ClassVar[int] = _ROW
     reason: ClassVar[GapReason] = "disconnect"
-    want: Want
+    subscription: Subscription
     base_url: str
     period: float
     offset: float
@@ -107,39 +107,39 @@ class RatioPoll(RowPoll[RatioRow]):
 
     @property
     def request(self) -> Fetch:
-        symbol = quote(self.want.instrument.native_id, safe="")
+        symbol = quote(self.subscription.instrument.native_id, safe="")
         rows = FEW_ROWS if self.caught_up else MANY_ROWS
         return Fetch(
-            f"{self.base_url}/futures/data/{PATHS[self.want.data_type]}"
+            f"{self.base_url}/futures/data/{PATHS[self.subscription.data_type]}"
             f"?symbol={symbol}&period=5m&limit={rows}",
             # Not counted in weight, but in requests; the period keeps within those.
             weight=0,
         )
 
-    def read(self, answer: Answer, cursors: Cursors, now: Moment) -> Turn:
+    def read(self, answer: Answer, cursors: Cursors, now: Timestamp) -> Output:
         """The rows past the cursor, oldest first; at the very first, the newest one."""
         asked_few, self.caught_up = self.caught_up, False
         if isinstance(answer, FetchFailed):
-            return Turn()
-        turn = Turn()
-        cursor = cursors[self.want.stream]
+            return Output()
+        output = Output()
+        cursor = cursors[self.subscription.stream]
         last = continuity.believed(cursor, now)
         try:
-            rows = self._rows(answer.body, last, turn)
+            rows = self._rows(answer.body, last, output)
         except (*UNREADABLE, NotANumber) as error:
             return _unreadable(answer, error)
         rows, early = apart(rows, cursor, now)
         beside = [self._record(told_at, row, now) for told_at, row in early]
         if last is not None and asked_few and rows and rows[0][0] - last > self.step:
             # The next answer holds more of them.
-            turn.records += beside
-            return turn
-        self.caught_up = not turn.steps
-        self._tell(rows, last, cursor, now, turn)
-        turn.records += beside
-        return turn
+            output.records += beside
+            return output
+        self.caught_up = not output.actions
+        self._tell(rows, last, cursor, now, output)
+        output.records += beside
+        return output
 
-    def _rows(self, body: bytes, last: int | None, turn: Turn) -> list[tuple[int, RatioRow]]:
+    def _rows(self, body: bytes, last: int | None, output: Output) -> list[tuple[int, RatioRow]]:
         """By their time, each time once; of those past `last`, what cannot be read is rejected.
         Raises msgspec.DecodeError, and NotANumber where they are another symbol's.
         """
@@ -148,21 +148,21 @@ class RatioPoll(RowPoll[RatioRow]):
             try:
                 row = read_ratio(raw)
             except UNREADABLE as error:
-                turn.steps.append(Reject("unfit event", str(error), bytes(raw)[:SAMPLE_BYTES]))
+                output.actions.append(Reject("unfit event", str(error), bytes(raw)[:SAMPLE_BYTES]))
                 continue
-            if row.symbol not in (None, self.want.instrument.native_id):
+            if row.symbol not in (None, self.subscription.instrument.native_id):
                 raise NotANumber(f"it is of {row.symbol[:40]!r}")
             told_at = row.timestamp * MILLISECOND
             if (last is None or told_at > last) and not _plain(row):
                 detail = "it has no number"
-                turn.steps.append(Reject("bad number", detail, bytes(raw)[:SAMPLE_BYTES]))
+                output.actions.append(Reject("bad number", detail, bytes(raw)[:SAMPLE_BYTES]))
                 continue
             rows[told_at] = row
         return sorted(rows.items(), key=lambda item: item[0])
 
-    def _record(self, told_at: int, row: RatioRow, now: Moment) -> LongShortRatio:
-        return RECORDS[self.want.data_type](
-            self.want.instrument,
+    def _record(self, told_at: int, row: RatioRow, now: Timestamp) -> LongShortRatio:
+        return RECORDS[self.subscription.data_type](
+            self.subscription.instrument,
             told_at,
             now.wall,
             row.longShortRatio,
@@ -190,5 +190,5 @@ def _plain(row: RatioRow) -> bool:
     return any((row.longShortRatio, row.longAccount, row.shortAccount))
 
 
-def _unreadable(answer: Fetched, error: Exception) -> Turn:
-    return Turn(steps=[Reject("unreadable answer", str(error), answer.body[:SAMPLE_BYTES])])
+def _unreadable(answer: Fetched, error: Exception) -> Output:
+    return Output(actions=[Reject("unreadable answer", str(error), answer.body[:SAMPLE_BYTES])])

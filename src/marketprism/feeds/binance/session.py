@@ -7,8 +7,8 @@ from typing import Self
 import msgspec
 
 from marketprism import decimals
-from marketprism.clock import Moment
-from marketprism.feeds.actions import Reject, Rotate, Step, Turn
+from marketprism.clock import Timestamp
+from marketprism.feeds.actions import Action, Output, Reject, Rotate
 from marketprism.feeds.binance import commands
 from marketprism.feeds.binance.market import Market
 from marketprism.feeds.binance.messages import (
@@ -27,7 +27,7 @@ from marketprism.records import DataType
 from marketprism.settings.settings import VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 
 SETTLE_SECONDS = 0.5
 """From a book's subscription to its snapshot's request: time for the exchange to confirm."""
@@ -41,40 +41,40 @@ class BinanceSession(Conversation[Stream, BinanceStreams, Event]):
         market: Market,
         settings: VenueConfig,
         name: str,
-        wants: Sequence[Want],
+        subscriptions: Sequence[Subscription],
         cursors: Mapping[Stream, Cursor],
         refused_retry: float = REFUSED_RETRY,
     ) -> None:
         known = BinanceStreams(name, market, settings, refused_retry)
         rules = commands.rules(settings.limits.subscribe_batch, refused_retry)
-        super().__init__(name, market.url, known, rules, wants, cursors)
+        super().__init__(name, market.url, known, rules, subscriptions, cursors)
         self._channels = market.channels
         self._read, self._events = market.vocabulary
 
-    def opening(self, now: Moment) -> Turn:
+    def opening(self, now: Timestamp) -> Output:
         """All is subscribed at once, but each book when its snapshot is next in the budget; one
         that comes from another connection needs none.
         """
-        return Turn(steps=self._subscribe(list(self.streams), now))
+        return Output(actions=self._subscribe(list(self.streams), now))
 
-    def receive(self, frames: Sequence[bytes], now: Moment) -> Turn:
+    def receive(self, frames: Sequence[bytes], now: Timestamp) -> Output:
         """Events and answers to commands; what is neither is rejected and nothing else."""
-        turn = Turn()
+        output = Output()
         for frame in frames:
-            self._hear(frame, None, now, turn)
+            self._on_frame(frame, None, now, output)
         if self._subscriptions.unconfirmed:
-            turn.steps += self._said(self._subscriptions.proceed(now))
-        return turn
+            output.actions += self._said(self._subscriptions.proceed(now))
+        return output
 
-    def tick(self, now: Moment) -> Turn:
+    def tick(self, now: Timestamp) -> Output:
         """Due snapshots and retries, of subscriptions too."""
-        turn = Turn()
-        self._tick_books(now, turn)
-        self._proceed(now, turn)
-        self._ask_again(now, turn)
-        return turn
+        output = Output()
+        self._tick_books(now, output)
+        self._proceed(now, output)
+        self._ask_again(now, output)
+        return output
 
-    def renew(self, stream: Stream, now: Moment) -> Turn:
+    def renew(self, stream: Stream, now: Timestamp) -> Output:
         """Leave and subscribe again, with others that are renewed; a book starts over, a trade's
         id tells what was missed.
         """
@@ -84,7 +84,7 @@ class BinanceSession(Conversation[Stream, BinanceStreams, Event]):
             if data_type is DataType.ORDERBOOK:
                 self._streams.books[native_id].restart()
                 self._streams.books[native_id].acknowledged_at = None
-        return Turn()
+        return Output()
 
     def _topic(self, stream: Stream) -> Stream:
         return stream
@@ -96,15 +96,15 @@ class BinanceSession(Conversation[Stream, BinanceStreams, Event]):
         data_type, native_id = topic
         return native_id.lower() + self._channels[data_type]
 
-    def _said(self, asked: Sequence[Command[Stream]]) -> list[Step]:
-        steps: list[Step] = []
+    def _said(self, asked: Sequence[Command[Stream]]) -> list[Action]:
+        actions: list[Action] = []
         for command in asked:
             said, stream = commands.text(command, self._words), command.topics[0]
             if not command.leaving and self._is_by_itself(stream):
-                steps.append(self._streams.books[stream[1]].open(said, SETTLE_SECONDS))
+                actions.append(self._streams.books[stream[1]].open(said, SETTLE_SECONDS))
             else:
-                steps.append(said)
-        return steps
+                actions.append(said)
+        return actions
 
     def _is_by_itself(self, topic: Stream) -> bool:
         """A book is subscribed when its snapshot is granted."""
@@ -113,33 +113,35 @@ class BinanceSession(Conversation[Stream, BinanceStreams, Event]):
     def _speaks(self, since: int) -> bool:
         return any((state.last_record or 0) > since for state in self.streams.values())
 
-    def _follow(self, elder: Self) -> Succession:
-        return Succession(elder, elder._streams, self._streams)
+    def _follow(self, old: Self) -> Succession:
+        return Succession(old, old._streams, self._streams)
 
-    def _hear(self, frame: bytes, equals: Counter[str] | None, now: Moment, turn: Turn) -> None:
+    def _on_frame(
+        self, frame: bytes, equals: Counter[str] | None, now: Timestamp, output: Output
+    ) -> None:
         """One frame; or one event of a frame that holds several, where `equals` counts those."""
         try:
             event = self._read(frame)
             if isinstance(event, list):
-                self._hear_all(frame, event, equals, now, turn)
+                self._hear_all(frame, event, equals, now, output)
             elif event.st == COIN_MARGINED:
                 pass
             elif isinstance(event, ServerShutdown):
-                turn.steps.append(Rotate("the server announced that it shuts down"))
+                output.actions.append(Rotate("the server announced that it shuts down"))
             else:
-                self._told(event, frame, equals, now, turn)
+                self._told(event, frame, equals, now, output)
         except UNREADABLE as error:
-            self._no_event(frame, error, now, turn)
+            self._no_event(frame, error, now, output)
         except decimals.NotANumber as error:
-            turn.steps.append(Reject("bad number", str(error), frame[:SAMPLE_BYTES]))
+            output.actions.append(Reject("bad number", str(error), frame[:SAMPLE_BYTES]))
 
     def _told(
         self,
         event: Event | ForceOrder,
         frame: bytes,
         equals: Counter[str] | None,
-        now: Moment,
-        turn: Turn,
+        now: Timestamp,
+        output: Output,
     ) -> None:
         try:
             if isinstance(event, ForceOrder):
@@ -150,58 +152,58 @@ class BinanceSession(Conversation[Stream, BinanceStreams, Event]):
                 event = liquidation
             stream = stream_of(event)
             if self._subscriptions.unconfirmed:
-                self._spoke(stream, now, turn)
-            self._happened(stream, event, now, turn)
+                self._spoke(stream, now, output)
+            self._happened(stream, event, now, output)
         except KeyError:
             stream = stream_of(event)
             # The streams of a whole market tell of more than is wanted.
             if equals is None and stream not in self._released:
                 detail = f"no such subscription: {stream[1]!r}"
-                turn.steps.append(Reject("unknown symbol", detail, frame[:SAMPLE_BYTES]))
+                output.actions.append(Reject("unknown symbol", detail, frame[:SAMPLE_BYTES]))
 
     def _hear_all(
         self,
         frame: bytes,
         events: Sequence[msgspec.Raw],
         equals: Counter[str] | None,
-        now: Moment,
-        turn: Turn,
+        now: Timestamp,
+        output: Output,
     ) -> None:
         if equals is not None:
-            turn.steps.append(Reject("not an event", "a list in a list", frame[:SAMPLE_BYTES]))
+            output.actions.append(Reject("not an event", "a list in a list", frame[:SAMPLE_BYTES]))
             return
         equals = Counter()
         for event in events:
-            self._hear(bytes(event), equals, now, turn)
+            self._on_frame(bytes(event), equals, now, output)
 
-    def _no_event(self, frame: bytes, cause: Exception, now: Moment, turn: Turn) -> None:
+    def _no_event(self, frame: bytes, cause: Exception, now: Timestamp, output: Output) -> None:
         sample = frame[:SAMPLE_BYTES]
         try:
             answer = commands.read_answer(frame)
         except UNREADABLE:
             why = why_unread(frame, cause, self._events)
-            turn.steps.append(Reject(why, str(cause), sample))
+            output.actions.append(Reject(why, str(cause), sample))
             return
         if answer.error is not None:
-            turn.steps.append(Reject("command refused", answer.error.words, sample))
-            self._refused(answer.number, answer.error, now, turn)
+            output.actions.append(Reject("command refused", answer.error.words, sample))
+            self._refused(answer.number, answer.error, now, output)
             return
         granted = None if answer.number is None else self._subscriptions.granted(answer.number)
         if granted is None:
-            turn.steps.append(Reject("unknown answer", "an answer to no command", sample))
+            output.actions.append(Reject("unknown answer", "an answer to no command", sample))
         for stream in granted or ():
-            self._confirmed(stream, now, turn)
+            self._confirmed(stream, now, output)
 
-    def _spoke(self, stream: Stream, now: Moment, turn: Turn) -> None:
+    def _spoke(self, stream: Stream, now: Timestamp, output: Output) -> None:
         """What speaks is confirmed, whatever became of its command."""
         if self._subscriptions.heard(stream):
             refused = self.streams[stream].phase is Phase.PARKED
-            self._confirmed(stream, now, turn)
+            self._confirmed(stream, now, output)
             if refused and stream[0] is DataType.ORDERBOOK and not self._awaits(stream):
-                turn.steps.append(self._streams.books[stream[1]].begin())
+                output.actions.append(self._streams.books[stream[1]].begin())
 
     def _refused(
-        self, number: int | None, error: commands.CommandError, now: Moment, turn: Turn
+        self, number: int | None, error: commands.CommandError, now: Timestamp, output: Output
     ) -> None:
         for stream in self._subscriptions.refused(number, now, passes=error.passes):
-            self._park(stream, error.words, turn)
+            self._park(stream, error.words, output)

@@ -16,7 +16,7 @@ from marketprism.feeds.venue import Poll, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.settings.settings import VenueConfig
-from marketprism.streams.subscription import Capability, Want
+from marketprism.streams.subscription import Capability, Subscription
 
 DEPTHS: Final = ((100, 5), (500, 25), (1000, 50), (5000, 250))
 """`GET /api/v3/depth`: limits, and what each weighs."""
@@ -40,7 +40,7 @@ class BinanceSpot:
 
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings
-        self.manners = settings.limits
+        self.limits = settings.limits
         base = settings.api.base_url.rstrip("/")
         self.metadata = (
             Fetch(
@@ -87,12 +87,14 @@ class BinanceSpot:
             if row.named
         ]
 
-    def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
+    def plan(
+        self, subscriptions: Sequence[Subscription], current: Sequence[Shard] = ()
+    ) -> list[Shard]:
         """An instrument's streams share a connection; connections are filled one by one."""
-        fits = up_to(self.manners.streams_per_connection)
+        fits = up_to(self.limits.streams_per_connection)
         session = partial(BinanceSession, self._market, self.settings)
-        return plan(f"{self.name}/", wants, current, fits, session)
+        return plan(f"{self.name}/", subscriptions, current, fits, session)
 
-    def polls(self, wants: Sequence[Want]) -> list[Poll]:
+    def polls(self, subscriptions: Sequence[Subscription]) -> list[Poll]:
         """None: all that spot has comes over the websocket."""
         return []

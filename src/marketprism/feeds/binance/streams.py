@@ -4,9 +4,9 @@ from collections import Counter
 from typing import Literal
 
 from marketprism import decimals
-from marketprism.clock import MILLISECOND, Moment
+from marketprism.clock import MILLISECOND, Timestamp
 from marketprism.feeds import continuity
-from marketprism.feeds.actions import Turn
+from marketprism.feeds.actions import Output
 from marketprism.feeds.binance import perpetuals
 from marketprism.feeds.binance.book import BookStream
 from marketprism.feeds.binance.market import Market
@@ -26,7 +26,7 @@ from marketprism.records import Trade as TradeRecord
 from marketprism.settings.settings import VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import StreamState
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 
 Event = DepthUpdate | Trade | AggregateTrade | MarkPriceUpdate | Liquidation
 """What a stream tells; a liquidation as it is published, since its id depends on its push."""
@@ -83,10 +83,10 @@ class BinanceStreams(Streams[BookStream, Event]):
         self._settings = settings
         self._refused_retry = refused_retry
 
-    def add(self, want: Want, cursor: Cursor) -> None:
+    def add(self, subscription: Subscription, cursor: Cursor) -> None:
         """One more, that goes on from there."""
-        super().add(want, cursor)
-        if want.data_type is not DataType.TRADE:
+        super().add(subscription, cursor)
+        if subscription.data_type is not DataType.TRADE:
             return
         kind = "raw" if self._market.channels[DataType.TRADE] == "@trade" else "aggregated"
         if cursor.counts not in (None, kind):
@@ -100,7 +100,7 @@ class BinanceStreams(Streams[BookStream, Event]):
         return BookStream(state, source, options, self._name, self._refused_retry, rule=rule)
 
     def liquidation(
-        self, event: ForceOrder, equals: Counter[str], now: Moment
+        self, event: ForceOrder, equals: Counter[str], now: Timestamp
     ) -> Liquidation | None:
         """The record of a liquidation; None for the other market's. Raises NotANumber, and
         KeyError where it is of no stream of ours.
@@ -110,20 +110,20 @@ class BinanceStreams(Streams[BookStream, Event]):
         state = self.states[DataType.LIQUIDATION, event.o.s]
         return perpetuals.liquidation(event.o, state.instrument, equals, now)
 
-    def accept(self, stream: Stream, event: Event, now: Moment, turn: Turn) -> None:
+    def accept(self, stream: Stream, event: Event, now: Timestamp, output: Output) -> None:
         if isinstance(event, DepthUpdate):
-            self.books[event.s].hear(event, now, turn)
+            self.books[event.s].on_event(event, now, output)
         elif isinstance(event, AggregateTrade):
             if event.f > event.l:
                 raise decimals.NotANumber(f"first id {event.f} above last id {event.l}")
             first, last = str(event.f), str(event.l)
-            self._trade(stream, event, event.a, "aggregated", first, last, now, turn)
+            self._trade(stream, event, event.a, "aggregated", first, last, now, output)
         elif isinstance(event, Trade):
-            self._trade(stream, event, event.t, "raw", None, None, now, turn)
+            self._trade(stream, event, event.t, "raw", None, None, now, output)
         elif isinstance(event, MarkPriceUpdate):
-            self._mark_price(stream, event, now, turn)
+            self._mark_price(stream, event, now, output)
         else:
-            self._liquidated(event, now, turn)
+            self._liquidated(event, now, output)
 
     def _trade(
         self,
@@ -133,8 +133,8 @@ class BinanceStreams(Streams[BookStream, Event]):
         kind: Literal["raw", "aggregated"],
         first: str | None,
         last: str | None,
-        now: Moment,
-        turn: Turn,
+        now: Timestamp,
+        output: Output,
     ) -> None:
         price, quantity = decimals.unsigned(event.p), decimals.unsigned(event.q)
         maker, state = event.m, self.states[stream]
@@ -143,11 +143,11 @@ class BinanceStreams(Streams[BookStream, Event]):
         # the rest those prove nothing, as some trades are in no aggregate.
         part = None if last is None else int(last)
         news, gaps = continuity.accept_counted(state, number, traded_at, now, self._name, part)
-        turn.records += gaps
+        output.records += gaps
         if news and (why := left_out(price, quantity, event.X)) is not None:
-            leave_out(state, event, why, turn)
+            leave_out(state, event, why, output)
         elif news:
-            turn.records.append(
+            output.records.append(
                 TradeRecord(
                     state.instrument,
                     traded_at,
@@ -164,7 +164,9 @@ class BinanceStreams(Streams[BookStream, Event]):
                 )
             )
 
-    def _mark_price(self, stream: Stream, event: MarkPriceUpdate, now: Moment, turn: Turn) -> None:
+    def _mark_price(
+        self, stream: Stream, event: MarkPriceUpdate, now: Timestamp, output: Output
+    ) -> None:
         state, sampling = self.states[stream], self.funding[event.s]
         hours = self._market.funding_hours.of(event.s)
         record = perpetuals.funding_rate(event, state.instrument, hours, now)
@@ -179,7 +181,7 @@ class BinanceStreams(Streams[BookStream, Event]):
             or sampling.due(record.current_funding_rate, record.funding_time, at)
             or cursor.gap is not None
         ):
-            continuity.tell(state, record, now, self._name, turn)
+            continuity.tell(state, record, now, self._name, output)
         else:
             # It says nothing new, but that nothing was missed.
             cursor.received = now.wall

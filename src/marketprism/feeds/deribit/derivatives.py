@@ -12,7 +12,7 @@ from marketprism.feeds.venue import Poll, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.settings.settings import VenueConfig
-from marketprism.streams.subscription import Capability, Want
+from marketprism.streams.subscription import Capability, Subscription
 
 INDICES: Final = {"BTC": "btc_usd", "ETH": "eth_usd"}
 """The currencies that have a volatility index, and its name. No request tells them: what lists
@@ -34,7 +34,7 @@ class DeribitDerivatives:
 
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings
-        self.manners = settings.limits
+        self.limits = settings.limits
 
     def instruments(self, bodies: Sequence[bytes]) -> list[Instrument]:
         """The indices that there are; their symbol is the bare currency."""
@@ -43,12 +43,16 @@ class DeribitDerivatives:
             for currency, index in INDICES.items()
         ]
 
-    def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
+    def plan(
+        self, subscriptions: Sequence[Subscription], current: Sequence[Shard] = ()
+    ) -> list[Shard]:
         """One connection: there are two streams at most."""
-        own = [want for want in wants if want.data_type in self.offers]
+        own = [
+            subscription for subscription in subscriptions if subscription.data_type in self.offers
+        ]
         session = partial(DeribitSession, self.settings)
         return plan(f"{self.name}/", own, current, lambda _: True, session)
 
-    def polls(self, wants: Sequence[Want]) -> list[Poll]:
+    def polls(self, subscriptions: Sequence[Subscription]) -> list[Poll]:
         """None: REST only fills what a connection missed."""
         return []

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.actions import Send
 from marketprism.feeds.subscribing import Command, Rules
 from marketprism.streams.subscription import Stream
@@ -47,7 +47,7 @@ class Formalities:
         self._open[number] = method, None
         return request(number, method, params)
 
-    def sent(self, number: int, now: Moment) -> bool:
+    def sent(self, number: int, now: Timestamp) -> bool:
         """Whether that is one of them; it leaves."""
         if number not in self._open:
             return False
@@ -59,7 +59,7 @@ class Formalities:
         method, _ = self._open.pop(-1 if number is None else number, (None, None))
         return method
 
-    def overdue(self, now: Moment) -> list[tuple[str, int]]:
+    def overdue(self, now: Timestamp) -> list[tuple[str, int]]:
         """Those that were not answered in time, and when they were sent; each is named once."""
         late = [
             (number, method, sent_at)

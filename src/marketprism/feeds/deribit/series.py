@@ -18,9 +18,9 @@ from typing import Final
 import attrs
 
 from marketprism import decimals
-from marketprism.clock import MILLISECOND, SECOND, Moment
+from marketprism.clock import MILLISECOND, SECOND, Timestamp
 from marketprism.feeds import continuity
-from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Priority, Reject, Turn
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Output, Priority, Reject
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.deribit.messages import UNREADABLE, read_candle, read_page
 from marketprism.feeds.venue import SAMPLE_BYTES, Tag
@@ -89,46 +89,48 @@ class Series:
         self.joined, self.filling, self.held = False, None, []
         self.attempt += 1
 
-    def succeed(self, elder: "Series", *, overlaps: bool) -> None:
+    def succeed(self, old: "Series", *, overlaps: bool) -> None:
         """Go on where another connection is, of which nothing is missing: this one `overlaps`
         what that one published, or there was nothing.
         """
-        self.joined = overlaps or (elder.joined and elder.filling is None)
+        self.joined = overlaps or (old.joined and old.filling is None)
         self.behind = -LAG
 
-    def hear(self, told_at: int, value: str, now: Moment, turn: Turn) -> None:
+    def on_event(self, told_at: int, value: str, now: Timestamp, output: Output) -> None:
         """A live value. One of a time to come is told at once, and nothing follows from it."""
         record, cursor = self._record(told_at, value, now), self.state.cursor
         if cursor.clock.is_ahead(told_at, now):
             if continuity.placed(cursor, told_at, now) is Place.AHEAD:
                 continuity.lives(self.state, now)
                 cursor.ahead.count += 1
-                turn.records.append(record)
+                output.records.append(record)
             else:
                 self.state.duplicates += 1
         elif self.filling is not None:
             self.held.append(record)
             if len(self.held) > MAX_HELD:
-                self._finish(now, turn)
+                self._finish(now, output)
         elif self.joined:
-            self._publish(record, now, turn)
+            self._publish(record, now, output)
         else:
-            self._join(record, now, turn)
+            self._join(record, now, output)
 
     def answered(
-        self, attempt: int, answer: Fetched | FetchFailed, now: Moment, turn: Turn
+        self, attempt: int, answer: Fetched | FetchFailed, now: Timestamp, output: Output
     ) -> None:
         """A page of what is missing, or why there is none."""
         filling = self.filling
         if filling is None or attempt != self.attempt:
             return
         if isinstance(answer, FetchFailed):
-            self._failed(filling, answer, now, turn)
+            self._failed(filling, answer, now, output)
             return
         try:
             page = read_page(answer.body).result
         except UNREADABLE as error:
-            turn.steps.append(Reject("unreadable answer", str(error), answer.body[:SAMPLE_BYTES]))
+            output.actions.append(
+                Reject("unreadable answer", str(error), answer.body[:SAMPLE_BYTES])
+            )
             filling.retry_at = now.monotonic + RETRY_AFTER
             return
         for row in page.data:
@@ -139,7 +141,7 @@ class Series:
                     filling.values[told_at] = decimals.from_json(close)
             except (*UNREADABLE, decimals.NotANumber) as error:
                 # One that cannot be read leaves its place open, not that of its neighbours.
-                turn.steps.append(Reject("unfit event", str(error), bytes(row)[:SAMPLE_BYTES]))
+                output.actions.append(Reject("unfit event", str(error), bytes(row)[:SAMPLE_BYTES]))
         filling.pages += 1
         older = page.continuation
         if (
@@ -148,27 +150,27 @@ class Series:
             and filling.pages < MAX_PAGES
         ):
             filling.end = older
-            turn.steps.append(self._ask(filling))
+            output.actions.append(self._ask(filling))
         else:
-            self._finish(now, turn)
+            self._finish(now, output)
 
-    def tick(self, now: Moment, turn: Turn) -> None:
+    def tick(self, now: Timestamp, output: Output) -> None:
         """Ask again when it is time; give up when it is too late."""
         if (filling := self.filling) is None:
             return
         if now.monotonic >= filling.deadline:
-            self._finish(now, turn)
+            self._finish(now, output)
         elif filling.retry_at is not None and now.monotonic >= filling.retry_at:
             filling.retry_at = None
-            turn.steps.append(self._ask(filling))
+            output.actions.append(self._ask(filling))
 
-    def _join(self, record: VolatilityIndex, now: Moment, turn: Turn) -> None:
+    def _join(self, record: VolatilityIndex, now: Timestamp, output: Output) -> None:
         cursor, told_at = self.state.cursor, record.timestamp
         self.joined = True
         assert told_at is not None
         last = continuity.believed(cursor, now)
         if last is None or told_at <= last:
-            self._publish(record, now, turn)
+            self._publish(record, now, output)
             return
         cursor.lose("disconnect", "values are missing")
         lost = cursor.gap or OpenGap("disconnect", last, "values are missing")
@@ -185,10 +187,10 @@ class Series:
         )
         if hole < FINE * SECOND + RHYTHM:
             # No candle is missing between.
-            self._finish(now, turn)
+            self._finish(now, output)
             return
         self.state.detail = "waiting for what was missed"
-        turn.steps.append(self._ask(self.filling))
+        output.actions.append(self._ask(self.filling))
 
     def _ask(self, filling: Filling) -> Fetch:
         self.attempt += 1
@@ -201,20 +203,22 @@ class Series:
             priority=Priority.RESYNC,
         )
 
-    def _failed(self, filling: Filling, answer: FetchFailed, now: Moment, turn: Turn) -> None:
+    def _failed(
+        self, filling: Filling, answer: FetchFailed, now: Timestamp, output: Output
+    ) -> None:
         """Again soon, and by the minute where the exchange would not tell it by the second."""
         refused = answer.status == 400 and not answer.meaning.passes
         if refused and filling.resolution != FINE:
-            self._finish(now, turn)
+            self._finish(now, output)
             return
         if refused:
             filling.resolution = COARSE
         wait = max(RETRY_AFTER, round((answer.retry_after or 0.0) * SECOND))
         filling.retry_at = now.monotonic + wait
         if filling.retry_at >= filling.deadline:
-            self._finish(now, turn)
+            self._finish(now, output)
 
-    def _finish(self, now: Moment, turn: Turn) -> None:
+    def _finish(self, now: Timestamp, output: Output) -> None:
         """What was missed, then what has waited for it; and each stretch that was not filled as a
         gap before the value that ends it.
         """
@@ -226,14 +230,16 @@ class Series:
         for record in (*rows, held[0]):
             assert record.timestamp is not None
             if filling.lacks(earlier, record.timestamp):
-                self._tell(earlier, record.timestamp, filling, now, turn)
+                self._tell(earlier, record.timestamp, filling, now, output)
             self.state.cursor.gap = None
-            self._publish(record, now, turn)
+            self._publish(record, now, output)
             earlier = record.timestamp
         for record in held[1:]:
-            self._publish(record, now, turn)
+            self._publish(record, now, output)
 
-    def _tell(self, earlier: int, later: int, filling: Filling, now: Moment, turn: Turn) -> None:
+    def _tell(
+        self, earlier: int, later: int, filling: Filling, now: Timestamp, output: Output
+    ) -> None:
         """A gap between the values of these times. The first one began when sight was lost."""
         state, cursor = self.state, self.state.cursor
         cursor.lose(filling.reason, filling.why, earlier)
@@ -241,9 +247,9 @@ class Series:
             state.instrument, state.data_type, now.wall, self.connection, until=later
         )
         if gap is not None:
-            turn.records.append(gap)
+            output.records.append(gap)
 
-    def _publish(self, record: VolatilityIndex, now: Moment, turn: Turn) -> None:
+    def _publish(self, record: VolatilityIndex, now: Timestamp, output: Output) -> None:
         state, told_at = self.state, record.timestamp
         last = continuity.believed(state.cursor, now)
         assert told_at is not None
@@ -259,9 +265,9 @@ class Series:
             state.duplicates += 1
             return
         self.behind = 0
-        continuity.tell(state, record, now, self.connection, turn)
+        continuity.tell(state, record, now, self.connection, output)
 
-    def _record(self, told_at: int, value: str, now: Moment) -> VolatilityIndex:
+    def _record(self, told_at: int, value: str, now: Timestamp) -> VolatilityIndex:
         instrument = self.state.instrument
         return VolatilityIndex(
             instrument,

@@ -23,8 +23,8 @@ from typing import ClassVar, Final
 import attrs
 
 from marketprism import decimals
-from marketprism.clock import SECOND, Moment
-from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Turn
+from marketprism.clock import SECOND, Timestamp
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Output
 from marketprism.feeds.comparison import Change, Verdict
 from marketprism.feeds.kept_book import FetchedBook, KeptBook
 from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot, continued, published
@@ -80,7 +80,7 @@ class BookStream(KeptBook):
     def in_step(self) -> bool:
         return self.published and not self.joining
 
-    def subscribed(self, now: Moment) -> None:
+    def subscribed(self, now: Timestamp) -> None:
         """The exchange confirmed it: a snapshot is due."""
         self.acknowledged_at = now.monotonic
         if self.book is None:
@@ -98,10 +98,10 @@ class BookStream(KeptBook):
         self.attempt += 1
         self.fetch_at = self.resubscribe_at = None
 
-    def hear(self, heard: Heard | Snapshot, now: Moment, turn: Turn) -> None:
+    def on_event(self, heard: Heard | Snapshot, now: Timestamp, output: Output) -> None:
         """A snapshot or an update of the channel."""
         if isinstance(heard, Snapshot):
-            self._replace(heard.native, heard.event_time, now, turn)
+            self._replace(heard.native, heard.event_time, now, output)
             return
         if self.state.phase is Phase.PARKED:
             # It speaks: the host that did not know it was wrong, or knows it by now.
@@ -112,16 +112,16 @@ class BookStream(KeptBook):
         elif heard.ahead and self._strays(heard, self.book):
             self.state.cursor.ahead.count += 1
         elif heard.idle:
-            self._kept_alive(heard, self.book, now, turn)
+            self._kept_alive(heard, self.book, now, output)
         elif self._follows(heard, self.book):
-            self._apply(heard, self.book, now, turn)
+            self._apply(heard, self.book, now, output)
         elif self._passed(heard, self.book):
             self.state.duplicates += 1
         else:
             self._out_of_step("an update was missed", now)
 
-    def tick(self, now: Moment, turn: Turn) -> None:
-        super().tick(now, turn)
+    def tick(self, now: Timestamp, output: Output) -> None:
+        super().tick(now, output)
         if self.published and now.monotonic - self.in_step_since > STEADY_AFTER:
             self.failures = 0
 
@@ -140,19 +140,21 @@ class BookStream(KeptBook):
     def _drop(self) -> None:
         self.backlog = Backlog()
 
-    def _ask_after_all(self, now: Moment) -> None:
+    def _ask_after_all(self, now: Timestamp) -> None:
         """One on the wire is still welcome: it needs nothing of what came before."""
         if self.resubscribe_at is None:
             super()._ask_after_all(now)
 
-    def _replace(self, snapshot: Book, event_time: int | None, now: Moment, turn: Turn) -> None:
+    def _replace(
+        self, snapshot: Book, event_time: int | None, now: Timestamp, output: Output
+    ) -> None:
         """A snapshot on the wire, asked for or not: it is the book."""
         self.auditor.interrupt()
         heard = self.backlog.updates
         self.book = OrderBook(snapshot.bids, snapshot.asks, snapshot.seqId, event_time)
         self.joining = False
         if self._agrees(snapshot, self.book, now):
-            self.settle(heard, now, turn)
+            self.join(heard, now, output)
 
     def _read(self, body: bytes) -> FetchedBook:
         data = read_data(body)
@@ -168,14 +170,14 @@ class BookStream(KeptBook):
             return None
         return f"{UNKNOWN_INSTRUMENT}: the exchange does not know this instrument"
 
-    def _not_known(self, why: str, now: Moment, turn: Turn) -> None:
+    def _not_known(self, why: str, now: Timestamp, output: Output) -> None:
         """It may be about to be listed, or the host may be wrong."""
         if self.waiting:
             self._later(now, why)
             return
         self.attempt += 1
         self.failures += 1
-        park(self.state, why, turn)
+        park(self.state, why, output)
         self.fetch_at = now.monotonic + pause_of(self.source.url, self.refused_retry, self.unknown)
         self.unknown += 1
 
@@ -187,17 +189,17 @@ class BookStream(KeptBook):
     def _reaches(self, snapshot: FetchedBook) -> bool:
         return self.backlog.reaches(snapshot.last_id, snapshot.event_time or 0)
 
-    def _join(self, snapshot: FetchedBook, now: Moment, turn: Turn) -> None:
+    def _join(self, snapshot: FetchedBook, now: Timestamp, output: Output) -> None:
         """Step 5."""
         heard, beyond = self.backlog.updates, self.backlog.beyond(snapshot.last_id)
         self.book = self._made(snapshot, now)
         for update in beyond:
             update.applied(self.book)
         self.joining = not beyond
-        self.settle(heard, now, turn)
+        self.join(heard, now, output)
 
-    def settle(
-        self, heard: Sequence[Heard], now: Moment, turn: Turn, *, seamless: bool = False
+    def join(
+        self, heard: Sequence[Heard], now: Timestamp, output: Output, *, seamless: bool = False
     ) -> None:
         """There is a book: join it to what was published last, or tell that it does not. Where
         it is `seamless`, sight of the book was never lost though its numbers do not join.
@@ -224,19 +226,19 @@ class BookStream(KeptBook):
         if self.behind:
             state.phase, state.detail = Phase.ACKNOWLEDGED, "catching up with what was published"
             return
-        heals = 0
+        heals_gap = 0
         if known is not None and tail is not None and not cursor.needs_snapshot:
             # Nothing is missing after all: what the snapshot holds is published as it came.
             cursor.gap = None
             for update in tail:
                 told = cursor.told
-                self._tell(update if told is None else update.applied(told), now, turn)
+                self._tell(update if told is None else update.applied(told), now, output)
         elif known is not None and not seamless:
             cursor.lose("sequence", f"the book at {book.last_id} does not continue {known}")
             missing = (known + 1, book.last_id) if book.last_id > known else None
-            heals = self._close_gap(missing, now, turn)
+            heals_gap = self._close_gap(missing, now, output)
         self.in_step_since = now.monotonic
-        self._show(book, heals, (book.last_id, now.wall), now, turn)
+        self._show(book, heals_gap, (book.last_id, now.wall), now, output)
 
     def _follows(self, heard: Heard, book: OrderBook) -> bool:
         if heard.previous == book.last_id:
@@ -257,19 +259,19 @@ class BookStream(KeptBook):
         latest = (book.event_time or 0) + (CLOCKS_APART if self.joining else 0)
         return heard.sequence <= book.last_id and (heard.ahead or heard.event_time <= latest)
 
-    def _kept_alive(self, heard: Heard, book: OrderBook, now: Moment, turn: Turn) -> None:
+    def _kept_alive(self, heard: Heard, book: OrderBook, now: Timestamp, output: Output) -> None:
         """Nothing changed for a minute: it proves that the stream lives, and where it stands."""
         if heard.sequence == book.last_id or (self.joining and heard.sequence < book.last_id):
             self.state.last_record = now.monotonic
             if self.behind:
                 book.event_time = heard.time_after(book.event_time)
-                self.settle([], now, turn)
+                self.join([], now, output)
         elif self._passed(heard, book):
             self.state.duplicates += 1
         else:
             self._out_of_step("an update was missed", now)
 
-    def _apply(self, heard: Heard, book: OrderBook, now: Moment, turn: Turn) -> None:
+    def _apply(self, heard: Heard, book: OrderBook, now: Timestamp, output: Output) -> None:
         followed = book.last_id
         native = heard.native
         self.doubted, heard = None, heard.applied(book)
@@ -277,37 +279,37 @@ class BookStream(KeptBook):
         if not self._agrees(native, book, now):
             return
         if self.behind:
-            self.settle([heard], now, turn)
+            self.join([heard], now, output)
             return
-        self._tell(heard, now, turn)
+        self._tell(heard, now, output)
         if self.auditor.trail is None:
             return
         if heard.sequence < followed:
             self.auditor.interrupt()
         else:
             change = Change(heard.sequence, native.bids, native.asks, heard.event_time, now)
-            self._conclude(self.auditor.took(change, book), now, turn)
+            self._conclude(self.auditor.took(change, book), now, output)
 
-    def _conclude(self, verdict: Verdict | None, now: Moment, turn: Turn) -> None:
+    def _conclude(self, verdict: Verdict | None, now: Timestamp, output: Output) -> None:
         if verdict is None or self.book is None:
             return
-        heals = self.auditor.conclude(verdict, self.connection, now, turn)
-        if heals:
+        heals_gap = self.auditor.conclude(verdict, self.connection, now, output)
+        if heals_gap:
             verdict.fresh.write_as(self.book)
             self.book = self.state.cursor.book = verdict.fresh
             self.book.bids_end = self.book.asks_end = None
             self._accepted(self.book.last_id, self.book.event_time, now.wall, now)
-            self.restate(heals, now, turn)
+            self.send_snapshot(heals_gap, now, output)
 
-    def _agrees(self, said: Book, book: OrderBook, now: Moment) -> bool:
+    def _agrees(self, said: Book, book: OrderBook, now: Timestamp) -> bool:
         """Whether the checksum, where there is one, is that of the book."""
         if said.checksum == 0 or said.checksum == checksum(book):
             return True
         self._out_of_step("its checksum does not agree", now)
         return False
 
-    def _tell(self, heard: Heard, now: Moment, turn: Turn) -> None:
-        self._publish(heard, (None, heard.sequence), (heard.bids, heard.asks), now, turn)
+    def _tell(self, heard: Heard, now: Timestamp, output: Output) -> None:
+        self._publish(heard, (None, heard.sequence), (heard.bids, heard.asks), now, output)
 
     def _as_published(self, levels: Sequence[Level]) -> Sequence[Level]:
         return published(self.state.instrument, levels)
@@ -316,7 +318,7 @@ class BookStream(KeptBook):
         super()._forget(why)
         self.doubted = self.resubscribe_at = None
 
-    def _out_of_step(self, why: str, now: Moment) -> None:
+    def _out_of_step(self, why: str, now: Timestamp) -> None:
         self.state.cursor.lose("sequence", why)
         self.state.resyncs += 1
         self._forget(f"resynchronising: {why}")

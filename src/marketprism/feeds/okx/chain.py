@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from marketprism import decimals
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds.contracts import base_quantity
 from marketprism.feeds.okx.messages import Book, nanoseconds
 from marketprism.instruments import Instrument
@@ -65,7 +65,7 @@ def _written(levels: Sequence[Level], as_these: Sequence[Level]) -> list[Level]:
 
 
 def read(
-    instrument: Instrument, action: str | None, said: Book, clock: ExchangeClock, now: Moment
+    instrument: Instrument, action: str | None, said: Book, clock: ExchangeClock, now: Timestamp
 ) -> Heard | Snapshot:
     """An element of the channel. Raises NotANumber."""
     said.bids, said.asks = decimals.levels(said.bids, said.asks)

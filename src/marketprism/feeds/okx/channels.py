@@ -4,10 +4,10 @@ from collections import Counter
 
 import msgspec
 
-from marketprism.clock import HOUR, MILLISECOND, Moment
+from marketprism.clock import HOUR, MILLISECOND, Timestamp
 from marketprism.decimals import NotANumber, known, signed, unsigned
 from marketprism.feeds import continuity
-from marketprism.feeds.actions import Turn
+from marketprism.feeds.actions import Output
 from marketprism.feeds.continuity import Place
 from marketprism.feeds.contracts import base_quantity
 from marketprism.feeds.market_trades import leave_out, left_out
@@ -35,7 +35,7 @@ LONGEST_INTERVAL = 168
 """Hours: what is longer is no funding interval."""
 
 
-def trade(state: StreamState, said: Trade, now: Moment, connection: str, turn: Turn) -> None:
+def trade(state: StreamState, said: Trade, now: Timestamp, connection: str, output: Output) -> None:
     """Channel `trades`. `tradeId` is the last of the aggregate's, `count` how many it is of.
 
     Ids come in no order, so the latest of them tell what is new. Nor need they be without holes:
@@ -56,11 +56,11 @@ def trade(state: StreamState, said: Trade, now: Moment, connection: str, turn: T
     gap = continuity.accept_uncounted(state, traded_at, now, connection)
     cursor.last_id = last
     if gap is not None:
-        turn.records.append(gap)
+        output.records.append(gap)
     if (why := left_out(price, size)) is not None:
-        leave_out(state, said, why, turn)
+        leave_out(state, said, why, output)
         return
-    turn.records.append(
+    output.records.append(
         TradeRecord(
             instrument,
             traded_at,
@@ -89,9 +89,9 @@ def funding_rate(
     state: StreamState,
     sampling: FundingSampling,
     said: Funding,
-    now: Moment,
+    now: Timestamp,
     connection: str,
-    turn: Turn,
+    output: Output,
 ) -> None:
     """Channel `funding-rate`. An element without a time (before 2024) is of when it was read."""
     rate, estimated = signed(said.fundingRate), known(said.nextFundingRate, signed)
@@ -124,17 +124,17 @@ def funding_rate(
         next_funding_time=following,
         funding_interval=_interval(funding_time, following),
     )
-    continuity.tell(state, record, now, connection, turn)
+    continuity.tell(state, record, now, connection, output)
 
 
-def funding_told_at(said: Funding, now: Moment) -> int:
+def funding_told_at(said: Funding, now: Timestamp) -> int:
     """Nanoseconds. Raises NotANumber."""
     told_at = nanoseconds(said.ts) if said.ts else 0
     return told_at or now.wall // MILLISECOND * MILLISECOND
 
 
 def open_interest(
-    state: StreamState, said: Interest, now: Moment, connection: str, turn: Turn
+    state: StreamState, said: Interest, now: Timestamp, connection: str, output: Output
 ) -> None:
     """Channel `open-interest`, every 3 s: published when its time moves."""
     contracts, happened = known(said.oi, unsigned), nanoseconds(said.ts)
@@ -150,11 +150,11 @@ def open_interest(
         state.last_record = now.monotonic
         return
     record = OpenInterestRecord(instrument, happened, now.wall, base, contracts, value)
-    continuity.tell(state, record, now, connection, turn)
+    continuity.tell(state, record, now, connection, output)
 
 
 def liquidations(
-    instrument: Instrument, said: Liquidated, equals: Counter[str], now: Moment
+    instrument: Instrument, said: Liquidated, equals: Counter[str], now: Timestamp
 ) -> tuple[list[LiquidationRecord], list[tuple[Exception, bytes]]]:
     """Channel `liquidation-orders`: every detail counts, in whatever order of time. Also those
     that cannot be read, and why.
@@ -172,7 +172,7 @@ def liquidations(
 
 
 def _liquidation(
-    instrument: Instrument, said: Liquidation, equals: Counter[str], now: Moment
+    instrument: Instrument, said: Liquidation, equals: Counter[str], now: Timestamp
 ) -> LiquidationRecord:
     """One of them. What makes its id is what it says: nothing, where that cannot be read."""
     price, size = known(said.bkPx, unsigned), known(said.sz, unsigned)

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.actions import Send
 from marketprism.feeds.okx import answers
 from marketprism.feeds.okx.messages import Key
@@ -63,7 +63,7 @@ def begins_anew(subscriptions: Subscriptions[Key], key: Key, action: str | None)
 
 
 def refused(
-    subscriptions: Subscriptions[Key], code: str, key: Key | None, words: str, now: Moment
+    subscriptions: Subscriptions[Key], code: str, key: Key | None, words: str, now: Timestamp
 ) -> list[Key]:
     """An error that names its argument by `key`, in words, or not at all: the keys that cannot be
     had for now. An error may also echo the whole command.

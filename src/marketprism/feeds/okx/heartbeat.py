@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.errors import Lost
 from marketprism.feeds.actions import Close, Send
 
@@ -28,22 +28,22 @@ class Heartbeat:
     """The number of the ping whose answer is awaited."""
     _sent_at: int | None = None
 
-    def begin(self, now: Moment) -> None:
+    def begin(self, now: Timestamp) -> None:
         """The connection stands."""
         if self.interval:
             self._ping_at = now.monotonic + self.interval
 
-    def due(self, now: Moment) -> bool:
+    def due(self, now: Timestamp) -> bool:
         """Whether it is time for a ping."""
         return self._ping_at is not None and now.monotonic >= self._ping_at
 
-    def ping(self, number: int, now: Moment) -> Send:
+    def ping(self, number: int, now: Timestamp) -> Send:
         """The next ping, of that number."""
         self._ping_at = now.monotonic + self.interval
         self._awaited, self._sent_at = number, None
         return Send("ping", number)
 
-    def sent(self, number: int, now: Moment) -> bool:
+    def sent(self, number: int, now: Timestamp) -> bool:
         """Whether that is a ping; it leaves."""
         if number != self._awaited:
             return False
@@ -58,7 +58,7 @@ class Heartbeat:
         """Whether something was told of a stream since then."""
         return self.spoke_at is not None and self.spoke_at >= moment
 
-    def failed(self, now: Moment) -> Close | None:
+    def failed(self, now: Timestamp) -> Close | None:
         """Neither pong nor anything else came for too long."""
         if self._awaited is None or self._sent_at is None:
             return None

@@ -12,10 +12,10 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
-from marketprism.clock import SECOND, Moment
+from marketprism.clock import SECOND, Timestamp
 from marketprism.decimals import unsigned
 from marketprism.feeds import continuity
-from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Priority, Reject, Turn
+from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Output, Priority, Reject
 from marketprism.feeds.continuity import apart
 from marketprism.feeds.okx.messages import (
     UNREADABLE,
@@ -28,7 +28,7 @@ from marketprism.feeds.venue import SAMPLE_BYTES
 from marketprism.instruments import Instrument
 from marketprism.records import AllAccountRatio, DataType, GapReason, TopPositionRatio
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Stream, Want
+from marketprism.streams.subscription import Stream, Subscription
 
 PERIOD: Final = "5m"
 PERIOD_SECONDS: Final = 300.0
@@ -66,7 +66,7 @@ class RatioPoll(RowPoll[str]):
     step: ClassVar[int] = round(PERIOD_SECONDS * SECOND)
     reason: ClassVar[GapReason] = "sequence"
 
-    want: Want
+    subscription: Subscription
     request: Fetch
     offset: float
     connection: str
@@ -74,27 +74,27 @@ class RatioPoll(RowPoll[str]):
     period: float = PERIOD_SECONDS
 
     def read(
-        self, answer: Fetched | FetchFailed, cursors: Mapping[Stream, Cursor], now: Moment
-    ) -> Turn:
+        self, answer: Fetched | FetchFailed, cursors: Mapping[Stream, Cursor], now: Timestamp
+    ) -> Output:
         """The rows past the cursor, oldest first; without one the newest alone."""
-        turn = Turn()
+        output = Output()
         if isinstance(answer, FetchFailed):
-            return turn
+            return output
         try:
             data = read_data(answer.body)
         except (*UNREADABLE, ValueError) as error:
             sample = answer.body[:SAMPLE_BYTES]
-            turn.steps.append(Reject("unreadable answer", str(error), sample))
-            return turn
-        cursor = cursors[self.want.stream]
+            output.actions.append(Reject("unreadable answer", str(error), sample))
+            return output
+        cursor = cursors[self.subscription.stream]
         last = continuity.believed(cursor, now)
-        rows, early = apart(self._rows(data, last, turn), cursor, now)
-        self._tell(rows, last, cursor, now, turn)
-        turn.records += [self._record(happened, ratio, now) for happened, ratio in early]
-        return turn
+        rows, early = apart(self._rows(data, last, output), cursor, now)
+        self._tell(rows, last, cursor, now, output)
+        output.records += [self._record(happened, ratio, now) for happened, ratio in early]
+        return output
 
     def _rows(
-        self, data: Sequence[msgspec.Raw], last: int | None, turn: Turn
+        self, data: Sequence[msgspec.Raw], last: int | None, output: Output
     ) -> list[tuple[int, str]]:
         """By their time; of those past `last`, what cannot be read is rejected."""
         rows: dict[int, str] = {}
@@ -105,33 +105,37 @@ class RatioPoll(RowPoll[str]):
                 known = last is not None and happened <= last
                 rows.setdefault(happened, ratio if known else unsigned(ratio))
             except (*UNREADABLE, ValueError) as error:
-                turn.steps.append(Reject("unfit event", str(error), bytes(raw)[:SAMPLE_BYTES]))
+                output.actions.append(Reject("unfit event", str(error), bytes(raw)[:SAMPLE_BYTES]))
         return sorted(rows.items())
 
-    def _record(self, happened: int, ratio: str, now: Moment) -> TopPositionRatio | AllAccountRatio:
-        instrument, data_type = self.want.instrument, self.want.data_type
+    def _record(
+        self, happened: int, ratio: str, now: Timestamp
+    ) -> TopPositionRatio | AllAccountRatio:
+        instrument, data_type = self.subscription.instrument, self.subscription.data_type
         kind = TopPositionRatio if data_type is DataType.LSR_TOP_POSITION else AllAccountRatio
         return kind(instrument, happened, now.wall, ratio, *shares(ratio), PERIOD)
 
 
-def ratio_polls(base_url: str, venue: str, wants: Sequence[Want]) -> list[RatioPoll]:
+def ratio_polls(
+    base_url: str, venue: str, subscriptions: Sequence[Subscription]
+) -> list[RatioPoll]:
     """A poll for each ratio that is wanted, spread over the period."""
-    chosen = [want for want in wants if want.data_type in PATHS]
+    chosen = [subscription for subscription in subscriptions if subscription.data_type in PATHS]
     rounds = max(1, PERIOD_SECONDS // (APART * max(1, len(chosen))))
     return [
         RatioPoll(
-            want,
+            subscription,
             Fetch(
-                _url(base_url, want.data_type, want.instrument),
-                tag=want.stream,
+                _url(base_url, subscription.data_type, subscription.instrument),
+                tag=subscription.stream,
                 weight=RATIO_WEIGHT,
                 priority=Priority.POLL,
             ),
             FIRST_OFFSET + number % SPREAD * APART,
-            f"{venue}/{want.data_type}",
+            f"{venue}/{subscription.data_type}",
             max(AGAIN, PERIOD_SECONDS / rounds),
         )
-        for number, want in enumerate(chosen)
+        for number, subscription in enumerate(chosen)
     ]
 
 

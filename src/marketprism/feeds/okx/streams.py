@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from marketprism.clock import Moment
-from marketprism.feeds.actions import Turn
+from marketprism.clock import Timestamp
+from marketprism.feeds.actions import Output
 from marketprism.feeds.okx import channels
 from marketprism.feeds.okx.book import BOOKS_WEIGHT, DEEPEST, BookStream
 from marketprism.feeds.okx.chain import Heard, Snapshot, read
@@ -95,7 +95,9 @@ class OkxStreams(Streams[BookStream, Event]):
             return [stream] if (stream := stream_of(key)) in self.states else []
         return [stream for stream in self.states if stream[0] is DataType.LIQUIDATION]
 
-    def read(self, stream: Stream, action: str | None, element: msgspec.Raw, now: Moment) -> Event:
+    def read(
+        self, stream: Stream, action: str | None, element: msgspec.Raw, now: Timestamp
+    ) -> Event:
         """An element of a stream's own channel. Raises NotANumber, and what decoding raises."""
         if stream[0] is DataType.ORDERBOOK:
             state = self.states[stream]
@@ -103,7 +105,7 @@ class OkxStreams(Streams[BookStream, Event]):
         return _READERS[stream[0]](element)
 
     def liquidations(
-        self, element: msgspec.Raw, equals: Counter[str], others: Container[Stream], now: Moment
+        self, element: msgspec.Raw, equals: Counter[str], others: Container[Stream], now: Timestamp
     ) -> tuple[list[Liquidation], list[tuple[Exception, bytes]]]:
         """What one element tells of the liquidations of an instrument, wanted or not. It also
         shows that those of all are heard, but for `others`, who are not ours yet.
@@ -118,23 +120,23 @@ class OkxStreams(Streams[BookStream, Event]):
             return [], []
         return channels.liquidations(state.instrument, said, equals, now)
 
-    def accept(self, stream: Stream, event: Event, now: Moment, turn: Turn) -> None:
+    def accept(self, stream: Stream, event: Event, now: Timestamp, output: Output) -> None:
         state = self.states[stream]
         match event:
             case Heard() | Snapshot():
-                self.books[stream[1]].hear(event, now, turn)
+                self.books[stream[1]].on_event(event, now, output)
             case Trade():
-                channels.trade(state, event, now, self._name, turn)
+                channels.trade(state, event, now, self._name, output)
             case Funding():
                 sampling = self.funding[stream[1]]
-                channels.funding_rate(state, sampling, event, now, self._name, turn)
+                channels.funding_rate(state, sampling, event, now, self._name, output)
             case Interest():
-                channels.open_interest(state, event, now, self._name, turn)
+                channels.open_interest(state, event, now, self._name, output)
             case Liquidation():
-                self._liquidated(event, now, turn)
+                self._liquidated(event, now, output)
 
-    def listening(self, stream: Stream, now: Moment, turn: Turn) -> None:
+    def listening(self, stream: Stream, now: Timestamp, output: Output) -> None:
         """Of a book, a snapshot is due."""
         if stream[0] is DataType.ORDERBOOK:
             self.books[stream[1]].subscribed(now)
-        super().listening(stream, now, turn)
+        super().listening(stream, now, output)

@@ -12,14 +12,14 @@ know overlaps.
 
 from collections.abc import Sequence
 
-from marketprism.clock import Moment
+from marketprism.clock import Timestamp
 from marketprism.feeds import succession
-from marketprism.feeds.actions import Turn
+from marketprism.feeds.actions import Output
 from marketprism.feeds.okx import channels
 from marketprism.feeds.okx.book import BookStream
 from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot
-from marketprism.feeds.okx.held import HeldBook
 from marketprism.feeds.okx.messages import Funding, Interest, Trade, nanoseconds, number
+from marketprism.feeds.okx.shadow_book import ShadowBook
 from marketprism.feeds.okx.streams import Event, OkxStreams
 from marketprism.feeds.sampling import FundingSampling
 from marketprism.feeds.succession import Taken
@@ -29,14 +29,14 @@ from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
 from marketprism.streams.subscription import Stream
 
-Held = HeldBook | Event
+Held = ShadowBook | Event
 """What is held of a stream; what a book tells is put together."""
 
 
 class Succession(succession.Succession[OkxStreams, Held]):
     """The streams that the younger connection has not taken over yet."""
 
-    def hold(self, stream: Stream, event: Held, now: Moment) -> bool:
+    def hold(self, stream: Stream, event: Held, now: Timestamp) -> bool:
         if not isinstance(event, Heard | Snapshot):
             return super().hold(stream, event, now)
         if stream not in self:
@@ -44,7 +44,7 @@ class Succession(succession.Succession[OkxStreams, Held]):
         self._hold_book(stream, event, now)
         return True
 
-    def _place(self, event: Held, now: Moment) -> tuple[int, int | None]:
+    def _place(self, event: Held, now: Timestamp) -> tuple[int, int | None]:
         match event:
             case Trade():
                 return number(event.tradeId), nanoseconds(event.ts)
@@ -56,12 +56,12 @@ class Succession(succession.Succession[OkxStreams, Held]):
         assert isinstance(event, Liquidation)
         return event.timestamp or 0, None
 
-    def _hold_book(self, stream: Stream, event: Heard | Snapshot, now: Moment) -> None:
+    def _hold_book(self, stream: Stream, event: Heard | Snapshot, now: Timestamp) -> None:
         book = self._handover.first(stream)
         if book is None:
-            book = HeldBook()
+            book = ShadowBook()
             self._handover.hold(stream, 0, book, now)
-        assert isinstance(book, HeldBook)
+        assert isinstance(book, ShadowBook)
         if isinstance(event, Snapshot):
             book.replace(event)
         elif not book.add(event):
@@ -70,7 +70,7 @@ class Succession(succession.Succession[OkxStreams, Held]):
     def _reached(self, stream: Stream) -> int | None:
         cursor, native_id = self._new.states[stream].cursor, stream[1]
         match first := self._handover.first(stream):
-            case HeldBook():
+            case ShadowBook():
                 book = self._old.books[native_id]
                 return None if _beyond(first, book, cursor) is None else 0
             case Trade():
@@ -81,42 +81,42 @@ class Succession(succession.Succession[OkxStreams, Held]):
                 return place if told else None
         return super()._reached(stream)
 
-    def _go_on(self, stream: Stream, taken: Taken[Held], now: Moment, turn: Turn) -> None:
+    def _go_on(self, stream: Stream, taken: Taken[Held], now: Timestamp, output: Output) -> None:
         if isinstance(taken.handed, BookStream):
-            self._go_on_with_book(taken, taken.handed, now, turn)
+            self._go_on_with_book(taken, taken.handed, now, output)
             return
         state = self._new.states[stream]
         if taken.joined and taken.before.phase is Phase.LIVE:
             state.phase = Phase.LIVE
-        events, found = _past(taken.held, state.cursor, taken.handed)
+        events, found = _past(taken.buffered, state.cursor, taken.handed)
         if not taken.joined and not found:
             state.cursor.lose(*taken.unjoined)
-        elif taken.held:
+        elif taken.buffered:
             # The younger heard all that came after what was published last.
             state.cursor.gap = None
         self._new.go_on_with(stream, taken.handed)
         for event, heard in events:
-            self._accept(stream, event, heard, turn)
+            self._accept(stream, event, heard, output)
         if state.cursor.gap is not None and taken.since is not None:
             self._new.confirmed(stream, taken.since)
-            self._new.listening(stream, taken.since, turn)
+            self._new.listening(stream, taken.since, output)
 
     def _go_on_with_book(
-        self, taken: Taken[Held], elder: BookStream, now: Moment, turn: Turn
+        self, taken: Taken[Held], old: BookStream, now: Timestamp, output: Output
     ) -> None:
-        chain = taken.held[0][0] if taken.held else HeldBook()
-        assert isinstance(chain, HeldBook)
-        native_id = elder.state.instrument.native_id
+        chain = taken.buffered[0][0] if taken.buffered else ShadowBook()
+        assert isinstance(chain, ShadowBook)
+        native_id = old.state.instrument.native_id
         mine = self._new.books[native_id]
         state, cursor = mine.state, mine.state.cursor
-        if taken.joined and _in_step(elder):
-            elder.state, elder.acknowledged_at = state, mine.acknowledged_at
-            mine.auditor.succeed(elder.auditor)
-            elder.auditor = mine.auditor
-            self._new.books[native_id] = elder
+        if taken.joined and _in_step(old):
+            old.state, old.acknowledged_at = state, mine.acknowledged_at
+            mine.auditor.succeed(old.auditor)
+            old.auditor = mine.auditor
+            self._new.books[native_id] = old
             state.phase, state.detail = Phase.LIVE, None
             for update in chain.beyond(cursor.last_id, cursor.event_time) or ():
-                elder.hear(update, now, turn)
+                old.on_event(update, now, output)
             return
         whole = chain.whole()
         seamless = whole is not None and _overlaps(chain, whole, cursor)
@@ -126,16 +126,16 @@ class Succession(succession.Succession[OkxStreams, Held]):
             mine.book = whole
             # Numbers that are another count's tell nothing of what was published.
             updates = [] if chain.foreign else chain.updates
-            mine.settle(updates, now, turn, seamless=seamless)
+            mine.join(updates, now, output, seamless=seamless)
             return
         mine.backlog = Backlog(list(chain.updates))
         if mine.acknowledged_at is not None:
-            mine.subscribed(Moment(now.wall, mine.acknowledged_at))
+            mine.subscribed(Timestamp(now.wall, mine.acknowledged_at))
 
 
 def _past(
-    held: Sequence[tuple[Held, Moment]], cursor: Cursor, handed: object
-) -> tuple[Sequence[tuple[Held, Moment]], bool]:
+    held: Sequence[tuple[Held, Timestamp]], cursor: Cursor, handed: object
+) -> tuple[Sequence[tuple[Held, Timestamp]], bool]:
     """What of it the elder may not have told; and whether the last that it told is among it."""
     if isinstance(handed, FundingSampling):
         heard = handed.heard or 0
@@ -156,17 +156,17 @@ def _in_step(book: BookStream) -> bool:
     )
 
 
-def _beyond(chain: HeldBook, elder: BookStream, cursor: Cursor) -> Sequence[Heard] | None:
+def _beyond(chain: ShadowBook, old: BookStream, cursor: Cursor) -> Sequence[Heard] | None:
     """The updates past what the elder published; None as long as the two do not join."""
     beyond = chain.beyond(cursor.last_id, cursor.event_time)
     if beyond is None:
         return None
-    if elder.book is not None and _in_step(elder):
-        return beyond if chain.agrees(elder.book, beyond) else None
+    if old.book is not None and _in_step(old):
+        return beyond if chain.agrees(old.book, beyond) else None
     return None if chain.whole() is None else beyond
 
 
-def _overlaps(chain: HeldBook, whole: OrderBook, cursor: Cursor) -> bool:
+def _overlaps(chain: ShadowBook, whole: OrderBook, cursor: Cursor) -> bool:
     """Whether the elder spoke at the time of the younger's snapshot, and the book has come to
     where the elder was.
     """

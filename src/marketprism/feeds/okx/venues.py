@@ -20,7 +20,7 @@ from marketprism.feeds.venue import Poll, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.settings.settings import VenueConfig
-from marketprism.streams.subscription import Capability, Want
+from marketprism.streams.subscription import Capability, Subscription
 
 INSTRUMENTS_WEIGHT: Final = 2
 MOST_BOOKS: Final = 29
@@ -42,7 +42,7 @@ class _OkxVenue:
 
     def __init__(self, settings: VenueConfig) -> None:
         self.settings = settings
-        self.manners = settings.limits
+        self.limits = settings.limits
         self._base = settings.api.base_url.rstrip("/")
         self.metadata = (
             Fetch(
@@ -57,19 +57,25 @@ class _OkxVenue:
         (body,) = bodies
         return read_instruments(body, self.market_type)
 
-    def plan(self, wants: Sequence[Want], current: Sequence[Shard] = ()) -> list[Shard]:
+    def plan(
+        self, subscriptions: Sequence[Subscription], current: Sequence[Shard] = ()
+    ) -> list[Shard]:
         """An instrument's streams share a connection; connections are filled one by one."""
-        streamed = [want for want in wants if self.offers[want.data_type].by == "stream"]
+        streamed = [
+            subscription
+            for subscription in subscriptions
+            if self.offers[subscription.data_type].by == "stream"
+        ]
         session = partial(OkxSession, self.settings)
         return plan(f"{self.name}/", streamed, current, self._fits, session)
 
-    def _fits(self, group: Sequence[Want]) -> bool:
-        books = sum(want.data_type is DataType.ORDERBOOK for want in group)
-        return len(group) <= self.manners.streams_per_connection and books <= MOST_BOOKS
+    def _fits(self, group: Sequence[Subscription]) -> bool:
+        books = sum(subscription.data_type is DataType.ORDERBOOK for subscription in group)
+        return len(group) <= self.limits.streams_per_connection and books <= MOST_BOOKS
 
-    def polls(self, wants: Sequence[Want]) -> list[Poll]:
+    def polls(self, subscriptions: Sequence[Subscription]) -> list[Poll]:
         """The ratios; spot has none."""
-        return [*ratio_polls(self._base, self.name, wants)]
+        return [*ratio_polls(self._base, self.name, subscriptions)]
 
 
 class OkxSpot(_OkxVenue):

@@ -16,7 +16,7 @@ from marketprism.orderbook import OrderBook
 
 
 @attrs.define(eq=False)
-class HeldBook:
+class ShadowBook:
     """The chain of one book."""
 
     updates: list[Heard] = attrs.field(factory=list)
@@ -85,14 +85,14 @@ class HeldBook:
             update.applied(book)
         return book if said.checksum in (0, checksum(book)) else None
 
-    def agrees(self, elder: OrderBook, beyond: Sequence[Heard]) -> bool:
+    def agrees(self, old: OrderBook, beyond: Sequence[Heard]) -> bool:
         """Whether the elder's book with these updates is the book of the chain, where there is
         one: its best levels, as many as the exchange's own measure takes. Either connection may
         write their prices in digits of its own.
         """
         if (whole := self.whole()) is None:
             return True
-        book = OrderBook(list(elder.bids.items()), list(elder.asks.items()), elder.last_id)
+        book = OrderBook(list(old.bids.items()), list(old.asks.items()), old.last_id)
         for update in beyond:
             update.applied(book)
         self.foreign = _numbers(book) != _numbers(whole)
