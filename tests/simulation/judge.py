@@ -27,6 +27,10 @@ Key = tuple[str, str, str, str]
 """Exchange, market type, data type, symbol."""
 
 
+UNCOUNTED = {("okx", "trade")}
+"""Streams whose ids do not count: a position that came late cannot show that nothing is missing."""
+
+
 @attrs.frozen
 class Terms:
     """What a run promised."""
@@ -96,8 +100,9 @@ def judged(
             for began, ended in terms.stops
             for at in (message.at, told)
         )
-        uncounted = (fields["exchange"], data_type) == ("okx", "trade")
-        late = uncounted and fields.get("connection") == CONNECTION
+        late = (fields["exchange"], data_type) in UNCOUNTED and fields.get(
+            "connection"
+        ) == CONNECTION
         entries[key].append(Entry(message.at, fields, gap and (stopped or late)))
         if data_type == "orderbook":
             breaches += _unhealed(
@@ -200,7 +205,8 @@ def sequence(
                 continue
             between = [told[each] for each in range(last + 1, place) if each not in early]
             missing = [fact for fact in between if fact.required]
-            proven = data_type == "trade"
+            # An id that is a name shows of no gap that it was about nothing.
+            proven = data_type == "trade" and identity.isdecimal()
             breaches += list(_covered(missing, gaps, identity, terms, proven=proven))
         last, gaps = place, []
     if last is None:
