@@ -19,7 +19,8 @@ from rig import Rig, configured, running
 
 from marketprism import simulator
 from marketprism.app import Collector
-from marketprism.settings.settings import EmbeddedConfig, FreshnessConfig
+from marketprism.settings.nats import EmbeddedConfig
+from marketprism.settings.supervision import FreshnessConfig
 from marketprism.simulator import Exchange, Market, player, record
 from marketprism.simulator.faults import Garbage
 from marketprism.sinks import stream_age

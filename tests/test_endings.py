@@ -19,12 +19,11 @@ from service import Service, configuration
 from marketprism import simulator
 from marketprism.app import Collector
 from marketprism.outbox.spool import Spool
+from marketprism.settings.nats import EmbeddedConfig, NatsConfig
 from marketprism.settings.settings import (
     Config,
-    EmbeddedConfig,
     HttpConfig,
     MetricsConfig,
-    NatsConfig,
     OutboxConfig,
     SpoolConfig,
 )

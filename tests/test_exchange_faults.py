@@ -25,7 +25,7 @@ from marketprism import simulator
 from marketprism.app import Collector
 from marketprism.feeds import connection
 from marketprism.feeds.http_answers import Guess
-from marketprism.settings.settings import BackoffConfig, BreakerConfig, FreshnessConfig
+from marketprism.settings.supervision import BackoffConfig, BreakerConfig, FreshnessConfig
 from marketprism.simulator import Address, Exchange
 from marketprism.simulator.skin import Answer
 

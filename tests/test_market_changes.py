@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from truth import Truthful
 from universe import EPOCH
 
-from marketprism.board.board import StreamRow
+from marketprism.board.stream_row import StreamRow
 from marketprism.observe.health import judge
 
 pytestmark = pytest.mark.once

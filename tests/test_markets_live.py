@@ -16,7 +16,7 @@ from marketprism import simulator
 from marketprism.app import Collector
 from marketprism.feeds import metadata
 from marketprism.feeds import venue_tasks as venues
-from marketprism.settings.settings import FreshnessConfig
+from marketprism.settings.supervision import FreshnessConfig
 from marketprism.simulator import Exchange
 
 pytestmark = pytest.mark.once

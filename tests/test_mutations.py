@@ -21,8 +21,10 @@ from marketprism.feeds import OFFERS
 from marketprism.feeds.actions import Close, Fetch, Output, Park, Reject, Send
 from marketprism.gaps.pending import PendingGap
 from marketprism.outbox.peek import peek
+from marketprism.reading import decode
 from marketprism.records import DataType, Gap
-from marketprism.wire import decode, encode, time_value
+from marketprism.times import time_value
+from marketprism.wire import encode
 
 pytestmark = pytest.mark.once
 

@@ -10,7 +10,7 @@ import yaml
 
 from marketprism.errors import ConfigError
 from marketprism.feeds import OFFERS
-from marketprism.settings import config
+from marketprism.settings import config, sources
 from marketprism.settings.config import (
     Config,
     Limits,
@@ -23,8 +23,8 @@ from marketprism.settings.config import (
 from marketprism.settings.structuring import structure
 from marketprism.settings.yaml_files import read
 
-MAIN = config.DEFAULTS / "collector/unified_data_collection.yaml"
-VENUE_FILES = sorted((config.DEFAULTS / "collector/exchange_configs").glob("*.yaml"))
+MAIN = sources.DEFAULTS / "collector/unified_data_collection.yaml"
+VENUE_FILES = sorted((sources.DEFAULTS / "collector/exchange_configs").glob("*.yaml"))
 
 # A commented-out key, or a parent of such: `# name: value  # remark`, at any indentation.
 DORMANT = re.compile(r"^( *)# ((?: {2})*[a-z_]+:(?: .*)?)$")
@@ -69,8 +69,8 @@ def test_packaged_defaults_are_found() -> None:
         "nats/nats-server.conf",
         "nats/nats-server-docker.conf",
     ]:
-        assert (config.DEFAULTS / name).is_file()
-    assert config.DEFAULTS.is_relative_to(Path(config.__file__).parents[1])
+        assert (sources.DEFAULTS / name).is_file()
+    assert sources.DEFAULTS.is_relative_to(Path(sources.__file__).parents[1])
     assert {file.stem for file in VENUE_FILES} == set(OFFERS)
 
 
@@ -128,7 +128,7 @@ def test_venue_file_documents_every_limit(file: Path) -> None:
 
 def test_log_file_settings_are_the_defaults() -> None:
     """The file documents every key with its default."""
-    tree = read(config.DEFAULTS / "logging/logging_config.yaml")
+    tree = read(sources.DEFAULTS / "logging/logging_config.yaml")
     assert set(tree) == {field.name for field in attrs.fields(LogFile)}
     assert structure(tree, LogFile) == (LogFile(), [])
 

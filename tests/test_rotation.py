@@ -12,7 +12,8 @@ from patience import PATIENCE
 from rig import Rig, running
 
 from marketprism import simulator
-from marketprism.board.board import ConnectionRow, StreamRow
+from marketprism.board.rows import ConnectionRow
+from marketprism.board.stream_row import StreamRow
 from marketprism.records import DataType
 
 pytestmark = pytest.mark.once

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from marketprism.reading import decode
 from marketprism.records import DataType, Gap
 from marketprism.resume import cursors
 from marketprism.streams.subscription import Capability, Subscription
-from marketprism.wire import decode, encode
+from marketprism.wire import encode
 
 ANY = Capability("stream", None)
 SCHEMAS = Path(__file__).parent / "schema"

@@ -16,7 +16,7 @@ from lone import Lone, ended, full_pipe
 from ports import free_port
 
 from marketprism import simulator
-from marketprism.settings.config import DEFAULTS
+from marketprism.settings.sources import DEFAULTS
 
 pytestmark = pytest.mark.once
 

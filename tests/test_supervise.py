@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketprism.errors import Lost, RateLimited, Refused, StartFailed
-from marketprism.settings.settings import BackoffConfig, IntensityConfig, SupervisionConfig
+from marketprism.settings.supervision import BackoffConfig, IntensityConfig, SupervisionConfig
 from marketprism.supervise import (
     Attempt,
     Backoff,

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketprism.instruments import Instrument
+from marketprism.reading import decode
 from marketprism.records import (
     AllAccountRatio,
     DataType,
@@ -23,7 +24,8 @@ from marketprism.records import (
     Trade,
     VolatilityIndex,
 )
-from marketprism.wire import decode, encode, origin, time_text, time_value, token
+from marketprism.times import time_text, time_value
+from marketprism.wire import encode, origin, token
 
 MILLISECOND = 1_000_000
 AT = 1_700_000_000_123 * MILLISECOND

@@ -40,7 +40,7 @@ from marketprism.observe.cgroup import Limit, memory_limit
 from marketprism.observe.health import Health
 from marketprism.observe.memory import Bounds, MemoryGuard, Policy
 from marketprism.observe.metrics import Metrics
-from marketprism.observe.report import Rates, counted
+from marketprism.observe.rates import Rates, counted
 from marketprism.observe.serving import serve
 from marketprism.observe.summary import Summary
 from marketprism.outbox.disk import Worker
@@ -50,7 +50,8 @@ from marketprism.pipeline.outlet import Outlet
 from marketprism.pipeline.pump import pump, rescue
 from marketprism.resume.positions import Positions
 from marketprism.settings.quantities import LARGEST
-from marketprism.settings.settings import Config, IntensityConfig
+from marketprism.settings.settings import Config
+from marketprism.settings.supervision import IntensityConfig
 from marketprism.sinks import Sink
 from marketprism.sinks.embedded import EmbeddedServer
 from marketprism.sinks.nats import NatsSink

@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from marketprism.errors import MarketPrismError, Refused, StartFailed, Transient, leaves, no_room
-from marketprism.settings.settings import SupervisionConfig
+from marketprism.settings.supervision import SupervisionConfig
 
 uniform = random.random
 """In [0, 1): the chance that waits are jittered by, where no other is given."""

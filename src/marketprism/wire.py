@@ -4,10 +4,8 @@ The shapes are the contract's: one JSON object a message, every field always pre
 exact strings, times as RFC 3339 in UTC.
 """
 
-import datetime
 from collections.abc import Callable, Mapping
-from types import NoneType
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final
 from urllib.parse import unquote
 
 import attrs
@@ -28,6 +26,7 @@ from marketprism.records import (
     Trade,
     VolatilityIndex,
 )
+from marketprism.times import Clock, milliseconds, time_text
 
 PREFIXES: Final[Mapping[str, str]] = {
     DataType.ORDERBOOK: "orderbook-data",
@@ -55,7 +54,6 @@ MAX_PAYLOAD_BYTES: Final = 900 * 1024
 differ, and the client is closed for good (reliability.md, 5)."""
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 @attrs.define
@@ -107,7 +105,7 @@ def encode(record: Record) -> Message:
     head = _heads.get((data_type, record.instrument))
     if head is None:
         head = _heads[data_type, record.instrument] = _Head.of(data_type, record.instrument)
-    identity, fields = _SHAPES[type(record)](record)
+    identity, fields = SHAPES[type(record)](record)
     return Message(
         head.subject,
         head.msg_id + identity,
@@ -115,34 +113,6 @@ def encode(record: Record) -> Message:
         record.instrument,
         data_type,
     )
-
-
-def decode(payload: bytes) -> Record:
-    """The record that `encode` made `payload` of, as far as a payload tells it; whichever version
-    wrote it: what is not known here is left out, what is missing takes its default.
-
-    Raises:
-        msgspec.DecodeError: it is not a JSON object.
-        KeyError, ValueError: it is not one of ours.
-    """
-    fields = _decode(payload)
-    kind = _KINDS[fields.pop("data_type")]
-    instrument = Instrument(
-        fields.pop("exchange"),
-        fields.pop("market_type"),
-        fields.pop("symbol"),
-        fields.pop("instrument_id"),
-        contract_size=fields.pop("contract_size", None),
-    )
-    if (renamed := _RENAMED.get(kind)) is not None:
-        renamed(fields)
-    for name in _TIME_FIELDS & fields.keys():
-        fields[name] = time_value(fields[name])
-    read = _defaults(kind)
-    read.update((name, fields[name]) for name in read.keys() & fields.keys())
-    if lacking := [name for name, value in read.items() if value is _REQUIRED]:
-        raise ValueError(f"a {kind.data_type} without {', '.join(lacking)}")
-    return kind(instrument, **read)
 
 
 @attrs.frozen
@@ -173,43 +143,7 @@ class _Head:
 _heads: dict[tuple[str, Instrument], _Head] = {}
 
 
-class _Clock:
-    """Times as text. Consecutive ones mostly share their second, so that one is kept."""
-
-    second = -1
-    prefix = ""
-
-    def text(self, nanoseconds: int) -> str:
-        second, rest = divmod(nanoseconds, 1_000_000_000)
-        if second != self.second:
-            self.prefix = datetime.datetime.fromtimestamp(second, datetime.UTC).strftime(
-                "%Y-%m-%dT%H:%M:%S."
-            )
-            self.second = second
-        if rest % 1_000_000 == 0:
-            return f"{self.prefix}{rest // 1_000_000:03d}Z"
-        return f"{self.prefix}{rest // 1_000:06d}Z"
-
-
-_event_clock, _our_clock = _Clock(), _Clock()
-
-
-def time_text(nanoseconds: int | None) -> str | None:
-    """RFC 3339 in UTC to the millisecond, or to the microsecond where there are any."""
-    return None if nanoseconds is None else _event_clock.text(nanoseconds)
-
-
-def time_value(text: str | None) -> int | None:
-    """The nanoseconds since the epoch of `time_text`'s answer."""
-    if text is None:
-        return None
-    moment = datetime.datetime.fromisoformat(text)
-    elapsed = moment - datetime.datetime.fromtimestamp(0, datetime.UTC)
-    return (elapsed // datetime.timedelta(microseconds=1)) * 1_000
-
-
-def _milliseconds(nanoseconds: int | None) -> int:
-    return 0 if nanoseconds is None else nanoseconds // 1_000_000
+_event_clock, _our_clock = Clock(), Clock()
 
 
 def _times(record: Record) -> dict[str, Any]:
@@ -257,7 +191,7 @@ def _orderbook(record: OrderBookRecord) -> _Shape:
     # The contract's. Where OKX numbers a book anew twice within the duplicate window, an update may
     # get the id of an earlier one, and JetStream stores it not: only a time in the id would help.
     identity = f"{record.update_type}:{record.last_update_id}"
-    return (f"{identity}:{_milliseconds(record.heals_gap)}" if snapshot else identity), fields
+    return (f"{identity}:{milliseconds(record.heals_gap)}" if snapshot else identity), fields
 
 
 def _funding_rate(record: FundingRate) -> _Shape:
@@ -270,14 +204,14 @@ def _funding_rate(record: FundingRate) -> _Shape:
         "mark_price": record.mark_price,
         "index_price": record.index_price,
     }
-    return str(_milliseconds(record.timestamp)), fields
+    return str(milliseconds(record.timestamp)), fields
 
 
 def _by_event_time(*names: str) -> Callable[[Record], _Shape]:
     def shape(record: Record) -> _Shape:
         fields = _times(record)
         fields.update((name, getattr(record, name)) for name in names)
-        return str(_milliseconds(record.timestamp)), fields
+        return str(milliseconds(record.timestamp)), fields
 
     return shape
 
@@ -309,7 +243,7 @@ def _ratio(noun: str) -> Callable[[LongShortRatio], _Shape]:
             f"short_{noun}_ratio": record.short_share,
             "period": record.period,
         }
-        return str(_milliseconds(record.timestamp)), fields
+        return str(milliseconds(record.timestamp)), fields
 
     return shape
 
@@ -326,7 +260,7 @@ def _gap(record: Gap) -> _Shape:
         "connection": record.connection,
         "detail": record.detail,
     }
-    return f"{record.affected}:{_milliseconds(record.started_at)}", fields
+    return f"{record.affected}:{milliseconds(record.started_at)}", fields
 
 
 def _bound(value: int | None) -> str | None:
@@ -334,7 +268,7 @@ def _bound(value: int | None) -> str | None:
     return None if value is None else str(value)
 
 
-_SHAPES: Final[Mapping[type[Record], Callable[[Any], _Shape]]] = {
+SHAPES: Final[Mapping[type[Record], Callable[[Any], _Shape]]] = {
     Trade: _trade,
     OrderBookRecord: _orderbook,
     FundingRate: _funding_rate,
@@ -345,55 +279,3 @@ _SHAPES: Final[Mapping[type[Record], Callable[[Any], _Shape]]] = {
     VolatilityIndex: _by_event_time("volatility_index", "currency", "index_name"),
     Gap: _gap,
 }
-
-_KINDS: Final[Mapping[str, type[Record]]] = {kind.data_type: kind for kind in _SHAPES}
-
-
-_REQUIRED: Final = object()
-"""Stands where a record says nothing without a field."""
-
-
-def _defaults(kind: type[Record]) -> dict[str, Any]:
-    """What a payload may say of this kind, and what it means that it does not."""
-    if (known := _known_defaults.get(kind)) is None:
-        hints = get_type_hints(kind)
-        known = _known_defaults[kind] = {
-            each.name: each.default
-            if each.default is not attrs.NOTHING
-            else None
-            if NoneType in get_args(hints[each.name])
-            else _REQUIRED
-            for each in attrs.fields(kind)
-            if each.name != "instrument"
-        }
-    return dict(known)
-
-
-_known_defaults: dict[type[Record], dict[str, Any]] = {}
-
-_TIME_FIELDS = frozenset(
-    {"timestamp", "collected_at", "funding_time", "next_funding_time", "started_at", "ended_at"}
-)
-
-
-def _name_shares(fields: dict[str, Any]) -> None:
-    """`long_account_ratio` and its like; not `long_short_ratio`."""
-    for share in ("long", "short"):
-        for noun in ("position", "account"):
-            if (name := f"{share}_{noun}_ratio") in fields:
-                fields[f"{share}_share"] = fields[name]
-
-
-def _read_gap(fields: dict[str, Any]) -> None:
-    fields["affected"] = DataType(fields["affected"])
-    for name in ("first_missing_id", "last_missing_id"):
-        if fields.get(name) is not None:
-            fields[name] = int(fields[name])
-
-
-_RENAMED: Final[Mapping[type[Record], Callable[[dict[str, Any]], None]]] = {
-    TopPositionRatio: _name_shares,
-    AllAccountRatio: _name_shares,
-    Gap: _read_gap,
-}
-"""Kinds whose fields are not told as they are."""

@@ -15,8 +15,9 @@ from truth import Truthful
 from universe import EPOCH, Plan, configured
 from web import Net
 
-from marketprism.board.board import Board, ConnectionRow
+from marketprism.board.board import Board
 from marketprism.board.gap_log import PATIENCE, GapLog
+from marketprism.board.rows import ConnectionRow
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, GapReason
 from marketprism.simulator.skin import Rates

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pit import Pit
 
 from marketprism.records import DataType
-from marketprism.settings.settings import OrderbookOptions
+from marketprism.settings.exchanges import OrderbookOptions
 
 pytestmark = pytest.mark.once
 

@@ -32,7 +32,7 @@ from marketprism.feeds.rest import Rest
 from marketprism.observe.report import connections
 from marketprism.settings.settings import ProxyConfig
 from marketprism.simulator.skin import Answer, Client, Rates, Reply
-from marketprism.wire import time_text
+from marketprism.times import time_text
 
 pytestmark = pytest.mark.once
 

@@ -26,7 +26,7 @@ from peers import (
 from ports import free_port
 from structlog.testing import capture_logs
 
-from marketprism.board.board import ConnectionRow
+from marketprism.board.rows import ConnectionRow
 from marketprism.clock import Timestamp
 from marketprism.errors import Lost, Quiet, RateLimited, Refused, Transient
 from marketprism.feeds import connection as connection_module
@@ -48,7 +48,9 @@ from marketprism.feeds.services import Services
 from marketprism.feeds.venue import NO_CURSORS, Holding, Session
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, Record, Trade
-from marketprism.settings.settings import FreshnessConfig, Limits, ProxyConfig
+from marketprism.settings.exchanges import Limits
+from marketprism.settings.settings import ProxyConfig
+from marketprism.settings.supervision import FreshnessConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.exchange_clock import ExchangeClock
 from marketprism.streams.state import Phase, StreamState

@@ -8,7 +8,7 @@ from marketprism.clock import SECOND
 from marketprism.feeds.freshness import Freshness, Remedy
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings.settings import FreshnessConfig
+from marketprism.settings.supervision import FreshnessConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase, StreamState
 from marketprism.streams.subscription import Capability, Stream

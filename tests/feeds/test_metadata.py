@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from marketprism.board.board import StreamRow
+from marketprism.board.stream_row import StreamRow
 from marketprism.feeds.freshness import Remedy
 from marketprism.feeds.metadata import APART, FIRST, Doubt, Rereads, doubt
 from marketprism.instruments import Instrument

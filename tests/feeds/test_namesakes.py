@@ -9,7 +9,7 @@ from marketprism.feeds.binance import BinanceDerivatives, BinanceSpot
 from marketprism.feeds.namesakes import one_each
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
 from marketprism.instruments import Instrument
-from marketprism.settings.settings import Api, VenueConfig
+from marketprism.settings.exchanges import Api, VenueConfig
 
 
 def listed(symbol: str, native_id: str, *, trading: bool = True) -> Instrument:

@@ -15,7 +15,8 @@ from loopback import UNTRUSTING
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from marketprism.board.board import Board, StreamRow
+from marketprism.board.board import Board
+from marketprism.board.stream_row import StreamRow
 from marketprism.clock import Timestamp
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.hosts import Hosts
@@ -28,7 +29,9 @@ from marketprism.feeds.venue import Venue
 from marketprism.instruments import Instrument
 from marketprism.pipeline.outlet import Outlet
 from marketprism.records import DataType, Gap, Record
-from marketprism.settings.settings import Api, ProxyConfig, SupervisionConfig, VenueConfig
+from marketprism.settings.exchanges import Api, VenueConfig
+from marketprism.settings.settings import ProxyConfig
+from marketprism.settings.supervision import SupervisionConfig
 from marketprism.streams.state import Phase
 from marketprism.streams.subscription import Subscription
 

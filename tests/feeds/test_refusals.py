@@ -9,7 +9,7 @@ import trio
 from box import SETTLED, Box, boxed
 from trio.testing import MockClock
 
-from marketprism.board.board import StreamRow
+from marketprism.board.stream_row import StreamRow
 
 pytestmark = pytest.mark.once
 

@@ -14,7 +14,7 @@ from marketprism.feeds.okx.checksum import checksum
 from marketprism.instruments import Instrument
 from marketprism.orderbook import OrderBook
 from marketprism.records import OrderBookRecord
-from marketprism.settings.settings import OrderbookOptions
+from marketprism.settings.exchanges import OrderbookOptions
 
 VENUES = pytest.mark.parametrize("venue", ID_STEP)
 QUICKLY = settings(

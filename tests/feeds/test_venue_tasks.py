@@ -19,14 +19,8 @@ from marketprism.feeds.venue import NO_CURSORS, Holding, Poll, Session, Shard
 from marketprism.feeds.venue_tasks import run_venue
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, Record, Trade
-from marketprism.settings.settings import (
-    Api,
-    BackoffConfig,
-    IntensityConfig,
-    Limits,
-    SupervisionConfig,
-    VenueConfig,
-)
+from marketprism.settings.exchanges import Api, Limits, VenueConfig
+from marketprism.settings.supervision import BackoffConfig, IntensityConfig, SupervisionConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase, StreamState
 from marketprism.streams.subscription import Capability, Stream, Subscription

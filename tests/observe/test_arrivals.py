@@ -6,7 +6,9 @@ from typing import Any
 import attrs
 import pytest
 
-from marketprism.board.board import Board, ConnectionRow, StreamRow
+from marketprism.board.board import Board
+from marketprism.board.rows import ConnectionRow
+from marketprism.board.stream_row import StreamRow
 from marketprism.clock import Timestamp
 from marketprism.instruments import Instrument
 from marketprism.observe.arrivals import SLOW, Arrival, arrival, down, voices

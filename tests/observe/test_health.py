@@ -11,12 +11,14 @@ import msgspec
 import pytest
 import trio
 
-from marketprism.board.board import Board, ConnectionRow, HostRow, MemoryRow, StreamRow, VenueRow
+from marketprism.board.board import Board
+from marketprism.board.rows import ConnectionRow, HostRow, MemoryRow, VenueRow
+from marketprism.board.stream_row import StreamRow
 from marketprism.clock import Timestamp
 from marketprism.errors import SinkState
 from marketprism.instruments import Instrument
 from marketprism.observe.health import Health, judge
-from marketprism.observe.report import Rates
+from marketprism.observe.rates import Rates
 from marketprism.observe.serving import serve
 from marketprism.records import DataType
 from marketprism.streams.cursor import Cursor, OpenGap

@@ -16,7 +16,7 @@ from marketprism.feeds.venue import Holding, Session
 from marketprism.observe.cgroup import Limit
 from marketprism.observe.memory import Bounds, Measure, MemoryGuard, Policy, Slack, give_back
 from marketprism.observe.memory_report import high_words, memory_report
-from marketprism.observe.report import resident_memory
+from marketprism.observe.rates import resident_memory
 from marketprism.outbox.outbox import Outbox
 from marketprism.pipeline.outlet import Outlet
 from marketprism.settings.settings import MemoryConfig

@@ -11,7 +11,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from marketprism.board.board import Board, ConnectionRow, HostRow, StreamRow
+from marketprism.board.board import Board
+from marketprism.board.rows import ConnectionRow, HostRow
+from marketprism.board.stream_row import StreamRow
 from marketprism.clock import Timestamp
 from marketprism.errors import SinkState
 from marketprism.instruments import Instrument

@@ -7,7 +7,8 @@ from box import boxed
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from marketprism.board.board import Board, ConnectionRow, VenueRow
+from marketprism.board.board import Board
+from marketprism.board.rows import ConnectionRow, VenueRow
 from marketprism.clock import Timestamp
 from marketprism.observe.health import judge
 from marketprism.observe.summary import Summary

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from patience import PATIENCE
 from trio.testing import wait_all_tasks_blocked
 
-from marketprism.board.board import Board, QueueRow
+from marketprism.board.board import Board
+from marketprism.board.rows import QueueRow
 from marketprism.instruments import Instrument
 from marketprism.sinks import Outbox
 from marketprism.wire import Message

@@ -20,7 +20,7 @@ from marketprism.board.board import Board
 from marketprism.clock import Timestamp
 from marketprism.errors import Refused, SinkLost
 from marketprism.outbox.spool import NAME, Spool
-from marketprism.settings.settings import NatsConfig
+from marketprism.settings.nats import NatsConfig
 from marketprism.sinks import Outbox
 from marketprism.sinks.nats import NatsSink
 from marketprism.wire import Message

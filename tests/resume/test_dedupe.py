@@ -17,7 +17,7 @@ from marketprism.instruments import Instrument
 from marketprism.outbox.outbox import Numbered
 from marketprism.resume.dedupe import dedupe
 from marketprism.resume.last_message import Last
-from marketprism.settings.settings import NatsConfig, StreamConfig
+from marketprism.settings.nats import NatsConfig, StreamConfig
 from marketprism.sinks import Outbox, publishing
 from marketprism.sinks.nats import NatsSink
 from marketprism.sinks.publishing import Publishing, Send

@@ -19,17 +19,18 @@ from marketprism.feeds import capability
 from marketprism.instruments import Instrument
 from marketprism.outbox.outbox import Numbered, Outbox
 from marketprism.outbox.spool import Spool
+from marketprism.reading import decode
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 from marketprism.resume import cursors
 from marketprism.resume.cursors import WHY
 from marketprism.resume.dedupe import dedupe
 from marketprism.resume.last_message import Stored
 from marketprism.resume.positions import Positions
-from marketprism.settings.settings import NatsConfig
+from marketprism.settings.nats import NatsConfig
 from marketprism.sinks.publishing import Publishing
 from marketprism.streams.cursor import Cursor, OpenGap
 from marketprism.streams.subscription import Capability, Subscription
-from marketprism.wire import Message, decode, encode
+from marketprism.wire import Message, encode
 
 BTC = Instrument("binance", "spot", "BTC-USDT", "BTCUSDT")
 WANT = Subscription(DataType.TRADE, BTC)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from marketprism.errors import ConfigError
 from marketprism.feeds import OFFERS
-from marketprism.settings import config
+from marketprism.settings import config, sources
 from marketprism.settings.config import Config, DataType
 
 VENUES = {name: OFFERS[name] for name in ("binance_spot", "deribit_derivatives")}
@@ -46,7 +46,7 @@ def test_without_any_file_the_packaged_one_is_used(tmp_path: Path) -> None:
     loaded = config.load(path=None, environ={}, directory=tmp_path, venues=OFFERS)
     assert loaded.exchanges["binance_spot"].symbols == ("BTC-USDT", "ETH-USDT")
     assert loaded.exchanges["binance_spot"].api.base_url == "https://api.binance.com"
-    assert loaded.nats.embedded.config_file == config.DEFAULTS / "nats/nats-server.conf"
+    assert loaded.nats.embedded.config_file == sources.DEFAULTS / "nats/nats-server.conf"
     assert loaded.nats.embedded.store_dir == tmp_path / "data/nats"
 
 
@@ -54,12 +54,12 @@ def test_file_is_looked_up_in_the_promised_order(tmp_path: Path) -> None:
     """The option wins over the variable, that over the local file, that over the packaged."""
     environ = {"MARKETPRISM_CONFIG": "from-environment.yaml"}
     local = tmp_path / "config/collector/unified_data_collection.yaml"
-    assert config.find(None, {}, tmp_path).is_relative_to(config.DEFAULTS)
+    assert sources.find(None, {}, tmp_path).is_relative_to(sources.DEFAULTS)
     local.parent.mkdir(parents=True)
     local.touch()
-    assert config.find(None, {}, tmp_path) == local
-    assert config.find(None, environ, tmp_path) == tmp_path / "from-environment.yaml"
-    assert config.find(Path("asked.yaml"), environ, tmp_path) == tmp_path / "asked.yaml"
+    assert sources.find(None, {}, tmp_path) == local
+    assert sources.find(None, environ, tmp_path) == tmp_path / "from-environment.yaml"
+    assert sources.find(Path("asked.yaml"), environ, tmp_path) == tmp_path / "asked.yaml"
 
 
 def test_file_that_was_asked_for_must_exist(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_an_empty_file_is_told_from_one_that_says_something(tmp_path: Path) -> N
     path = tmp_path / "main.yaml"
     for text, empty in [("", True), ("# later\n", True), ("log: {level: INFO}\n", False)]:
         path.write_text(text)
-        assert config.is_empty(path) is empty
+        assert sources.is_empty(path) is empty
 
 
 def test_secrets_are_never_shown(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from universe import EPOCH, NATIVE, Plan, configured
 from web import Net
 
 from marketprism.app import Collector
-from marketprism.board.board import ConnectionRow
+from marketprism.board.rows import ConnectionRow
 from marketprism.feeds import OFFERS
 from marketprism.simulator.skin import Rates
 

@@ -15,7 +15,7 @@ from marketprism.errors import Refused, SinkLost
 from marketprism.outbox.outbox import Numbered, Outbox
 from marketprism.resume import last_message
 from marketprism.resume.positions import Positions
-from marketprism.settings.settings import NatsConfig
+from marketprism.settings.nats import NatsConfig
 from marketprism.sinks.publishing import Publishing
 from marketprism.wire import Message
 

@@ -20,7 +20,8 @@ from universe import EPOCH, Plan, configured, pinned, quiet
 from web import Net
 
 from marketprism.records import DataType
-from marketprism.settings.settings import Config, OrderbookOptions
+from marketprism.settings.exchanges import OrderbookOptions
+from marketprism.settings.settings import Config
 from marketprism.simulator.skin import Rates
 
 DAY = 86_400.0

@@ -31,17 +31,10 @@ from marketprism import app
 from marketprism.errors import StartFailed
 from marketprism.feeds import OFFERS
 from marketprism.outbox.spool import Spool
-from marketprism.settings.config import DEFAULTS, load
-from marketprism.settings.settings import (
-    Api,
-    ChannelConfig,
-    Config,
-    Limits,
-    OrderbookOptions,
-    OutboxConfig,
-    SpoolConfig,
-    TradeOptions,
-)
+from marketprism.settings.config import load
+from marketprism.settings.exchanges import Api, Limits, OrderbookOptions, TradeOptions
+from marketprism.settings.settings import ChannelConfig, Config, OutboxConfig, SpoolConfig
+from marketprism.settings.sources import DEFAULTS
 from marketprism.simulator.skin import Rates
 
 T = TypeVar("T")

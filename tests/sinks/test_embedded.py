@@ -20,7 +20,7 @@ from patience import PATIENCE
 from small_disk import small_disk
 
 from marketprism.errors import Lost, SinkLost, SinkState, StartFailed
-from marketprism.settings.settings import EmbeddedConfig
+from marketprism.settings.nats import EmbeddedConfig
 from marketprism.sinks import embedded
 from marketprism.sinks.embedded import EmbeddedServer
 from marketprism.sinks.nats import NatsSink

@@ -13,11 +13,11 @@ import trio
 from patience import PATIENCE
 from structlog.testing import capture_logs
 
-from marketprism.board.board import SinkRow
+from marketprism.board.rows import SinkRow
 from marketprism.errors import Refused, SinkLost, SinkRefused, SinkState
 from marketprism.instruments import Instrument
 from marketprism.records import OrderBookRecord
-from marketprism.settings.settings import NatsConfig, StreamConfig
+from marketprism.settings.nats import NatsConfig, StreamConfig
 from marketprism.sinks import stream_age
 from marketprism.sinks.nats import NatsSink
 from marketprism.wire import SUBJECTS, Message, encode

@@ -12,7 +12,7 @@ from forms import form
 from nats_server import Server
 from wiretap import Relay, relaying
 
-from marketprism.settings.settings import NatsConfig, StreamConfig
+from marketprism.settings.nats import NatsConfig, StreamConfig
 from marketprism.sinks.nats import NatsSink
 from marketprism.wire import Message
 

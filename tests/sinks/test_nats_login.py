@@ -14,7 +14,7 @@ from nats_accounts import Identity, Organisation, secret_file
 from patience import PATIENCE
 
 from marketprism.errors import SinkRefused, SinkState
-from marketprism.settings.settings import NatsConfig, TlsConfig
+from marketprism.settings.nats import NatsConfig, TlsConfig
 from marketprism.sinks.nats import NatsSink
 from marketprism.wire import Message
 

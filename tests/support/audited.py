@@ -19,7 +19,7 @@ from marketprism.feeds.audit import Tag
 from marketprism.feeds.venue import Session
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord
-from marketprism.settings.settings import Api, OrderbookOptions, VenueConfig
+from marketprism.settings.exchanges import Api, OrderbookOptions, VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import StreamState
 from marketprism.streams.subscription import Subscription

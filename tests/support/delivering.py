@@ -11,7 +11,7 @@ from ports import free_port
 from marketprism.board.board import Board
 from marketprism.errors import Refused, SinkLost
 from marketprism.instruments import Instrument
-from marketprism.settings.settings import NatsConfig
+from marketprism.settings.nats import NatsConfig
 from marketprism.sinks import Outbox, Sink
 from marketprism.wire import Message
 

@@ -10,11 +10,12 @@ from marketprism.clock import Timestamp
 from marketprism.feeds.actions import Fetch, Output, Send
 from marketprism.feeds.deribit import DeribitDerivatives
 from marketprism.feeds.venue import Session
+from marketprism.reading import decode
 from marketprism.records import DataType, Gap, Record
-from marketprism.settings.settings import Api, VenueConfig
+from marketprism.settings.exchanges import Api, VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.subscription import Stream, Subscription
-from marketprism.wire import decode, encode
+from marketprism.wire import encode
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND

@@ -12,7 +12,7 @@ from marketprism.feeds.actions import Fetch, Fetched, Output, Send
 from marketprism.feeds.venue import Poll, Session
 from marketprism.instruments import Instrument
 from marketprism.records import Record
-from marketprism.settings.settings import Api, VenueConfig
+from marketprism.settings.exchanges import Api, VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.subscription import Subscription
 

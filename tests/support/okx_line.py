@@ -16,7 +16,7 @@ from marketprism.feeds.okx import OkxDerivatives, OkxSpot
 from marketprism.feeds.venue import Session
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings.settings import Api, Limits, VenueConfig
+from marketprism.settings.exchanges import Api, Limits, VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
 from marketprism.streams.subscription import Stream, Subscription

@@ -14,21 +14,16 @@ from patience import PATIENCE
 from marketprism.app import Collector
 from marketprism.feeds import OFFERS
 from marketprism.records import DataType
+from marketprism.settings.exchanges import Api, Limits, OrderbookOptions, TradeOptions, VenueConfig
+from marketprism.settings.nats import NatsConfig
 from marketprism.settings.settings import (
-    Api,
-    BackoffConfig,
     Config,
     HttpConfig,
-    Limits,
     MetricsConfig,
-    NatsConfig,
-    OrderbookOptions,
     OutboxConfig,
     SpoolConfig,
-    SupervisionConfig,
-    TradeOptions,
-    VenueConfig,
 )
+from marketprism.settings.supervision import BackoffConfig, SupervisionConfig
 from marketprism.simulator import Address, Exchange, serve
 
 

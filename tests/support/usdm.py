@@ -16,7 +16,7 @@ from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.venue import Session, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings.settings import Api, VenueConfig
+from marketprism.settings.exchanges import Api, VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
 from marketprism.streams.subscription import Stream, Subscription

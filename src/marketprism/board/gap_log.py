@@ -13,7 +13,7 @@ import attrs
 import structlog
 
 from marketprism.records import Gap
-from marketprism.wire import time_text
+from marketprism.times import time_text
 
 TOGETHER: Final = frozenset({"disconnect", "restart", "stale", "overflow"})
 """Reasons that streams share; what ids show is of one stream, and logged at once."""

@@ -15,7 +15,7 @@ from marketprism.errors import ConfigError, MarketPrismError, StartFailed, leave
 from marketprism.feeds import OFFERS, TRADE_KINDS
 from marketprism.observe import log
 from marketprism.redaction import redact
-from marketprism.settings import config, credentials, quantities
+from marketprism.settings import config, credentials, quantities, sources
 from marketprism.settings.nearest_names import suggestion
 from marketprism.settings.settings import Config, LogLevel
 from marketprism.settings.structuring import one_of
@@ -133,7 +133,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         raise StartFailed("sink is stdout, and standard output is closed")
     log.configure(loaded.log.level, file=loaded.log_file)
     log.stand_in()
-    if config.is_empty(file := config.find(options.config, environ, Path.cwd())):
+    if sources.is_empty(file := sources.find(options.config, environ, Path.cwd())):
         structlog.get_logger().warning("config.empty", path=str(file), collects="the default")
     # Imported here: `check` and --help need not wait for it.
     from marketprism.app import Collector, run_until_signalled
@@ -145,8 +145,8 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     loaded = _load(options, environ)
-    file = config.find(options.config, environ, Path.cwd())
-    if config.is_empty(file):
+    file = sources.find(options.config, environ, Path.cwd())
+    if sources.is_empty(file):
         print(f"marketprism: warning: {file} is empty: all is the default", file=sys.stderr)
     print(f"configuration: {file}")
     for venue in loaded.exchanges.values():

@@ -20,8 +20,9 @@ from marketprism.board.board import Board
 from marketprism.feeds import OFFERS
 from marketprism.observe import log
 from marketprism.records import DataType
-from marketprism.settings import config
-from marketprism.settings.settings import Api, Config, LogLevel, ProxyConfig
+from marketprism.settings import config, sources
+from marketprism.settings.exchanges import Api
+from marketprism.settings.settings import Config, LogLevel, ProxyConfig
 
 LINE_EVERY = 0.5
 """Seconds between two states of the live lines."""
@@ -37,7 +38,7 @@ def run(level: LogLevel, environ: Mapping[str, str], only: Sequence[str] = ()) -
     with tempfile.TemporaryDirectory(prefix="marketprism-demo-") as place:
         signals.end_at_once(0, partial(shutil.rmtree, place, ignore_errors=True))
         loaded = config.load(
-            path=config.DEFAULTS / "collector/unified_data_collection.yaml",
+            path=sources.DEFAULTS / "collector/unified_data_collection.yaml",
             environ={name: environ[name] for name in VARIABLES if name in environ},
             directory=Path(place),
             venues=OFFERS,

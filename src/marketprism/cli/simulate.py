@@ -17,7 +17,7 @@ from marketprism.errors import ConfigError
 from marketprism.feeds import OFFERS, TRADE_KINDS, VENUES
 from marketprism.instruments import select
 from marketprism.records import DataType
-from marketprism.settings.settings import Api, VenueConfig
+from marketprism.settings.exchanges import Api, VenueConfig
 from marketprism.simulator import SKINS, Address, Exchange, market, player, serve
 from marketprism.simulator.capture import read_file
 from marketprism.simulator.player import Player

@@ -8,7 +8,7 @@ from marketprism.feeds.deribit import DeribitDerivatives
 from marketprism.feeds.okx import OkxDerivatives, OkxSpot
 from marketprism.feeds.venue import Venue
 from marketprism.records import DataType
-from marketprism.settings.settings import VenueConfig
+from marketprism.settings.exchanges import VenueConfig
 from marketprism.streams.subscription import Capability, Subscription
 
 _CLASSES: Final = (

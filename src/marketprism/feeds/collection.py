@@ -12,7 +12,7 @@ from marketprism.feeds.polling import run_poll
 from marketprism.feeds.services import Services
 from marketprism.feeds.venue import Poll, Venue
 from marketprism.records import DataType
-from marketprism.settings.settings import SupervisionConfig
+from marketprism.settings.supervision import SupervisionConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.subscription import Stream, Subscription
 

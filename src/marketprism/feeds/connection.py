@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
-from marketprism.board.board import ConnectionRow, lasted
+from marketprism.board.rows import ConnectionRow, lasted
 from marketprism.clock import SECOND, Timestamp
 from marketprism.errors import Lost, MarketPrismError, Quiet, RateLimited, Refused, Transient
 from marketprism.feeds.actions import (
@@ -34,7 +34,7 @@ from marketprism.feeds.services import Services
 from marketprism.feeds.silence_log import tell_silences
 from marketprism.feeds.venue import Session
 from marketprism.records import Gap, Record
-from marketprism.settings.settings import Limits
+from marketprism.settings.exchanges import Limits
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import StreamState
 from marketprism.streams.subscription import Stream, Subscription

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import structlog
 import trio
 
-from marketprism.board.board import ConnectionRow
+from marketprism.board.rows import ConnectionRow
 from marketprism.clock import SECOND
 from marketprism.errors import Lost, Refused, Transient
 from marketprism.feeds.connection import Connection
@@ -20,7 +20,7 @@ from marketprism.feeds.services import Services
 from marketprism.feeds.venue import Session, Shard, Venue
 from marketprism.records import DataType
 from marketprism.redaction import redact
-from marketprism.settings.settings import SupervisionConfig
+from marketprism.settings.supervision import SupervisionConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.subscription import Stream, Subscription
 from marketprism.supervise import Attempt, Backoff, Conclusion, Ended, supervise

@@ -13,7 +13,7 @@ import attrs
 
 from marketprism.clock import SECOND
 from marketprism.records import DataType
-from marketprism.settings.settings import FreshnessConfig
+from marketprism.settings.supervision import FreshnessConfig
 from marketprism.streams.state import Phase, StreamState
 from marketprism.streams.subscription import Capability, Stream
 

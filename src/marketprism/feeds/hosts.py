@@ -8,11 +8,13 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from marketprism.board.board import Board, HostRow, lasted
+from marketprism.board.board import Board
+from marketprism.board.rows import HostRow, lasted
 from marketprism.feeds.budget import Budget
 from marketprism.feeds.http_answers import Guess, HttpAnswer, Interpret, Meaning, usual
 from marketprism.feeds.stops import Stop
-from marketprism.settings.settings import BreakerConfig, Limits
+from marketprism.settings.exchanges import Limits
+from marketprism.settings.supervision import BreakerConfig
 from marketprism.supervise import CircuitBreaker
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable
 
 import attrs
 
-from marketprism.board.board import StreamRow
+from marketprism.board.stream_row import StreamRow
 from marketprism.streams.state import Phase
 from marketprism.streams.subscription import Stream
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
-from marketprism.board.board import lasted
+from marketprism.board.rows import lasted
 from marketprism.clock import SECOND, Timestamp
 from marketprism.errors import Lost, Refused
 from marketprism.feeds.actions import Fetched, FetchFailed, Output, Reject
@@ -16,7 +16,7 @@ from marketprism.feeds.rest import failure
 from marketprism.feeds.services import Services
 from marketprism.feeds.venue import Poll, Venue
 from marketprism.records import Gap
-from marketprism.settings.settings import SupervisionConfig
+from marketprism.settings.supervision import SupervisionConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase, StreamState
 from marketprism.supervise import Attempt, Ended, supervise

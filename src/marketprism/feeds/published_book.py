@@ -15,7 +15,7 @@ from marketprism.feeds.actions import Output
 from marketprism.feeds.audit import Auditor
 from marketprism.orderbook import Ends, OrderBook
 from marketprism.records import Level, OrderBookRecord
-from marketprism.settings.settings import OrderbookOptions
+from marketprism.settings.exchanges import OrderbookOptions
 from marketprism.streams.state import Phase, StreamState
 
 Sides = tuple[Sequence[Level], Sequence[Level]]

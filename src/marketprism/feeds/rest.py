@@ -12,7 +12,7 @@ import httpx
 import trio
 from httpcore._backends.trio import TrioStream
 
-from marketprism.board.board import HostRow
+from marketprism.board.rows import HostRow
 from marketprism.clock import SECOND, Timestamp
 from marketprism.errors import Lost, RateLimited, Refused, Transient
 from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Priority, Send

@@ -13,7 +13,8 @@ from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Output
 from marketprism.feeds.http_answers import HttpAnswer, Meaning
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings.settings import Limits, SupervisionConfig
+from marketprism.settings.exchanges import Limits
+from marketprism.settings.supervision import SupervisionConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import StreamState
 from marketprism.streams.subscription import Capability, Stream, Subscription

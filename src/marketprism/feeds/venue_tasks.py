@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import structlog
 import trio
 
-from marketprism.board.board import VenueRow, lasted
+from marketprism.board.rows import VenueRow, lasted
 from marketprism.errors import Lost, MarketPrismError, Refused, Transient
 from marketprism.feeds.actions import Fetched
 from marketprism.feeds.collection import Collection
@@ -18,8 +18,9 @@ from marketprism.feeds.rest import failure
 from marketprism.feeds.services import Services
 from marketprism.feeds.venue import Venue
 from marketprism.instruments import select
+from marketprism.settings.exchanges import VenueConfig
 from marketprism.settings.nearest_names import nearest_symbols, unknown_words
-from marketprism.settings.settings import SupervisionConfig, VenueConfig
+from marketprism.settings.supervision import SupervisionConfig
 from marketprism.supervise import Attempt, Conclusion, Ended, supervise
 
 SUGGESTED = 5

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import attrs
 
-from marketprism.board.board import Board, ConnectionRow, StreamRow
+from marketprism.board.board import Board
+from marketprism.board.rows import ConnectionRow
+from marketprism.board.stream_row import StreamRow
 from marketprism.clock import SECOND, Timestamp
 from marketprism.streams.state import Phase
 

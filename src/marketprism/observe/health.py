@@ -12,7 +12,8 @@ import attrs
 import msgspec
 import trio
 
-from marketprism.board.board import Board, QueueRow, SinkRow, SpoolRow
+from marketprism.board.board import Board
+from marketprism.board.rows import QueueRow, SinkRow, SpoolRow
 from marketprism.clock import SECOND, Timestamp
 from marketprism.errors import SinkState
 from marketprism.feeds.hosts import TRY
@@ -21,7 +22,8 @@ from marketprism.observe.arrivals import voices
 from marketprism.observe.checks import Check, Level, few, missing
 from marketprism.observe.memory_report import high_words, size_text
 from marketprism.observe.pages import Answer, Pages
-from marketprism.observe.report import Rates, age, connections, resident_memory, status
+from marketprism.observe.rates import Rates, resident_memory
+from marketprism.observe.report import age, connections, status
 from marketprism.redaction import redact
 from marketprism.settings.nearest_names import unknown_words
 from marketprism.supervise import BreakerState

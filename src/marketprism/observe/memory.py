@@ -24,12 +24,13 @@ import attrs
 import structlog
 import trio
 
-from marketprism.board.board import Board, MemoryRow
+from marketprism.board.board import Board
+from marketprism.board.rows import MemoryRow
 from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.venue import Session
 from marketprism.observe.cgroup import Limit
 from marketprism.observe.memory_report import LARGE_RECORD_BYTES, held, memory_report, split
-from marketprism.observe.report import resident_memory
+from marketprism.observe.rates import resident_memory
 from marketprism.outbox.outbox import Outbox
 from marketprism.pipeline.outlet import Outlet
 from marketprism.settings.settings import Burden, MemoryConfig

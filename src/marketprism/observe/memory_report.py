@@ -6,7 +6,8 @@ The sizes beyond the payloads are estimates, measured on CPython 3.11: enough to
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from marketprism.board.board import Board, MemoryRow
+from marketprism.board.board import Board
+from marketprism.board.rows import MemoryRow
 from marketprism.feeds.venue import Holding
 
 MESSAGE_BYTES: Final = 330

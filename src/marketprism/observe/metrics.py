@@ -14,12 +14,14 @@ from prometheus_client.core import (
 )
 from prometheus_client.utils import floatToGoString
 
-from marketprism.board.board import Board, Tally
+from marketprism.board.board import Board
+from marketprism.board.tally import Tally
 from marketprism.clock import Timestamp
 from marketprism.errors import SinkState
 from marketprism.observe import log
 from marketprism.observe.pages import Answer, Pages
-from marketprism.observe.report import age, resident_memory, wall_age
+from marketprism.observe.rates import resident_memory
+from marketprism.observe.report import age, wall_age
 from marketprism.supervise import BreakerState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

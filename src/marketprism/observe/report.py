@@ -3,36 +3,18 @@
 Durations are seconds, times RFC 3339 in UTC; nobody's password is in it.
 """
 
-from collections import deque
 from typing import Any
 
-import attrs
-import psutil
-
-from marketprism.board.board import (
-    Board,
-    ConnectionRow,
-    MemoryRow,
-    QueueRow,
-    SpoolRow,
-    StreamRow,
-    Tally,
-)
+from marketprism.board.board import Board
+from marketprism.board.rows import ConnectionRow, MemoryRow, QueueRow, SpoolRow
+from marketprism.board.stream_row import StreamRow
+from marketprism.board.tally import Tally
 from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.hosts import host_of
 from marketprism.observe import log
+from marketprism.observe.rates import Rates, counted
 from marketprism.redaction import HIDDEN, redact
-from marketprism.wire import time_text
-
-RATES_OVER = 10 * SECOND
-"""How far the recent rates look back, once there are samples from so long ago."""
-
-_process = psutil.Process()
-
-
-def resident_memory() -> int:
-    """Bytes of memory that this process holds."""
-    return int(_process.memory_info().rss)
+from marketprism.times import time_text
 
 
 def age(then: int | None, now: Timestamp) -> float | None:
@@ -56,40 +38,6 @@ def wall_text(then: int | None, now: Timestamp) -> str | None:
 def shown_url(url: str) -> str:
     """A URL without user and password."""
     return redact(url).replace(f"{HIDDEN}@", "")
-
-
-@attrs.define(eq=False)
-class Rates:
-    """How fast totals grow, from samples that were taken, one a second at most."""
-
-    samples: deque[tuple[int, dict[str, int]]] = attrs.field(factory=deque)
-
-    def sample(self, monotonic: int, totals: dict[str, int]) -> dict[str, Any]:
-        """Take one; what was added a second since an earlier one: the youngest that is `RATES_OVER`
-        ago, else the first. `over_seconds` says how long that is; None of the very first.
-        """
-        while len(self.samples) > 1 and self.samples[1][0] <= monotonic - RATES_OVER:
-            self.samples.popleft()
-        rates: dict[str, Any] = {"over_seconds": None} | dict.fromkeys(totals)
-        if self.samples and (elapsed := (monotonic - self.samples[0][0]) / SECOND) > 0:
-            before = self.samples[0][1]
-            rates = {"over_seconds": round(elapsed, 3)} | {
-                name: round((total - before.get(name, 0)) / elapsed, 3)
-                for name, total in totals.items()
-            }
-        # One a second is enough, however often the page is asked for.
-        if not self.samples or monotonic - self.samples[-1][0] >= SECOND:
-            self.samples.append((monotonic, totals))
-        return rates
-
-
-def counted(board: Board) -> dict[str, int]:
-    """The totals of which there are rates."""
-    return {
-        "received": board.received.total(),
-        "published": board.published.total(),
-        "lost": board.lost.total(),
-    }
 
 
 def status(board: Board, now: Timestamp, rates: Rates, memory: int) -> dict[str, Any]:

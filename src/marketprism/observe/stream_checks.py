@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from marketprism.board.board import Board, StreamRow
+from marketprism.board.board import Board
+from marketprism.board.stream_row import StreamRow
 from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.markets import Standing
 from marketprism.observe.arrivals import NOTHING_FOR, Voice, arrival, down

@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, count
 
-from marketprism.board.board import Board, QueueRow
+from marketprism.board.board import Board
+from marketprism.board.rows import QueueRow
 from marketprism.outbox.blocks import Numbered
 from marketprism.outbox.lost_stretches import LostStretches
 from marketprism.wire import Message, origin

@@ -7,7 +7,8 @@ from typing import Protocol, TypeVar
 import structlog
 import trio
 
-from marketprism.board.board import Board, lasted
+from marketprism.board.board import Board
+from marketprism.board.rows import lasted
 from marketprism.clock import Timestamp
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
 from marketprism.outbox.blocks import Numbered

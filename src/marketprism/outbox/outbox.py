@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 import trio
 from trio.lowlevel import ParkingLot, checkpoint
 
-from marketprism.board.board import Board, QueueRow
+from marketprism.board.board import Board
+from marketprism.board.rows import QueueRow
 from marketprism.clock import Timestamp
 from marketprism.gaps.ids import GapStarts
 from marketprism.outbox.backlog import Backlog

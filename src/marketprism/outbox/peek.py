@@ -6,7 +6,8 @@ import msgspec
 from marketprism.clock import MILLISECOND
 from marketprism.gaps.ids import Affected
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
-from marketprism.wire import Message, time_value
+from marketprism.times import time_value
+from marketprism.wire import Message
 
 
 class _Told(msgspec.Struct):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from marketprism import wire
+from marketprism import reading
 from marketprism.bounds import LARGEST, is_id, is_time
 from marketprism.clock import HOUR, MILLISECOND, SECOND
 from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
@@ -64,7 +64,7 @@ def read_gap(payload: bytes, wall: int) -> Gap:
 
 def _decoded(payload: bytes, wall: int) -> Record:
     try:
-        record = wire.decode(payload)
+        record = reading.decode(payload)
     except (msgspec.MsgspecError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise Foreign(f"it cannot be read: {error}") from error
     # A payload may say anything, whatever the record's class promises.

@@ -25,7 +25,8 @@ import structlog
 import trio
 from trio.lowlevel import ParkingLot
 
-from marketprism.board.board import Board, QueueRow
+from marketprism.board.board import Board
+from marketprism.board.rows import QueueRow
 from marketprism.clock import Timestamp
 from marketprism.gaps.ids import GapStarts
 from marketprism.gaps.telling import encoded

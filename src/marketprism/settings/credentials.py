@@ -16,7 +16,7 @@ import attrs
 import nkeys
 
 from marketprism.errors import MarketPrismError
-from marketprism.settings.settings import NatsConfig, TlsConfig
+from marketprism.settings.nats import NatsConfig, TlsConfig
 from marketprism.settings.structuring import Problem
 from marketprism.settings.yaml_files import Tree
 

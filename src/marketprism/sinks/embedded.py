@@ -1,7 +1,6 @@
 """A nats-server of our own: a child process, for a run that has no other."""
 
 import contextlib
-import errno
 import fcntl
 import os
 import re
@@ -19,8 +18,9 @@ import structlog
 import trio
 
 from marketprism.errors import Lost, StartFailed
-from marketprism.settings.settings import EmbeddedConfig
+from marketprism.settings.nats import EmbeddedConfig
 from marketprism.sinks.child import Child
+from marketprism.sinks.ports import bind, bracketed, displaced, taken_by
 
 log = structlog.get_logger()
 
@@ -37,11 +37,6 @@ _BROKEN: Final = "Critical write error"
 """What it says when a stream could not be written: it stores nothing in it any more, whatever
 room there is, until it is started again.
 """
-_ANOTHER: Final = "another NATS server"
-_SOMETHING: Final = "something else"
-_INFO: Final = b"INFO {"
-_GREETING: Final = 1.0
-"""Seconds in which a server says who it is to whoever connects."""
 _NOT_YET: Final = "Healthcheck failed"
 """What it says when it is asked whether it is ready, and is not."""
 _ROOM: Final = 16 * 2**20
@@ -83,7 +78,7 @@ class EmbeddedServer:
     def url(self) -> str:
         """Where it listens. Chosen when it first starts."""
         port = self._config.port if self._ports is None else self._ports[0]
-        return f"nats://{_bracketed(self._config.host)}:{port}"
+        return f"nats://{bracketed(self._config.host)}:{port}"
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """One life of the server; `started` is told its URL when it takes messages.
@@ -166,22 +161,22 @@ class EmbeddedServer:
                 ("monitoring", self._config.monitor_port),
             ]:
                 try:
-                    bound = stack.enter_context(_bind(host, port))
+                    bound = stack.enter_context(bind(host, port))
                 except OSError as error:
                     bound = stack.enter_context(self._free_port(error))
                     free = bound.getsockname()[1]
-                    by = await _taken_by(host, port, error)
+                    by = await taken_by(host, port, error)
                     log.warning(
                         "nats_server.port_taken", purpose=purpose, port=port, used=free, by=by
                     )
                     if purpose == "clients":
-                        self.displaced = _displaced(port, by, free)
+                        self.displaced = displaced(port, by, free)
                 chosen.append(int(bound.getsockname()[1]))
         return chosen[0], chosen[1]
 
     def _free_port(self, reason: OSError) -> socket.socket:
         try:
-            return _bind(self._config.host, 0)
+            return bind(self._config.host, 0)
         except OSError:
             words = f"nats-server cannot listen on {self._config.host}: {reason.strerror}"
             raise StartFailed(words) from reason
@@ -273,20 +268,6 @@ async def _lock(descriptor: int) -> bool:
     return False
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    bound = socket.socket(family, kind)
-    try:
-        # As the server does it: an old connection's remains are no reason to move.
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen()
-    except OSError:
-        bound.close()
-        raise
-    return bound
-
-
 async def _health(host: str, port: int) -> bytes:
     """The start of the monitor's answer; empty while there is none."""
     try:
@@ -295,35 +276,6 @@ async def _health(host: str, port: int) -> bytes:
             return bytes(await stream.receive_some(4096))
     except (OSError, trio.BrokenResourceError):
         return b""
-
-
-async def _taken_by(host: str, port: int, error: OSError) -> str:
-    """What listens there, in words, or why we cannot: a NATS server greets whoever connects with a
-    line `INFO {…}` (https://docs.nats.io/reference/reference-protocols/nats-protocol#info).
-    """
-    if error.errno != errno.EADDRINUSE:
-        return str(error.strerror)
-    greeting = b""
-    with trio.move_on_after(_GREETING):
-        try:
-            async with await trio.open_tcp_stream(host, port) as stream:
-                while len(greeting) < len(_INFO) and (more := await stream.receive_some(4096)):
-                    greeting += more
-        except (OSError, trio.BrokenResourceError):
-            pass  # it takes the port and no connections: something else, then
-    return _ANOTHER if greeting.startswith(_INFO) else _SOMETHING
-
-
-def _displaced(port: int, by: str, free: int) -> str:
-    words = {
-        _ANOTHER: f"{port} is {by}: set NATS_URL to use it, or nats.embedded.port",
-        _SOMETHING: f"port {port} is taken by {by}: set nats.embedded.port",
-    }.get(by, f"port {port} cannot be had ({by}): set nats.embedded.port")
-    return f"{words}; ours is on {free} meanwhile"
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _ending(status: int | None) -> str:

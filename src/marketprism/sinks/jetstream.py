@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from marketprism.errors import SinkLost, SinkRefused, SinkState
-from marketprism.settings.settings import StreamConfig
+from marketprism.settings.nats import StreamConfig
 from marketprism.wire import SUBJECTS
 
 log = structlog.get_logger()

@@ -6,8 +6,9 @@ import structlog
 from marketprism.board.board import Board
 from marketprism.gaps.ids import GapStarts
 from marketprism.gaps.pending import PendingGap
+from marketprism.reading import decode
 from marketprism.records import DataType, OrderBookRecord
-from marketprism.wire import Message, decode, encode
+from marketprism.wire import Message, encode
 
 log = structlog.get_logger()
 

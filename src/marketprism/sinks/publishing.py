@@ -19,7 +19,7 @@ from marketprism.records import Gap
 from marketprism.resume.dedupe import dedupe
 from marketprism.resume.last_message import Earlier, Last
 from marketprism.resume.positions import Positions
-from marketprism.settings.settings import NatsConfig
+from marketprism.settings.nats import NatsConfig
 from marketprism.sinks.jetstream import Acknowledgements, Withheld
 from marketprism.sinks.oversize import Oversize
 from marketprism.wire import MAX_PAYLOAD_BYTES, Message

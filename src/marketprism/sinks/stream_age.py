@@ -5,7 +5,7 @@ import datetime
 import structlog
 import trio
 
-from marketprism.board.board import SinkRow
+from marketprism.board.rows import SinkRow
 from marketprism.errors import SinkLost, SinkRefused
 from marketprism.sinks.jetstream import Ask, first_message
 

@@ -28,7 +28,7 @@ from marketprism.feeds import capability
 from marketprism.feeds.actions import Fetch, Output, Park, Reject, Rotate, Send
 from marketprism.feeds.binance import BinanceDerivatives
 from marketprism.feeds.binance.funding import FundingHours
-from marketprism.feeds.binance.messages import read_funding_info
+from marketprism.feeds.binance.rest_messages import read_funding_info
 from marketprism.instruments import Instrument
 from marketprism.records import (
     DataType,
@@ -40,7 +40,7 @@ from marketprism.records import (
     Trade,
 )
 from marketprism.resume import cursors as restart
-from marketprism.settings.settings import Limits, OrderbookOptions
+from marketprism.settings.exchanges import Limits, OrderbookOptions
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
 from marketprism.streams.subscription import Stream, Subscription

@@ -26,10 +26,11 @@ from marketprism.records import (
     Record,
     Trade,
 )
-from marketprism.settings.settings import OrderbookOptions
+from marketprism.settings.exchanges import OrderbookOptions
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.subscription import Stream, Subscription
-from marketprism.wire import encode, time_text
+from marketprism.times import time_text
+from marketprism.wire import encode
 
 CAPTURES = ("capture_2021-04-17_4sym.jsonl", "capture_2021-07-22_4sym.jsonl")
 TYPES = (DataType.ORDERBOOK, DataType.TRADE, DataType.FUNDING_RATE, DataType.LIQUIDATION)

@@ -34,7 +34,7 @@ from marketprism.feeds.venue import Session, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, FundingRate, Gap, Liquidation, OrderBookRecord, Record
 from marketprism.records import Trade as TradeRecord
-from marketprism.settings.settings import Api, OrderbookOptions, VenueConfig
+from marketprism.settings.exchanges import Api, OrderbookOptions, VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
 from marketprism.streams.subscription import Stream, Subscription

@@ -30,7 +30,7 @@ from marketprism.feeds.binance import BinanceSpot
 from marketprism.feeds.venue import Holding, Session
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Trade
-from marketprism.settings.settings import Api, OrderbookOptions, TradeOptions, VenueConfig
+from marketprism.settings.exchanges import Api, OrderbookOptions, TradeOptions, VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
 from marketprism.streams.subscription import Stream, Subscription

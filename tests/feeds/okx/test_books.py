@@ -25,7 +25,7 @@ from marketprism.feeds.okx.checksum import checksum
 from marketprism.feeds.venue import Holding
 from marketprism.orderbook import OrderBook
 from marketprism.records import DataType, Gap, OrderBookRecord
-from marketprism.settings.settings import OrderbookOptions
+from marketprism.settings.exchanges import OrderbookOptions
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
 from marketprism.streams.subscription import Stream, Subscription

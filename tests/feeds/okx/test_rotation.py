@@ -19,7 +19,7 @@ from marketprism.records import (
     Record,
     Trade,
 )
-from marketprism.settings.settings import OrderbookOptions, VenueConfig
+from marketprism.settings.exchanges import OrderbookOptions, VenueConfig
 from marketprism.streams.state import Phase
 from marketprism.streams.subscription import Stream, Subscription
 

@@ -35,7 +35,7 @@ from marketprism.records import (
     Trade,
 )
 from marketprism.resume import cursors as restart
-from marketprism.settings.settings import VenueConfig
+from marketprism.settings.exchanges import VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase
 from marketprism.streams.subscription import Stream, Subscription

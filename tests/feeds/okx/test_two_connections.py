@@ -20,7 +20,7 @@ from marketprism.feeds.actions import Output, Send
 from marketprism.feeds.okx import OkxDerivatives
 from marketprism.feeds.venue import Session
 from marketprism.records import DataType, Gap, Record
-from marketprism.settings.settings import OrderbookOptions
+from marketprism.settings.exchanges import OrderbookOptions
 from marketprism.simulator.market import Market, Rules
 from marketprism.simulator.okx import OkxDerivatives as Exchange
 from marketprism.simulator.okx_instruments import listing

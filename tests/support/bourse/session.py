@@ -14,7 +14,7 @@ from marketprism.feeds.conversation import Conversation
 from marketprism.feeds.subscribing import Command, Rules
 from marketprism.feeds.venue import REFUSED_RETRY, SAMPLE_BYTES
 from marketprism.records import DataType
-from marketprism.settings.settings import VenueConfig
+from marketprism.settings.exchanges import VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.subscription import Stream, Subscription
 

@@ -12,7 +12,7 @@ from marketprism.feeds.published_book import Source
 from marketprism.feeds.streams import Streams
 from marketprism.feeds.succession import Taken
 from marketprism.records import DataType, Trade
-from marketprism.settings.settings import VenueConfig
+from marketprism.settings.exchanges import VenueConfig
 from marketprism.streams.recent_ids import RecentIds
 from marketprism.streams.state import Phase, StreamState
 from marketprism.streams.subscription import Stream

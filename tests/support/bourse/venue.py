@@ -12,7 +12,7 @@ from marketprism.feeds.planning import plan, up_to
 from marketprism.feeds.venue import Poll, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings.settings import VenueConfig
+from marketprism.settings.exchanges import VenueConfig
 from marketprism.streams.subscription import Capability, Subscription
 
 

@@ -10,7 +10,8 @@ from typing import Final
 import attrs
 
 from marketprism.clock import MILLISECOND
-from marketprism.feeds.binance.messages import UNREADABLE, Failure, read_failure
+from marketprism.feeds.binance.messages import UNREADABLE
+from marketprism.feeds.binance.rest_messages import Failure, read_failure
 from marketprism.feeds.http_answers import (
     FORBIDDEN,
     STOPS,

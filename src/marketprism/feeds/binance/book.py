@@ -21,12 +21,8 @@ from marketprism.clock import MILLISECOND, SECOND, Timestamp
 from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Output, Park, Priority, Send
 from marketprism.feeds.binance.depth import Buffer, Heard, event_time
 from marketprism.feeds.binance.market import DepthRule, Rule
-from marketprism.feeds.binance.messages import (
-    UNREADABLE,
-    DepthUpdate,
-    read_failure,
-    read_snapshot,
-)
+from marketprism.feeds.binance.messages import UNREADABLE, DepthUpdate
+from marketprism.feeds.binance.rest_messages import read_failure, read_snapshot
 from marketprism.feeds.comparison import Change, Verdict
 from marketprism.feeds.kept_book import FetchedBook, KeptBook
 from marketprism.feeds.published_book import Sides

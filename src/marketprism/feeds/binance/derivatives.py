@@ -15,24 +15,20 @@ from marketprism.feeds.actions import Fetch, Priority
 from marketprism.feeds.binance.answers import interpret
 from marketprism.feeds.binance.funding import FundingHours
 from marketprism.feeds.binance.market import DepthRule, Market, chains, joins
-from marketprism.feeds.binance.messages import (
-    FUTURES,
-    UNREADABLE,
-    read_exchange_info,
-    read_funding_info,
-)
+from marketprism.feeds.binance.messages import FUTURES, UNREADABLE
 from marketprism.feeds.binance.polls import (
     PATHS,
     ROW_SECONDS,
     OpenInterestPoll,
     RatioPoll,
 )
+from marketprism.feeds.binance.rest_messages import read_exchange_info, read_funding_info
 from marketprism.feeds.binance.session import BinanceSession
 from marketprism.feeds.planning import plan, up_to
 from marketprism.feeds.venue import Poll, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings.settings import VenueConfig
+from marketprism.settings.exchanges import VenueConfig
 from marketprism.streams.subscription import Capability, Subscription
 
 DEPTHS: Final = ((50, 2), (100, 5), (500, 10), (1000, 20))

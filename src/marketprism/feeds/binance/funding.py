@@ -5,7 +5,7 @@ from typing import Final
 
 import attrs
 
-from marketprism.feeds.binance.messages import FundingInfo
+from marketprism.feeds.binance.rest_messages import FundingInfo
 
 USUAL_HOURS: Final = 8
 """Between two funding times, of symbols that `fundingInfo` does not name."""

@@ -10,8 +10,8 @@ from marketprism.clock import MILLISECOND, SECOND, Timestamp
 from marketprism.decimals import NotANumber, known, unsigned
 from marketprism.feeds import continuity
 from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Output, Reject
-from marketprism.feeds.binance.messages import (
-    UNREADABLE,
+from marketprism.feeds.binance.messages import UNREADABLE
+from marketprism.feeds.binance.rest_messages import (
     RatioRow,
     read_open_interest,
     read_ratio,

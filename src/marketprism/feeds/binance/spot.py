@@ -9,13 +9,14 @@ import msgspec
 from marketprism.feeds.actions import Fetch, Priority
 from marketprism.feeds.binance.answers import interpret
 from marketprism.feeds.binance.market import DepthRule, Market, follows
-from marketprism.feeds.binance.messages import SPOT, read_exchange_info
+from marketprism.feeds.binance.messages import SPOT
+from marketprism.feeds.binance.rest_messages import read_exchange_info
 from marketprism.feeds.binance.session import BinanceSession
 from marketprism.feeds.planning import plan, up_to
 from marketprism.feeds.venue import Poll, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings.settings import VenueConfig
+from marketprism.settings.exchanges import VenueConfig
 from marketprism.streams.subscription import Capability, Subscription
 
 DEPTHS: Final = ((100, 5), (500, 25), (1000, 50), (5000, 250))

@@ -23,7 +23,7 @@ from marketprism.feeds.market_trades import leave_out, left_out
 from marketprism.feeds.streams import Streams
 from marketprism.records import DataType, Liquidation
 from marketprism.records import Trade as TradeRecord
-from marketprism.settings.settings import VenueConfig
+from marketprism.settings.exchanges import VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import StreamState
 from marketprism.streams.subscription import Stream, Subscription

@@ -11,7 +11,7 @@ from marketprism.feeds.planning import plan
 from marketprism.feeds.venue import Poll, Shard
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
-from marketprism.settings.settings import VenueConfig
+from marketprism.settings.exchanges import VenueConfig
 from marketprism.streams.subscription import Capability, Subscription
 
 INDICES: Final = {"BTC": "btc_usd", "ETH": "eth_usd"}

@@ -13,7 +13,7 @@ from marketprism.feeds.actions import Output
 from marketprism.feeds.deribit.series import Series
 from marketprism.feeds.streams import Streams
 from marketprism.feeds.succession import Taken
-from marketprism.settings.settings import VenueConfig
+from marketprism.settings.exchanges import VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import Phase, StreamState
 from marketprism.streams.subscription import Stream, Subscription

@@ -26,7 +26,7 @@ from marketprism.feeds.deribit.requests import CHANNEL
 from marketprism.feeds.subscribing import Command
 from marketprism.feeds.venue import REFUSED_RETRY, SAMPLE_BYTES, Tag
 from marketprism.records import DataType
-from marketprism.settings.settings import VenueConfig
+from marketprism.settings.exchanges import VenueConfig
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.subscription import Stream, Subscription
 

@@ -28,7 +28,7 @@ from marketprism.feeds.published_book import Source
 from marketprism.feeds.streams import Streams
 from marketprism.feeds.venue import REFUSED_RETRY
 from marketprism.records import DataType, Liquidation
-from marketprism.settings.settings import VenueConfig
+from marketprism.settings.exchanges import VenueConfig
 from marketprism.streams.state import StreamState
 from marketprism.streams.subscription import Stream
 

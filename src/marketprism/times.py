@@ -1,0 +1,43 @@
+"""Times as they are written in messages, and read back."""
+
+import datetime
+
+
+class Clock:
+    """Times as text. Consecutive ones mostly share their second, so that one is kept."""
+
+    second = -1
+    prefix = ""
+
+    def text(self, nanoseconds: int) -> str:
+        second, rest = divmod(nanoseconds, 1_000_000_000)
+        if second != self.second:
+            self.prefix = datetime.datetime.fromtimestamp(second, datetime.UTC).strftime(
+                "%Y-%m-%dT%H:%M:%S."
+            )
+            self.second = second
+        if rest % 1_000_000 == 0:
+            return f"{self.prefix}{rest // 1_000_000:03d}Z"
+        return f"{self.prefix}{rest // 1_000:06d}Z"
+
+
+_clock = Clock()
+
+
+def time_text(nanoseconds: int | None) -> str | None:
+    """RFC 3339 in UTC to the millisecond, or to the microsecond where there are any."""
+    return None if nanoseconds is None else _clock.text(nanoseconds)
+
+
+def time_value(text: str | None) -> int | None:
+    """The nanoseconds since the epoch of `time_text`'s answer."""
+    if text is None:
+        return None
+    moment = datetime.datetime.fromisoformat(text)
+    elapsed = moment - datetime.datetime.fromtimestamp(0, datetime.UTC)
+    return (elapsed // datetime.timedelta(microseconds=1)) * 1_000
+
+
+def milliseconds(nanoseconds: int | None) -> int:
+    """As a part of a message id; 0 for no time."""
+    return 0 if nanoseconds is None else nanoseconds // 1_000_000
