@@ -70,7 +70,7 @@ def the_stream_is_not_asked_what_it_holds(patch: pytest.MonkeyPatch) -> None:
     async def settle(*_: object) -> None:
         await trio.lowlevel.checkpoint()
 
-    patch.setattr(publishing, "settle", settle)
+    patch.setattr(publishing, "dedupe", settle)
 
 
 @mutant("binance_spot", "broker_killed", "broker_stalled", tight=True)

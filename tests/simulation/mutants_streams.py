@@ -163,4 +163,4 @@ def polls_do_not_confess(patch: pytest.MonkeyPatch) -> None:
     async def silent(*_: Any) -> None:
         await trio.lowlevel.checkpoint()
 
-    patch.setattr(polling._Polling, "_confess", silent)
+    patch.setattr(polling._Polling, "_tell_gaps", silent)
