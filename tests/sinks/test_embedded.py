@@ -28,7 +28,7 @@ from marketprism.sinks.nats import NatsSink
 PARENT = """
 import sys, trio
 from pathlib import Path
-from marketprism.settings.settings import EmbeddedConfig
+from marketprism.settings.nats import EmbeddedConfig
 from marketprism.sinks.embedded import EmbeddedServer
 
 async def main():
