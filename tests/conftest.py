@@ -65,13 +65,13 @@ def _spools_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     takes from a process that has ended is taken from it when the test ends.
     """
     opened: list[Spool] = []
-    connect = Spool._connect
+    begin = Spool._open
 
     def noted(spool: Spool) -> None:
         opened.append(spool)
-        connect(spool)
+        begin(spool)
 
-    monkeypatch.setattr(Spool, "_connect", noted)
+    monkeypatch.setattr(Spool, "_open", noted)
     yield
     for spool in opened:
         spool.close()

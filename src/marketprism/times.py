@@ -6,19 +6,20 @@ import datetime
 class Clock:
     """Times as text. Consecutive ones mostly share their second, so that one is kept."""
 
-    second = -1
-    prefix = ""
+    _latest = (-1, "")
+    """A second and its text: one value, for a thread may ask while the event loop does."""
 
     def text(self, nanoseconds: int) -> str:
+        """RFC 3339 in UTC, to the millisecond, or to the microsecond where there are any."""
         second, rest = divmod(nanoseconds, 1_000_000_000)
-        if second != self.second:
-            self.prefix = datetime.datetime.fromtimestamp(second, datetime.UTC).strftime(
-                "%Y-%m-%dT%H:%M:%S."
-            )
-            self.second = second
+        known, prefix = self._latest
+        if second != known:
+            moment = datetime.datetime.fromtimestamp(second, datetime.UTC)
+            prefix = moment.strftime("%Y-%m-%dT%H:%M:%S.")
+            self._latest = second, prefix
         if rest % 1_000_000 == 0:
-            return f"{self.prefix}{rest // 1_000_000:03d}Z"
-        return f"{self.prefix}{rest // 1_000:06d}Z"
+            return f"{prefix}{rest // 1_000_000:03d}Z"
+        return f"{prefix}{rest // 1_000:06d}Z"
 
 
 _clock = Clock()

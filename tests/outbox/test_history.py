@@ -21,6 +21,7 @@ from marketprism.clock import Timestamp
 from marketprism.errors import SpoolLost
 from marketprism.outbox.peek import gap_start
 from marketprism.outbox.spool import Spool
+from marketprism.outbox.spool_file import SpoolFile
 from marketprism.records import DataType
 from marketprism.sinks import Outbox
 from marketprism.wire import Message
@@ -41,15 +42,15 @@ STEPS = st.one_of(
 )
 
 
-class FullSpool(Spool):
+class FullFile(SpoolFile):
     """One whose disk may be so full that nothing in the file can be changed."""
 
     full = False
 
-    def _changing(self) -> Any:
+    def changing(self) -> Any:
         if self.full:
             raise SpoolLost("the disk is full")
-        return super()._changing()
+        return super().changing()
 
 
 @attrs.define
@@ -67,12 +68,14 @@ class History:
     connected: bool = True
     outbox: Outbox = attrs.field(init=False)
     board: Board = attrs.field(init=False)
-    spool: FullSpool = attrs.field(init=False)
+    spool: Spool = attrs.field(init=False)
+    file: FullFile = attrs.field(init=False)
 
     async def begin(self) -> None:
         self.lives += 1
         self.board = Board()
-        self.spool = FullSpool(self.place / str(self.lives), self.spool_bytes, 0)
+        self.spool = Spool(self.place / str(self.lives), self.spool_bytes, 0)
+        self.spool.file = self.file = FullFile(self.spool.directory)
         self.outbox = Outbox(
             60,
             10**9,
@@ -117,7 +120,7 @@ class History:
 
     async def end(self, kind: str) -> None:
         """The process is no more; another follows, and says that it saw nothing meanwhile."""
-        self.spool.full = self.spool.full and kind == "crash"
+        self.file.full = self.file.full and kind == "crash"
         before = self.place / str(self.lives)
         self.dropped += self.board.spool.dropped
         if kind == "stop":
@@ -165,7 +168,7 @@ class History:
             self.broker.send(outbox, 7, 1000)
             await outbox.spooler.turn()  # type: ignore[union-attr]
             await trio.sleep(0.6)
-            if outbox.drained and outbox.tail is None:
+            if outbox.drained and not outbox.log.on_disk:
                 break
         assert outbox.drained
         assert self.board.outbox.held == self.board.outbox.held_bytes == 0
@@ -192,10 +195,11 @@ async def lived(actions: list[tuple[str, Any]], spool_bytes: int) -> History:
                 case "reconnect":
                     await history.reconnect()
                 case "disk":
-                    history.spool.full = argument
+                    history.file.full = argument
                 case _:
                     await history.end(kind)
-        history.spool.full = False
+            assert history.outbox.log.watermarks.next > 0
+        history.file.full = False
         await history.drain()
         history.dropped += history.board.spool.dropped
         history.spool.close()

@@ -2,110 +2,22 @@
 lies in a gap.
 """
 
-import json
 import random
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-import trio
+from damaged import LARGE, Life, damage, gaps, garble, market
 from forms import form, some
-from market_log import BTC, ETH, START, Feed, Found, at_once
+from market_log import BTC, ETH, Feed, Found
 from trio.testing import MockClock
 
-from marketprism.board.board import Board
-from marketprism.clock import Timestamp
 from marketprism.outbox.spool import NAME, Spool
 from marketprism.records import DataType
-from marketprism.sinks import Outbox
-from marketprism.wire import Message
 
 pytestmark = pytest.mark.once
 
-LARGE = 10**9
-CAPACITY = 400
-"""Of the outbox: it makes blocks of fifty."""
 PAGE = 16 * 1024
-
-
-class Life:
-    """One process's outbox over a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.board = Board()
-        self.spool = Spool(directory, LARGE, 0)
-        now = Timestamp(START + 10**12, 1)
-        self.outbox = Outbox(
-            *(CAPACITY, LARGE, self.board.outbox),
-            board=self.board,
-            spool=self.spool,
-            now=lambda: now,
-            worker=at_once,
-        )
-
-    async def turn(self) -> None:
-        """One round of its disk, and a moment."""
-        assert self.outbox.spooler is not None
-        await self.outbox.spooler.turn()
-        await trio.sleep(0.02)
-
-    async def leaves(self, messages: list[Message], delivered: int = 0) -> None:
-        """It takes these, delivers some, and stops with the rest on disk."""
-        await self.outbox.open()
-        self.outbox.append(messages)
-        for number, _ in self.outbox.take(delivered):
-            self.outbox.acknowledge(number)
-        await self.outbox.store()
-
-    async def delivers(self, more: list[Message] | None = None) -> list[Message]:
-        """All there is, and then these."""
-        self.outbox.append(more or [])
-        self.outbox.close()
-        told: list[Message] = []
-        for _ in range(10_000):
-            if self.outbox.drained:
-                break
-            await self.turn()
-            for number, message in self.outbox.take(70):
-                self.outbox.acknowledge(number)
-                told.append(message)
-        else:
-            raise AssertionError("it does not end")
-        assert (self.board.spool.held, self.board.spool.held_bytes) == (0, 0)
-        await self.outbox.store()
-        return told
-
-
-def market(feed: Feed, outputs: int) -> list[Message]:
-    """Two streams of trades and a book that is snapshot now and then."""
-    messages = []
-    for turn in range(outputs):
-        messages += [feed.trade(BTC), feed.trade(ETH), feed.update()]
-        messages += [feed.snapshot()] if turn % 20 == 19 else []
-    return messages
-
-
-def garble(connection: sqlite3.Connection, number: int) -> None:
-    """As a bit that flips in a block: SQLite does not notice, nor would whoever reads a price."""
-    (body,) = connection.execute("SELECT body FROM blocks WHERE first = ?", (number,)).fetchone()
-    changed = body.replace(b"50000.1", b"50000.3", 1)
-    connection.execute("UPDATE blocks SET body = ? WHERE first = ?", (changed, number))
-
-
-def damage(directory: Path, place: int, also: str = "") -> None:
-    """A block of a process that has ended, by its place in the file."""
-    with closing(sqlite3.connect(directory / NAME)) as connection:
-        rows = connection.execute("SELECT first FROM blocks ORDER BY first").fetchall()
-        garble(connection, rows[place][0])
-        connection.commit()
-        connection.executescript(also)
-
-
-def gaps(told: list[Message]) -> list[dict[str, object]]:
-    """Those among them."""
-    return [json.loads(each.payload) for each in told if each.data_type == "gap"]
 
 
 @pytest.mark.parametrize("place", [1, 7, -1])
@@ -198,17 +110,16 @@ async def test_what_is_lost_is_remembered_until_it_is_told(tmp_path: Path) -> No
     feed = Feed()
     await Life(tmp_path).leaves([feed.trade() for _ in range(200)])
     damage(tmp_path, 2)
-    lost = []
+    told = []
     for now in ("1", "2", "3"):
         spool = Spool(tmp_path, LARGE, 0)
         spool.open(now)
-        lost.append(spool.lost())
-        if now == "3":
-            spool.write([], 0, spool.losses())
-            assert spool.lost() == []
+        told.append([message for block in spool.blocks() for _, message in block.messages()])
         spool.close()
-    assert lost[0] == lost[1] == lost[2]
-    assert [content.count for content in lost[0][0].contents] == [50]
+    assert told[0] == told[1] == told[2]
+    (gap,) = gaps(told[0])
+    assert (gap["lost"], gap["first_missing_id"], gap["last_missing_id"]) == (50, "101", "150")
+    assert [each.data_type for each in told[0]] == ["trade"] * 100 + ["gap"] + ["trade"] * 50
 
 
 async def test_a_block_that_is_damaged_while_it_is_needed_costs_that_block(
@@ -223,8 +134,7 @@ async def test_a_block_that_is_damaged_while_it_is_needed_costs_that_block(
         for _ in range(3):
             await life.turn()
     assert life.board.spool.held > 900
-    connection = life.spool._connection
-    assert connection is not None
+    connection = life.spool.file.connection
     row = connection.execute("SELECT first FROM blocks ORDER BY first LIMIT 1 OFFSET 9").fetchone()
     garble(connection, row[0])
     told = await life.delivers(more := market(feed, 30))
@@ -252,14 +162,13 @@ async def test_what_memory_still_has_of_a_damaged_block_is_on_disk_again(
         await life.turn()
     assert life.outbox.spooler is not None
     taken = life.outbox.take(20)
-    connection = life.spool._connection
-    assert connection is not None
+    connection = life.spool.file.connection
     garble(connection, taken[0][0])
     await life.outbox.spooler._mend("it is damaged")
     life.spool.close()
     after = Life(tmp_path)
     await after.outbox.open()
-    assert after.spool.lost() == []
+    assert after.spool.damage is None
     assert [each.payload for each in await after.delivers()] == [each.payload for each in made]
 
 

@@ -39,7 +39,7 @@ def what_was_not_acknowledged_is_dropped(patch: pytest.MonkeyPatch) -> None:
     """A new connection goes on with what was never sent."""
 
     def rewind(outbox: Outbox) -> None:
-        for sequence in list(outbox.taken):
+        for sequence, _ in list(outbox.log._in_flight):
             outbox.acknowledge(sequence)
 
     patch.setattr(Outbox, "rewind", rewind)
@@ -56,9 +56,7 @@ def what_was_not_acknowledged_goes_to_the_end(patch: pytest.MonkeyPatch) -> None
     """It is sent again behind what came after it."""
 
     def rewind(outbox: Outbox) -> None:
-        outbox.waiting.extend(outbox.taken.items())
-        outbox.taken.clear()
-        outbox._order.clear()
+        outbox.log._waiting += outbox.log._in_flight.rewind()
 
     patch.setattr(Outbox, "rewind", rewind)
 

@@ -7,7 +7,7 @@ from test_simulation import failed
 from universe import Outcome, Plan, lived
 
 from marketprism.errors import SpoolFull
-from marketprism.outbox.spooler_steps import SpoolerSteps
+from marketprism.outbox.transfer import Transfer
 from marketprism.pipeline.outlet import Outlet
 from marketprism.records import Record
 
@@ -77,17 +77,18 @@ def refused(outcome: Outcome) -> int:
     return sum(b'"reason":"overflow"' in message.payload for message in outcome.stream)
 
 
-put = SpoolerSteps._put
+put = Transfer.put
 
 
-async def thrown_away(moving: SpoolerSteps) -> None:
+async def thrown_away(transfer: Transfer) -> None:
     """A mutant: what does not fit on the disk is let go."""
     try:
-        await put(moving)
+        await put(transfer)
     except SpoolFull:
-        tail = moving._outbox.tail
-        assert tail is not None
-        moving._outbox.recount([tail.popleft()], -1)
+        log = transfer._log
+        log._count(log._tail[0].cut(1).messages, -1)
+        if not log._tail[0]:
+            log._tail.popleft()
 
 
 def no_gap(outlet: Outlet, record: Record, _connection: str) -> None:
@@ -102,7 +103,7 @@ def not_withheld(_outlet: Outlet, _record: Record, _connection: str) -> bool:
 @pytest.mark.parametrize(
     ("owner", "name", "mutant"),
     [
-        (SpoolerSteps, "_put", thrown_away),
+        (Transfer, "put", thrown_away),
         (Outlet, "_lose", no_gap),
         (Outlet, "_withheld", not_withheld),
     ],

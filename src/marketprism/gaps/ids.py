@@ -1,6 +1,6 @@
 """When the gaps of each stream began: their message ids are made of it."""
 
-import msgspec
+from threading import Lock
 
 from marketprism.clock import MILLISECOND
 from marketprism.instruments import Instrument
@@ -25,11 +25,13 @@ def identifying(instrument: Instrument) -> tuple[str, str, str, str]:
 
 class GapStarts:
     """The milliseconds in which the gaps of each stream began: their message ids are made of them,
-    whoever made the gap, so no two may share one.
+    whoever made the gap, so no two may share one: the thread that mends a damaged spool makes some,
+    too.
     """
 
     def __init__(self) -> None:
         self._used: dict[Affected, dict[int, None]] = {}
+        self._lock = Lock()
         self._moved: dict[Affected, tuple[int, int]] = {}
         """From when to when the latest gap of a stream was moved, where it was."""
 
@@ -62,27 +64,13 @@ class GapStarts:
         self._used.setdefault(stream, {})[at // MILLISECOND] = None
 
     def _free(self, stream: Affected, at: int, step: int) -> int:
-        used = self._used.setdefault(stream, {})
-        millisecond = at // MILLISECOND
-        while millisecond in used:
-            millisecond += step
-            at = millisecond * MILLISECOND
-        used[millisecond] = None
-        if len(used) > _REMEMBERED:
-            del used[next(iter(used))]
+        with self._lock:
+            used = self._used.setdefault(stream, {})
+            millisecond = at // MILLISECOND
+            while millisecond in used:
+                millisecond += step
+                at = millisecond * MILLISECOND
+            used[millisecond] = None
+            if len(used) > _REMEMBERED:
+                del used[next(iter(used))]
         return at
-
-    def saved(self) -> bytes:
-        """All of them, for a process to come."""
-        return msgspec.json.encode(
-            [
-                (identifying(instrument), affects, list(used))
-                for (instrument, affects), used in self._used.items()
-            ]
-        )
-
-    def restore(self, saved: bytes) -> None:
-        """Those that a former process knew."""
-        for names, affects, milliseconds in msgspec.json.decode(saved):
-            used = self._used.setdefault((Instrument(*names), DataType(affects)), {})
-            used.update(dict.fromkeys(milliseconds))

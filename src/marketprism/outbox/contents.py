@@ -91,9 +91,9 @@ def joined(parts: Iterable[Content]) -> dict[Kind, Content]:
     return whole
 
 
-def unknown(like: Content, began: int) -> Content:
-    """Of the same kind, it is not known how many, from a moment on."""
-    return Content(like.data_type, like.affected, like.names, None, 0, began, began)
+def unknown(like: Content, began: int, ended: int) -> Content:
+    """Of the same kind, it is not known how many, between two moments."""
+    return Content(like.data_type, like.affected, like.names, None, 0, began, max(began, ended))
 
 
 def pack(found: Iterable[Content]) -> bytes:

@@ -11,9 +11,10 @@ from marketprism.board.board import Board
 from marketprism.board.rows import lasted
 from marketprism.clock import Timestamp
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
-from marketprism.outbox.blocks import Numbered
-from marketprism.outbox.contents import Content, Kind, LostBlock
-from marketprism.outbox.spool import Saved, Spool
+from marketprism.outbox.block import Numbered
+from marketprism.outbox.contents import Content, Kind
+from marketprism.outbox.damage import Damage
+from marketprism.outbox.spool import Spool
 
 T = TypeVar("T")
 
@@ -57,27 +58,26 @@ class Disk:
     @property
     def crowded(self) -> bool:
         """More than seven eighths of what it may hold are used."""
-        return self.spool.used * 8 > self.spool.max_bytes * 7
+        return self.spool.file.used * 8 > self.spool.max_bytes * 7
 
     async def open(self, take_over: Callable[[], None]) -> None:
         """Open it, and call `take_over` where it may read it."""
         await self._do(self.spool.open, self._stamp())
         await self._do(take_over)
-        if self.spool.set_aside is not None:
-            self._row.set_aside = self.spool.set_aside
-            lost = len(await self._do(self.spool.lost))
-            log.error("spool.damaged", aside=self.spool.set_aside, blocks_lost=lost)
+        if self.spool.file.set_aside is not None:
+            self._row.set_aside = self.spool.file.set_aside
+            log.error("spool.damaged", aside=self.spool.file.set_aside)
 
     async def reopen(self) -> None:
         """Another attempt, where it is not open. What is found in it now is too old to be
         delivered in order.
         """
-        if self.spool.is_open:
+        if self.spool.file.is_open:
             return
         try:
             if not await self._do(self._open_or_late):
-                self._row.set_aside = self.spool.set_aside
-                log.error("spool.late", aside=self.spool.set_aside)
+                self._row.set_aside = self.spool.file.set_aside
+                log.error("spool.late", aside=self.spool.file.set_aside)
         except (StartFailed, SpoolDamaged, SpoolFull) as failure:
             raise SpoolLost(str(failure)) from failure
 
@@ -92,52 +92,53 @@ class Disk:
         self.spool.begin_anew()
         return False
 
-    async def salvage(self, why: str, after: int) -> tuple[list[LostBlock], Mapping[Kind, Content]]:
-        """Set the file, which is damaged, aside, and go on with what can be read of it: what
-        cannot, and what lies there beyond a number.
+    async def salvage(
+        self, why: str, held: Sequence[Numbered], after: int
+    ) -> tuple[Damage, Mapping[Kind, Content]]:
+        """Set the file, which is damaged, aside, and go on with what is held of it, up to a number,
+        and with what can be read of it behind that: what it cost, and what lies there.
         """
-        found = await self._do(self._salvage, why, after)
-        self._row.set_aside = self.spool.set_aside
-        self._row.file_bytes = self.spool.used
-        log.error("spool.damaged", aside=self.spool.set_aside, blocks_lost=len(found[0]))
+        found = await self._do(self._salvage, why, held, after)
+        self._row.set_aside = self.spool.file.set_aside
+        self._row.file_bytes = self.spool.file.used
+        log.error("spool.damaged", aside=self.spool.file.set_aside)
         return found
 
-    def _salvage(self, why: str, after: int) -> tuple[list[LostBlock], Mapping[Kind, Content]]:
-        self.spool.salvage(self._stamp(), why)
-        return self.spool.lost(), self.spool.contents(after)
+    def _salvage(
+        self, why: str, held: Sequence[Numbered], after: int
+    ) -> tuple[Damage, Mapping[Kind, Content]]:
+        damage = self.spool.salvage(self._stamp(), why, held, after)
+        return damage, self.spool.contents(after)
 
     async def put_aside(self, kind: str, why: str) -> None:
         """Give the file up under another name."""
         await self._do(self.spool.put_aside, kind, self._stamp(), why)
-        self._row.set_aside = self.spool.set_aside
-        log.error(f"spool.{kind}", aside=self.spool.set_aside)
+        self._row.set_aside = self.spool.file.set_aside
+        log.error(f"spool.{kind}", aside=self.spool.file.set_aside)
 
     # What follows is `Spool`'s.
 
-    async def write(
-        self, batch: Sequence[Numbered], handed: int, losses: Saved | None = None
-    ) -> None:
-        await self._do(self.spool.write, batch, handed, losses)
-        self._row.file_bytes = self.spool.used
+    async def write(self, batch: Sequence[Numbered], handed_out: int) -> None:
+        await self._do(self.spool.write, batch, handed_out)
+        self._row.file_bytes = self.spool.file.used
 
     async def read(self, after: int, most: int, most_bytes: int) -> list[Numbered]:
         return await self._do(self.spool.read, after, most, most_bytes)
 
-    async def mark(self, handed: int = 0, floor: int = 0, placed: int = 0) -> None:
-        await self._do(self.spool.mark, handed, floor, placed)
+    async def mark(self, handed_out: int = 0, floor: int = 0, placed: int = 0) -> None:
+        await self._do(self.spool.mark, handed_out, floor, placed)
 
-    async def trim(self, floor: int, losses: Saved) -> int:
-        left = await self._do(self.spool.trim, floor, losses)
-        self._row.file_bytes = self.spool.used
-        return left
+    async def trim(self, floor: int) -> None:
+        await self._do(self.spool.trim, floor)
+        self._row.file_bytes = self.spool.file.used
 
     async def clear(self) -> None:
-        await self._do(self.spool.clear)
-        self._row.file_bytes = self.spool.used
+        await self._do(self.spool.file.empty)
+        self._row.file_bytes = self.spool.file.used
 
     async def remove(self) -> None:
-        await self._do(self.spool.remove)
-        self._row.file_bytes = self.spool.used
+        await self._do(self.spool.file.remove)
+        self._row.file_bytes = self.spool.file.used
 
     async def close(self) -> None:
         await self._do(self.spool.close)

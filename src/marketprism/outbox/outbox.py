@@ -1,6 +1,6 @@
 """The outbox: what was accepted and is not yet acknowledged, in order, in memory and on disk."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import trio
 from trio.lowlevel import ParkingLot, checkpoint
@@ -9,10 +9,9 @@ from marketprism.board.board import Board
 from marketprism.board.rows import QueueRow
 from marketprism.clock import Timestamp
 from marketprism.gaps.ids import GapStarts
-from marketprism.outbox.backlog import Backlog
-from marketprism.outbox.blocks import Numbered
+from marketprism.outbox.block import Numbered
 from marketprism.outbox.disk import Disk, Worker
-from marketprism.outbox.lost_stretches import LostStretches
+from marketprism.outbox.log import Log
 from marketprism.outbox.spool import Spool
 from marketprism.outbox.spooler import Spooler
 from marketprism.wire import Message
@@ -27,7 +26,7 @@ def _no_time() -> Timestamp:
     return Timestamp(0, 0)
 
 
-class Outbox(Backlog):
+class Outbox:
     """An ordered log of messages from the channel to their acknowledgement.
 
     A message waits, is taken, and is acknowledged; `rewind` makes those that were taken in vain
@@ -54,66 +53,121 @@ class Outbox(Backlog):
     ) -> None:
         board = board or Board()
         self.now = now
-        losses = LostStretches(board, now)
-        super().__init__(max_messages, max_bytes, row, board, losses)
-        self._most = max_messages, max_bytes
+        self.starts = GapStarts()
+        """When the gaps of each stream began, whoever made them."""
+        self.log = Log(row, board, self.starts)
+        row.capacity, row.capacity_bytes = self._most = max_messages, max_bytes
+        self._crowded = False
+        """Somebody waits for room."""
         self._freed = ParkingLot()
         self._filled = ParkingLot()
         self._stirred = ParkingLot()
         self.spooler: Spooler | None = None
         """What moves messages to the disk and back; None: there is no disk."""
         if spool is not None:
-            self.spooler = Spooler(self, Disk(spool, board, now, worker), board)
+            spool.starts = self.starts
+            self.spooler = Spooler(self.log, Disk(spool, board, now, worker), board)
 
     @property
-    def starts(self) -> GapStarts:
-        """When the gaps of each stream began, whoever made them."""
-        return self.losses.starts
+    def full(self) -> bool:
+        """Nothing more should be appended now."""
+        return self.log.full
+
+    @property
+    def closed(self) -> bool:
+        """Nothing more will be appended."""
+        return self.log.closed
+
+    @property
+    def spent(self) -> bool:
+        """It is closed, and there is nothing to take unless it is rewound."""
+        return self.log.spent
+
+    @property
+    def drained(self) -> bool:
+        """It is closed, and all that was in it is acknowledged."""
+        return self.log.drained
 
     @property
     def safe(self) -> bool:
         """There is a disk that takes what is left at the end."""
         return self.spooler is not None and self.spooler.usable
 
-    def append(self, messages: Iterable[Message]) -> None:
+    def append(self, messages: Sequence[Message]) -> None:
         """Accept messages, in order."""
-        super().append(messages)
-        if self.waiting:
+        self.log.append(messages)
+        if self._filled and self.log.takeable:
             self._filled.unpark_all()
-        if self._stirred and self.pressed:
+        if self._stirred and self.log.pressed:
             self._stirred.unpark_all()
+
+    def take(self, most: int) -> list[Numbered]:
+        """The next messages that wait, `most` of them at most."""
+        return self.log.take(most)
+
+    def acknowledge(self, number: int) -> Message | None:
+        """Forget a message that is safe, and return it; None for one that is not out."""
+        message = self.log.acknowledge(number)
+        if self._crowded:
+            self._moved()
+        return message
+
+    def replace(
+        self, number: int, instead_of: Callable[[Message], Message | None]
+    ) -> Message | None:
+        """Put what `instead_of` makes of a message that is out in its place, under its number, and
+        return it; None: forget the message.
+        """
+        message = self.log.replace(number, instead_of)
+        self._moved()
+        return message
 
     def spill(self, early: bool) -> None:
         """Hold less in memory, since it is short, or as much as before. What is held stays, or
         goes to disk.
         """
         share = SPILLED_SHARE if early else 1
-        row = self.row
+        row = self.log.row
         row.capacity, row.capacity_bytes = (max(1, int(most * share)) for most in self._most)
-        if not self.full:
-            self._freed.unpark_all()
+        self._moved()
         self._stirred.unpark_all()
 
     async def room(self) -> None:
         """Return when it is not full."""
-        while self.full:
-            self.crowded = True
+        while self.log.full:
+            self._crowded = True
             self._stirred.unpark_all()
             await self._freed.park()
-        self.crowded = False
+        self._crowded = False
 
     async def available(self) -> None:
         """Return when there is something to take, or there will be nothing more."""
-        if not self.takeable:
+        if not self.log.takeable:
             self._stirred.unpark_all()
-        while not self.takeable and not self.spent:
+        while not self.log.takeable and not self.log.spent:
             await self._filled.park()
 
     def rewind(self) -> None:
         """Let what was taken and not acknowledged wait again, ahead of the rest, in order."""
-        super().rewind()
-        if self.waiting:
-            self._filled.unpark_all()
+        self.log.rewind()
+        self._moved()
+
+    def in_doubt(self) -> list[str]:
+        """The subjects of messages that may be in the stream although nobody told us: those that
+        were taken in vain, by us or by a former process.
+        """
+        return self.log.doubts.subjects
+
+    def skip(self, subject: str, msg_id: str) -> None:
+        """The next message of this subject is stored already if it has this id: it is on disk, and
+        is left out when it comes. Of a subject of which nothing was taken yet.
+        """
+        self.log.doubts.skip(subject, msg_id)
+
+    @property
+    def skips(self) -> bool:
+        """Something that is stored already is still to be left out, which no disk remembers."""
+        return self.log.doubts.skips
 
     async def forget_stored(self, subject: str, msg_id: str | None) -> int:
         """Forget what is held of a subject up to and including `msg_id`, its last message in the
@@ -123,21 +177,21 @@ class Outbox(Backlog):
         The subject is in doubt no longer.
         """
         await checkpoint()
-        settled = self._settled(subject, msg_id)
-        self.moved()
-        return settled
+        stored = self.log.forget_stored(subject, msg_id)
+        self._moved()
+        return stored
 
     def close(self) -> None:
         """Nothing more will be appended."""
-        self.closed = True
+        self.log.close(self.now().wall)
         self._filled.unpark_all()
         self._stirred.unpark_all()
 
-    def moved(self) -> None:
-        """See `Backlog.moved`."""
-        if self.takeable or self.spent:
+    def _moved(self) -> None:
+        """Something is elsewhere than before: whoever waits may go on."""
+        if self.log.takeable or self.log.spent:
             self._filled.unpark_all()
-        if not self.full:
+        if not self.log.full:
             self._freed.unpark_all()
 
     async def open(self) -> None:
@@ -155,7 +209,7 @@ class Outbox(Backlog):
 
     async def leave(self) -> None:
         """Let go of what was taken over, as it is on disk; nothing was added to it."""
-        self.row.held = self.row.held_bytes = 0
+        self.log.row.held = self.log.row.held_bytes = 0
         if self.spooler is not None:
             await self.spooler.leave()
 
@@ -165,10 +219,7 @@ class Outbox(Backlog):
 
     def gap_pending(self) -> list[Message]:
         """The first of each subject that a former process left so; they are told once."""
-        if self.spooler is None:
-            return []
-        found, self.spooler.gap_pending = self.spooler.gap_pending, {}
-        return list(found.values())
+        return [] if self.spooler is None else self.spooler.gap_pending()
 
     async def place(self) -> None:
         """None of the messages that it holds is `gap_pending` any more: the gaps ahead of those are
@@ -183,6 +234,7 @@ class Outbox(Backlog):
             return
         while True:
             wait = await self.spooler.turn()
+            self._moved()
             with trio.move_on_after(wait):
                 await self._stirred.park()
 

@@ -14,16 +14,10 @@ import attrs
 
 from marketprism.errors import SpoolDamaged
 from marketprism.gaps.ids import Affected
-from marketprism.outbox.blocks import MOST_MESSAGES, Block
 from marketprism.outbox.contents import Content, LostBlock, contents, unknown
-from marketprism.outbox.spool_errors import (
-    BLOCKS,
-    CONTENTS,
-    LOST,
-    concluded,
-    readable_losses,
-    told_apart,
-)
+from marketprism.outbox.former_format import untold
+from marketprism.outbox.spool_errors import BLOCKS, CONTENTS, concluded, told_apart
+from marketprism.outbox.stored_blocks import MOST_MESSAGES, StoredBlock
 
 _MOST_NUMBERS = 2 * MOST_MESSAGES
 """That a block may have; ours are even."""
@@ -33,7 +27,6 @@ _MOST_NUMBERS = 2 * MOST_MESSAGES
 class Found:
     """All that can be said of a damaged file."""
 
-    losses: list[tuple[str, bytes]]
     keys: list[int]
     """Of the blocks that can be read, in the order of what is in them."""
     lost: list[LostBlock]
@@ -50,7 +43,7 @@ class _Span:
 
 def look(damaged: sqlite3.Connection, floor: int) -> Found:
     """Look at all of it. What lies below `floor` is not held any more."""
-    apart = {span.first: span for span in _apart(damaged, CONTENTS) if span.last >= floor}
+    apart = {span.first: span for span in _apart(damaged) if span.last >= floor}
     good: dict[int, _Span] = {}
     unreadable: set[int] = set()
     # Where the way from one to the next is broken, each may still be found by its number.
@@ -69,23 +62,38 @@ def look(damaged: sqlite3.Connection, floor: int) -> Found:
     lost = [span for span in lost if not _overlaps(span, spans)]
     unknown = [number for number in bad - apart.keys() if number >= floor]
     holes = _holes(unknown, sorted([*spans, *lost], key=_first), floor)
-    before = {span.first: span for span in _apart(damaged, LOST)}
-    known = [LostBlock(span.first, span.last, span.contents) for span in (*before.values(), *lost)]
-    return Found(list(readable_losses(damaged)), keys, [*known, *holes])
+    known = [LostBlock(span.first, span.last, span.contents) for span in lost]
+    return _with_room(Found(keys, [*untold(damaged), *known, *holes]), spans)
 
 
-def readable_blocks(damaged: sqlite3.Connection, keys: Iterable[int]) -> Iterator[Block]:
+def _with_room(found: Found, spans: list[_Span]) -> Found:
+    """The same, where each lost block had a number for the gap of each of its streams: one that
+    nobody knows anything of may not, and then takes what lies behind it along, or before it.
+    """
+    near = dict(zip(found.keys, spans, strict=True))
+    lost = []
+    for block in found.lost:
+        while len({each.stream for each in block.contents}) > block.last - block.first + 1 and near:
+            key = min(near, key=lambda key: (near[key].first < block.first, near[key].first))
+            span = near.pop(key)
+            first, last = min(block.first, span.first), max(block.last, span.last)
+            block = LostBlock(first, last, (*block.contents, *span.contents))
+        lost.append(block)
+    return Found([key for key in found.keys if key in near], lost)
+
+
+def readable_blocks(damaged: sqlite3.Connection, keys: Iterable[int]) -> Iterator[StoredBlock]:
     """Those of these keys, under the numbers that are right."""
     for key in keys:
         if (block := _block(damaged, key)) is not None:
             yield block
 
 
-def _block(damaged: sqlite3.Connection, key: int) -> Block | None:
+def _block(damaged: sqlite3.Connection, key: int) -> StoredBlock | None:
     with contextlib.suppress(SpoolDamaged), concluded():
         row = damaged.execute(f"{BLOCKS} WHERE first = ?", (key,)).fetchone()
         if row is not None:
-            return Block(*row).numbered()
+            return StoredBlock(*row).numbered()
     return None
 
 
@@ -100,11 +108,11 @@ def _keys(damaged: sqlite3.Connection) -> set[int]:
     return found
 
 
-def _apart(damaged: sqlite3.Connection, question: str) -> Iterator[_Span]:
+def _apart(damaged: sqlite3.Connection) -> Iterator[_Span]:
     """What is told apart from its block, as far as it is what was written."""
     for order in ("ASC", "DESC"):
         with contextlib.suppress(SpoolDamaged), concluded():
-            for row in damaged.execute(f"{question} ORDER BY first {order}"):
+            for row in damaged.execute(f"{CONTENTS} ORDER BY first {order}"):
                 with contextlib.suppress(SpoolDamaged):
                     yield _Span(*told_apart(*row))
 
@@ -148,11 +156,11 @@ def _hole(before: list[_Span], after: list[_Span], floor: int) -> LostBlock | No
     lately = max((content.ended for content in before[-1].contents), default=0) if before else 0
     told = []
     for stream, content in _joined([*after, *before]).items():
-        head = _nearest(reversed(before), stream)
-        if _goes_on(head, _nearest(after, stream)):
+        head, tail = _nearest(reversed(before), stream), _nearest(after, stream)
+        if _goes_on(head, tail):
             continue
         began = head.ended if head is not None else lately or content.began
-        told.append(unknown(content, began))
+        told.append(unknown(content, began, began if tail is None else tail.began))
     return LostBlock(first, last, tuple(told))
 
 

@@ -5,7 +5,6 @@ Each row has a checksum of its own, for SQLite has none. Blocking, as the spool 
 
 import contextlib
 import sqlite3
-import zlib
 from collections.abc import Iterator
 
 from marketprism.errors import SpoolDamaged, SpoolLost
@@ -14,8 +13,6 @@ from marketprism.outbox.contents import checksum as checksum_apart
 
 BLOCKS = "SELECT first, last, checksum, body FROM blocks"
 CONTENTS = "SELECT first, last, checksum, body FROM contents"
-LOST = "SELECT first, last, checksum, body FROM lost"
-LOSSES = "SELECT CAST(stream AS BLOB), body, checksum FROM losses"
 
 _WORDS = 200
 _DAMAGE = {
@@ -45,27 +42,6 @@ def concluded() -> Iterator[None]:
         raise SpoolDamaged(f"the spool's file: {error}") from error
 
 
-def checksum(stream: str, body: bytes) -> int:
-    """That of what was dropped of a stream."""
-    return _checksum(stream.encode(), body)
-
-
-def checked(stream: bytes, body: bytes, expected: int) -> tuple[str, bytes]:
-    """What was dropped of a stream. Raises SpoolDamaged when it is not what was written."""
-    with contextlib.suppress(TypeError):  # of what a garbled database says that it is
-        if _checksum(stream, body) == expected:
-            return stream.decode(), body
-    raise SpoolDamaged("what was dropped of a stream is not what was written")
-
-
-def readable_losses(damaged: sqlite3.Connection) -> Iterator[tuple[str, bytes]]:
-    """What was dropped, as far as it is what was written."""
-    with contextlib.suppress(SpoolDamaged), concluded():
-        for row in damaged.execute(LOSSES):
-            with contextlib.suppress(SpoolDamaged):
-                yield checked(*row)
-
-
 def told_apart(
     first: int, last: int, expected: int, packed: bytes
 ) -> tuple[int, int, tuple[Content, ...]]:
@@ -74,7 +50,3 @@ def told_apart(
         if checksum_apart(first, last, packed) == expected:
             return first, last, unpack(packed)
     raise SpoolDamaged(f"what block {first} holds is not what was written")
-
-
-def _checksum(stream: bytes, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(stream))

@@ -7,16 +7,16 @@ former process may have delivered of what it left stands at its beginning, up to
 """
 
 import math
-from itertools import chain
 
 import structlog
 import trio
 
 from marketprism.board.board import Board
 from marketprism.errors import SpoolDamaged, SpoolFull, SpoolLost, StartFailed
-from marketprism.outbox.backlog import STEP, Backlog, payload_bytes
 from marketprism.outbox.disk import Disk
-from marketprism.outbox.spooler_steps import PARTS, TRIM, SpoolerSteps
+from marketprism.outbox.log import Log
+from marketprism.outbox.transfer import TRIM, Transfer, payload_bytes
+from marketprism.wire import Message
 
 TICK = 0.02
 """Seconds that messages gather before they are written."""
@@ -26,11 +26,14 @@ RETRY = 2.0
 log = structlog.get_logger()
 
 
-class Spooler(SpoolerSteps):
-    """When messages of an outbox go to its disk and back, and what to do when that fails."""
+class Spooler:
+    """When messages of a log go to its disk and back, and what to do when that fails."""
 
-    def __init__(self, outbox: Backlog, disk: Disk, board: Board) -> None:
-        super().__init__(outbox, disk, board)
+    def __init__(self, outbox: Log, disk: Disk, board: Board) -> None:
+        self._log = outbox
+        self._disk = disk
+        self._row = board.spool
+        self._transfer = Transfer(outbox, disk, board)
         self._retry_at = 0.0
         """When it may be written again, after it failed; the same where it was full, for reading,
         and for looking whether it can be read:"""
@@ -43,20 +46,31 @@ class Spooler(SpoolerSteps):
         """There is a disk that can be written, as far as is known."""
         return self._disk.usable
 
+    @property
+    def recovered(self) -> dict[str, Message]:
+        """See `Outbox.recovered`."""
+        return self._transfer.recovered
+
+    def gap_pending(self) -> list[Message]:
+        """See `Outbox.gap_pending`."""
+        found, self._transfer.gap_pending = self._transfer.gap_pending, {}
+        return list(found.values())
+
     async def open(self) -> None:
         """See `Outbox.open`."""
-        outbox = self._outbox
         try:
-            await self._disk.open(self._take_over)
+            await self._disk.open(self._transfer.take_over)
+            self._transfer.count_damage()
         except SpoolDamaged as damage:
             await self._give_up(str(damage))
         except (SpoolLost, SpoolFull) as failure:
             await self._disk.close()
-            if not self._disk.spool.abandoned:
+            if not self._disk.spool.file.abandoned:
                 self._failed(failure)
-        if outbox.tail is not None:
+        if self._log.on_disk:
             self._disk.say("spooling")
-            log.info("spool.recovered", messages=outbox.row.held + outbox.away, path=self._row.path)
+            held = self._log.row.held + self._log.away
+            log.info("spool.recovered", messages=held, path=self._row.path)
 
     def abandon(self) -> None:
         """See `Outbox.abandon`."""
@@ -68,76 +82,56 @@ class Spooler(SpoolerSteps):
 
     async def place(self) -> None:
         """See `Outbox.place`."""
-        outbox = self._outbox
-        if outbox.tail is None:
+        if not self._log.on_disk:
             return
-        self._placed = outbox.latest
         try:
-            await self._disk.mark(placed=self._placed)
+            await self._transfer.place()
         except (SpoolLost, SpoolFull) as failure:
             # The next process may tell a gap again, which is better than none.
             log.warning("spool.unmarked", reason=str(failure))
 
     async def turn(self) -> float:
         """One round of what there is to do; the seconds until the next, unless there is a stir."""
-        outbox = self._outbox
+        held = self._log
         try:
-            if outbox.tail is not None:
+            if held.on_disk:
                 await self._move()
-            elif outbox.pressed and trio.current_time() >= self._retry_at:
+            elif held.pressed and trio.current_time() >= self._retry_at:
                 await self._begin()
         except SpoolDamaged as damage:
             await self._mend(str(damage))
         except SpoolLost as failure:
             self._failed(failure)
-        if outbox.full and outbox.away and self._row.state == "failed":
+        if held.full and held.away and self._row.state == "failed":
             await self._look()
-        outbox.moved()
-        if outbox.tail is not None:
+        if held.on_disk:
             return TICK
-        return RETRY if outbox.pressed else math.inf
+        return RETRY if held.pressed else math.inf
 
     async def _begin(self) -> None:
-        """From now on everything goes by the disk, what is in memory first."""
-        outbox = self._outbox
-        await self._disk.reopen()
-        outbox.split(self._few, outbox.row.capacity_bytes // PARTS)
-        held = chain(outbox.taken.items(), outbox.waiting)
-        head = [each for each in held if not each[0] % STEP]
-        outbox.held_back, begun = True, False
-        try:
-            outbox.losses.forget(outbox.floor)
-            await self._write(head, head[-1][0] if head else 0, outbox.losses.saved())
-            begun = True
-        except SpoolFull as full:
-            raise SpoolLost(str(full)) from full
-        finally:
-            outbox.held_back = False
-            if not begun:  # for whatever reason; a cancellation is one
-                outbox.join()
-        self._loaded = self._written
+        await self._transfer.begin()
         self._disk.say("spooling")
 
     async def _move(self) -> None:
         """Delete, read and write, as is due."""
-        outbox = self._outbox
-        if not (outbox.away or outbox.waiting or outbox.taken):
+        held, transfer = self._log, self._transfer
+        if held.idle:
             await self._end()
             return
-        if outbox.away and self._short and trio.current_time() >= self._read_at:
+        if held.away and transfer.short and trio.current_time() >= self._read_at:
             self._read_at = trio.current_time() + RETRY
-            await self._fetch()
+            await transfer.fetch()
             self._read_at = 0.0
         if trio.current_time() < self._retry_at:
             return
-        self._trouble = None
+        transfer.trouble = None
         # The last ones are not written any more: once the disk is empty they need not be.
-        if outbox.tail and (outbox.away or outbox.waiting or outbox.pressed):
+        if held.unwritten and (held.away or held.takeable or held.pressed):
             await self._put_in_turn()
-        if self._trim_due:
-            await self._trim()
-        if self._trouble is not None:
-            raise self._trouble
+        if transfer.trim_due:
+            await transfer.trim()
+        if transfer.trouble is not None:
+            raise transfer.trouble
         if self._row.state == "failed":
             self._disk.say("spooling")
 
@@ -146,7 +140,7 @@ class Spooler(SpoolerSteps):
         if trio.current_time() < self._put_at:
             return
         try:
-            await self._put()
+            await self._transfer.put()
         except SpoolFull as full:
             self._put_at = trio.current_time() + TRIM
             self._disk.say("full", str(full))
@@ -154,23 +148,11 @@ class Spooler(SpoolerSteps):
     async def _end(self) -> None:
         """All that was on disk is acknowledged: from now on it is memory again."""
         try:
-            await self._clear()
+            await self._transfer.end()
         except SpoolLost as failure:
             await self._give_up(str(failure))
             return
-        self._outbox.join()
-        self._outbox.losses.forget(self._written + 1)
-        self._outbox.losses.changed = False
-        self._written = self._loaded = self._trimmed = 0
         self._disk.say("idle")
-
-    async def _clear(self) -> None:
-        """Nothing in it is held: where a full disk does not let it be emptied, it is deleted."""
-        try:
-            await self._disk.clear()
-        except SpoolLost as failure:
-            await self._disk.remove()
-            log.warning("spool.removed", path=self._row.path, reason=str(failure))
 
     async def _look(self) -> None:
         """The disk does not work, and memory is full. What can be read of it goes on as soon as
@@ -180,7 +162,7 @@ class Spooler(SpoolerSteps):
             return
         self._look_at = trio.current_time() + RETRY
         try:
-            await self._next()
+            await self._transfer.next()
         except SpoolDamaged as damage:
             await self._mend(str(damage))
         except SpoolLost as failure:
@@ -188,11 +170,11 @@ class Spooler(SpoolerSteps):
 
     async def _mend(self, why: str) -> None:
         """What is on disk is damaged: go on with the rest of it, or without it."""
-        if self._outbox.tail is None:
+        if not self._log.on_disk:
             await self._give_up(why)
             return
         try:
-            await self._salvage(why)
+            await self._transfer.salvage(why)
             self._read_at = 0.0
         except (SpoolLost, SpoolFull, SpoolDamaged, StartFailed) as failure:
             await self._give_up(f"{why}; {failure}")
@@ -201,24 +183,18 @@ class Spooler(SpoolerSteps):
         """What is on disk cannot be had, or not be deleted: go on without it, and begin anew when
         the disk works again.
         """
-        outbox = self._outbox
         try:
             await self._disk.put_aside("damaged", why)
         except SpoolLost as failure:
             why = f"{why}; {failure}"
-        if outbox.away:
-            self._unread.lose(outbox.losses, self._loaded + 1, self._written)
-        outbox.away = self._row.held = self._row.held_bytes = 0
-        if outbox.tail is not None:
-            outbox.join()
-        self._written = self._loaded = self._trimmed = 0
+        self._transfer.give_up()
         self._failed(SpoolLost(why))
 
     async def store(self) -> int:
         """See `Outbox.store`."""
-        outbox = self._outbox
+        held = self._log
         try:
-            if outbox.row.held or outbox.tail is not None or outbox.losses:
+            if held.row.held or held.on_disk:
                 await self._store()
         except SpoolDamaged as damage:
             await self._mend(str(damage))
@@ -226,10 +202,10 @@ class Spooler(SpoolerSteps):
         except SpoolLost as failure:
             self._failed(failure)
         finally:
-            left = list(outbox.unwritten(self._written))
-            total = sum(1 for _ in outbox.unwritten(0)) + outbox.away
+            left = held.beyond(held.watermarks.written)
+            total = len(held.beyond(0)) + held.away
             self._row.held = total - len(left)
-            outbox.row.held, outbox.row.held_bytes = len(left), payload_bytes(left)
+            held.row.held, held.row.held_bytes = len(left), payload_bytes(left)
         await self._disk.close()
         return self._row.held
 
@@ -240,29 +216,29 @@ class Spooler(SpoolerSteps):
             self._failed(failure)
 
     async def _store(self) -> None:
-        outbox = self._outbox
-        self._trouble = None
-        if outbox.tail is None:
+        held = self._log
+        self._transfer.trouble = None
+        if not held.on_disk:
             await self._begin()
         try:
             await self._put_all()
         except SpoolFull as full:
             self._disk.say("full", str(full))
-        if outbox.row.held or outbox.away or outbox.losses:
-            await self._trim()
+        if held.row.held or held.away:
+            await self._transfer.trim()
         else:
-            await self._clear()
+            await self._transfer.clear()
 
     async def _put_all(self) -> None:
         trimmed = False
-        while self._outbox.tail:
+        while self._log.unwritten:
             try:
-                await self._put()
+                await self._transfer.put()
             except SpoolFull:
                 if trimmed:
                     raise
                 trimmed = True
-                await self._trim()
+                await self._transfer.trim()
 
     def _failed(self, failure: Exception) -> None:
         self._retry_at = trio.current_time() + RETRY

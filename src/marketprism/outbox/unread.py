@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping
 import attrs
 import msgspec
 
-from marketprism.outbox.blocks import Numbered
-from marketprism.outbox.contents import Content, Kind, LostBlock, contents, joined
-from marketprism.outbox.lost_stretches import LostStretches
+from marketprism.outbox.block import Numbered
+from marketprism.outbox.contents import Content, Kind, contents, joined
 
 
 @attrs.define(eq=False)
@@ -37,7 +36,8 @@ class Unread:
         """That is what is on disk, and not in memory."""
         self._contents = dict(found)
 
-    def lose(self, losses: LostStretches, since: int, upto: int) -> None:
-        """All of it is lost; the numbers it had lie between these."""
-        losses.drop_block(LostBlock(since, upto, tuple(self._contents.values())))
+    def lose(self) -> list[Content]:
+        """All of it is lost: what it was."""
+        lost = list(self._contents.values())
         self._contents.clear()
+        return lost

@@ -1,87 +1,24 @@
-"""How far the spool's messages were handed out: in a file of its own, of a size that never changes.
-
-What is not on record here may not be handed out, or the next process would store it twice. So this
-is written over itself: a full disk, which takes no more of the spool, takes this.
-"""
-
-import errno
-import os
-import struct
-import zlib
-from pathlib import Path
+"""How far the log has come: numbers of messages, which may fall inside a block. Pure."""
 
 import attrs
-
-from marketprism.errors import SpoolFull, SpoolLost
-
-_SHAPE = struct.Struct(">QQQI")
-_APART = 4096
-"""Bytes between the two copies: a write that is torn spoils one of them."""
-_COPIES = (0, _APART)
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @attrs.frozen
 class Watermarks:
-    """Numbers of messages. They only grow."""
+    """One value, true at one moment. Raises AssertionError where it cannot be: a bug of ours."""
 
-    handed: int = 0
-    """Up to this one messages may have been given to a sink."""
-    floor: int = 0
-    """Nothing below this one is held."""
-    placed: int = 0
-    """Up to this one there is a gap ahead of each message that needs one."""
+    acknowledged: int
+    """Nothing up to this number is held."""
+    handed_out: int
+    """Nothing beyond this number was ever taken."""
+    written: int
+    """Everything up to this number that is not acknowledged is on disk; 0: nothing is."""
+    loaded: int
+    """Everything up to this number that is on disk is in memory, too."""
+    next: int
+    """The number of the message that comes next."""
 
-    def joined(self, other: "Watermarks") -> "Watermarks":
-        """As far as either of them."""
-        return Watermarks(*map(max, attrs.astuple(self), attrs.astuple(other)))
-
-    def pack(self) -> bytes:
-        numbers = attrs.astuple(self)
-        return _SHAPE.pack(*numbers, zlib.crc32(repr(numbers).encode()))
-
-    @classmethod
-    def unpack(cls, packed: bytes) -> "Watermarks | None":
-        """None when it is not what was packed."""
-        if len(packed) != _SHAPE.size:
-            return None
-        mark = cls(*_SHAPE.unpack(packed)[:-1])
-        return mark if mark.pack() == packed else None
-
-
-class WatermarksFile:
-    """The file. All of it blocks."""
-
-    def __init__(self, path: Path) -> None:
-        """Open it, or make one in its full size. Raises SpoolFull or SpoolLost."""
-        self.known: Watermarks | None = None
-        """What stands in it; None where that cannot be told."""
-        self._path = path
-        try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise SpoolLost(f"{path}: {error.strerror}") from error
-        try:
-            copies = [
-                Watermarks.unpack(os.pread(self._descriptor, _SHAPE.size, at)) for at in _COPIES
-            ]
-        except OSError as error:
-            self.close()
-            raise SpoolLost(f"{path}: {error.strerror}") from error
-        for mark in filter(None, copies):
-            self.known = mark.joined(self.known or Watermarks())
-
-    def write(self, mark: Watermarks) -> None:
-        """Put it in the place of what stood there. Raises SpoolFull or SpoolLost."""
-        packed = mark.pack()
-        try:
-            for at in _COPIES:
-                os.pwrite(self._descriptor, packed, at)
-        except OSError as error:
-            words = f"{self._path}: {error.strerror}"
-            raise (SpoolFull if error.errno in _NO_ROOM else SpoolLost)(words) from error
-        self.known = mark
-
-    def close(self) -> None:
-        """Let go of it."""
-        os.close(self._descriptor)
+    def __attrs_post_init__(self) -> None:
+        assert 0 <= self.acknowledged <= self.handed_out < self.next, self
+        assert 0 <= self.loaded <= self.written < self.next, self
+        assert not self.written or self.handed_out <= self.loaded, self

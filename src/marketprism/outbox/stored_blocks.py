@@ -1,4 +1,4 @@
-"""Messages in blocks: what the spool writes, checks and reads as one.
+"""Blocks of messages as the spool writes, checks and reads them.
 
 A block costs the database as much as one message would; the interpreter's lock changes hands once
 for each, and not for each message, so that a busy event loop does not starve the writing thread.
@@ -13,11 +13,9 @@ import msgspec
 
 from marketprism.errors import SpoolDamaged
 from marketprism.instruments import Instrument
+from marketprism.outbox.block import Numbered
 from marketprism.outbox.contents import contents, pack
 from marketprism.wire import Message
-
-Numbered = tuple[int, Message]
-"""A message and its sequence number: ascending, never used twice in one log."""
 
 MOST_MESSAGES = 1000
 MOST_BYTES = 1 << 20
@@ -45,7 +43,7 @@ _decode = msgspec.msgpack.Decoder(_Body).decode
 
 
 @attrs.frozen
-class Block:
+class StoredBlock:
     """Messages that follow one another, as they are stored."""
 
     first: int
@@ -56,7 +54,7 @@ class Block:
     """What is in it, as `contents.pack` has it, where it was just made."""
 
     @classmethod
-    def of(cls, batch: Sequence[Numbered]) -> "Block":
+    def of(cls, batch: Sequence[Numbered]) -> "StoredBlock":
         """The block of at least one message."""
         streams: dict[str, int] = {}
         told: list[_Stream] = []
@@ -86,7 +84,7 @@ class Block:
         """Raises SpoolDamaged when it is not what was written."""
         self._read()
 
-    def numbered(self) -> "Block":
+    def numbered(self) -> "StoredBlock":
         """The same under the numbers that its body says, which are right where the body is. Raises
         SpoolDamaged where that is not.
         """
@@ -125,14 +123,14 @@ class Block:
 
 def cut(
     batch: Sequence[Numbered], most: int = MOST_MESSAGES, most_bytes: int = MOST_BYTES
-) -> Iterator[Block]:
+) -> Iterator[StoredBlock]:
     """The same messages in blocks; a message larger than `most_bytes` has one of its own."""
     begin = size = 0
     for at, (_, message) in enumerate(batch):
         length = len(message.payload)
         if at > begin and (size + length > most_bytes or at - begin >= most):
-            yield Block.of(batch[begin:at])
+            yield StoredBlock.of(batch[begin:at])
             begin, size = at, 0
         size += length
     if begin < len(batch):
-        yield Block.of(batch[begin:])
+        yield StoredBlock.of(batch[begin:])
