@@ -39,7 +39,7 @@ def what_was_not_acknowledged_is_dropped(patch: pytest.MonkeyPatch) -> None:
     """A new connection goes on with what was never sent."""
 
     def rewind(outbox: Outbox) -> None:
-        for sequence, _ in list(outbox.log._in_flight):
+        for sequence, _ in list(outbox.log.window.in_flight):
             outbox.acknowledge(sequence)
 
     patch.setattr(Outbox, "rewind", rewind)
@@ -56,7 +56,7 @@ def what_was_not_acknowledged_goes_to_the_end(patch: pytest.MonkeyPatch) -> None
     """It is sent again behind what came after it."""
 
     def rewind(outbox: Outbox) -> None:
-        outbox.log._waiting += outbox.log._in_flight.rewind()
+        outbox.log.window.waiting += outbox.log.window.in_flight.rewind()
 
     patch.setattr(Outbox, "rewind", rewind)
 

@@ -85,10 +85,9 @@ async def thrown_away(transfer: Transfer) -> None:
     try:
         await put(transfer)
     except SpoolFull:
-        log = transfer._log
-        log._count(log._tail[0].cut(1).messages, -1)
-        if not log._tail[0]:
-            log._tail.popleft()
+        window = transfer._log.window
+        for block in window.cut_tail(1):
+            window.count(block.messages, -1)
 
 
 def no_gap(outlet: Outlet, record: Record, _connection: str) -> None:

@@ -71,7 +71,7 @@ class Outbox:
     @property
     def full(self) -> bool:
         """Nothing more should be appended now."""
-        return self.log.full
+        return self.log.window.full
 
     @property
     def closed(self) -> bool:
@@ -98,7 +98,7 @@ class Outbox:
         self.log.append(messages)
         if self._filled and self.log.takeable:
             self._filled.unpark_all()
-        if self._stirred and self.log.pressed:
+        if self._stirred and self.log.window.pressed:
             self._stirred.unpark_all()
 
     def take(self, most: int) -> list[Numbered]:
@@ -127,14 +127,14 @@ class Outbox:
         goes to disk.
         """
         share = SPILLED_SHARE if early else 1
-        row = self.log.row
+        row = self.log.window.row
         row.capacity, row.capacity_bytes = (max(1, int(most * share)) for most in self._most)
         self._moved()
         self._stirred.unpark_all()
 
     async def room(self) -> None:
         """Return when it is not full."""
-        while self.log.full:
+        while self.log.window.full:
             self._crowded = True
             self._stirred.unpark_all()
             await self._freed.park()
@@ -191,7 +191,7 @@ class Outbox:
         """Something is elsewhere than before: whoever waits may go on."""
         if self.log.takeable or self.log.spent:
             self._filled.unpark_all()
-        if not self.log.full:
+        if not self.log.window.full:
             self._freed.unpark_all()
 
     async def open(self) -> None:
@@ -209,7 +209,7 @@ class Outbox:
 
     async def leave(self) -> None:
         """Let go of what was taken over, as it is on disk; nothing was added to it."""
-        self.log.row.held = self.log.row.held_bytes = 0
+        self.log.window.row.held = self.log.window.row.held_bytes = 0
         if self.spooler is not None:
             await self.spooler.leave()
 

@@ -69,7 +69,7 @@ class Spooler:
                 self._failed(failure)
         if self._log.on_disk:
             self._disk.say("spooling")
-            held = self._log.row.held + self._log.away
+            held = self._log.window.row.held + self._log.away
             log.info("spool.recovered", messages=held, path=self._row.path)
 
     def abandon(self) -> None:
@@ -96,17 +96,17 @@ class Spooler:
         try:
             if held.on_disk:
                 await self._move()
-            elif held.pressed and trio.current_time() >= self._retry_at:
+            elif held.window.pressed and trio.current_time() >= self._retry_at:
                 await self._begin()
         except SpoolDamaged as damage:
             await self._mend(str(damage))
         except SpoolLost as failure:
             self._failed(failure)
-        if held.full and held.away and self._row.state == "failed":
+        if held.window.full and held.away and self._row.state == "failed":
             await self._look()
         if held.on_disk:
             return TICK
-        return RETRY if held.pressed else math.inf
+        return RETRY if held.window.pressed else math.inf
 
     async def _begin(self) -> None:
         await self._transfer.begin()
@@ -126,7 +126,7 @@ class Spooler:
             return
         transfer.trouble = None
         # The last ones are not written any more: once the disk is empty they need not be.
-        if held.unwritten and (held.away or held.takeable or held.pressed):
+        if held.window.tail and (held.away or held.takeable or held.window.pressed):
             await self._put_in_turn()
         if transfer.trim_due:
             await transfer.trim()
@@ -194,7 +194,7 @@ class Spooler:
         """See `Outbox.store`."""
         held = self._log
         try:
-            if held.row.held or held.on_disk:
+            if held.window.row.held or held.on_disk:
                 await self._store()
         except SpoolDamaged as damage:
             await self._mend(str(damage))
@@ -205,7 +205,7 @@ class Spooler:
             left = held.beyond(held.watermarks.written)
             total = len(held.beyond(0)) + held.away
             self._row.held = total - len(left)
-            held.row.held, held.row.held_bytes = len(left), payload_bytes(left)
+            held.window.row.held, held.window.row.held_bytes = len(left), payload_bytes(left)
         await self._disk.close()
         return self._row.held
 
@@ -224,14 +224,14 @@ class Spooler:
             await self._put_all()
         except SpoolFull as full:
             self._disk.say("full", str(full))
-        if held.row.held or held.away:
+        if held.window.row.held or held.away:
             await self._transfer.trim()
         else:
             await self._transfer.clear()
 
     async def _put_all(self) -> None:
         trimmed = False
-        while self._log.unwritten:
+        while self._log.window.tail:
             try:
                 await self._transfer.put()
             except SpoolFull:

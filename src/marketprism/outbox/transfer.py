@@ -51,20 +51,21 @@ class Transfer:
 
     @property
     def _few(self) -> int:
-        return max(1, min(HEAD, self._log.row.capacity // PARTS))
+        return max(1, min(HEAD, self._log.window.row.capacity // PARTS))
 
     @property
     def _part(self) -> int:
-        return self._log.row.capacity_bytes // PARTS
+        return self._log.window.row.capacity_bytes // PARTS
 
     @property
     def short(self) -> bool:
         """There are few messages in memory that may be taken, and room for more: a sink that takes
         all there is must not fill it, since what comes has to pass through it to the disk.
         """
-        held = self._log
-        head = held.row.held - held.unwritten
-        return held.waiting * 2 < self._few and head * 4 < held.row.capacity * 3
+        window = self._log.window
+        tail, waiting = (sum(map(len, queue)) for queue in (window.tail, window.waiting))
+        head = window.row.held - tail
+        return waiting * 2 < self._few and head * 4 < window.row.capacity * 3
 
     def take_over(self) -> None:
         """What a former process left: what it may have delivered goes to memory at once. Blocking,
@@ -106,7 +107,7 @@ class Transfer:
         held, begun = self._log, False
         await self._disk.reopen()
         held.begin_spooling(self._few, self._part)
-        head = held.in_memory()
+        head = held.window.but_tail()
         try:
             await self._disk.write(head, head[-1][0] if head else 0)
             held.begun(head)
@@ -122,8 +123,8 @@ class Transfer:
         memory, they stay there too. Raises SpoolFull where there is no room: the tail stays.
         """
         held = self._log
-        batch = held.oldest_unwritten(self._disk.spool.most_at_once)
-        stays = not held.away and self.short and not held.pressed
+        batch = held.window.oldest_of_tail(self._disk.spool.most_at_once)
+        stays = not held.away and self.short and not held.window.pressed
         await self._disk.write(batch, batch[-1][0] if stays else 0)
         held.wrote(batch, stays=stays)
         if self._row.state == "full" and not self._disk.crowded:
@@ -160,7 +161,7 @@ class Transfer:
         the rest.
         """
         held = self._log
-        damage, left = await self._disk.salvage(why, held.in_memory(), held.watermarks.loaded)
+        damage, left = await self._disk.salvage(why, held.window.but_tail(), held.watermarks.loaded)
         self._unread.replace(left)
         self._row.held = sum(content.count or 0 for content in left.values())
         self._row.held_bytes = sum(content.size for content in left.values())
