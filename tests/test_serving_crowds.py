@@ -11,7 +11,7 @@ import trio
 from patience import PATIENCE
 
 from marketprism.board.board import Board
-from marketprism.observe import admission, serving
+from marketprism.observe import admission, guard, serving
 from marketprism.observe.pages import Answer, App, Pages, Receive, Scope, Send
 from marketprism.observe.serving import serve
 
@@ -124,7 +124,7 @@ async def test_the_patience_is_for_all_requests_of_a_connection_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What the first took is gone for the second; whoever connects anew has all of it."""
-    monkeypatch.setattr(serving, "REQUEST_WITHIN", 0.5)
+    monkeypatch.setattr(guard, "REQUEST_WITHIN", 0.5)
     pages = Pages({"/slow": lambda: Answer(b"{}"), "/page": lambda: Answer(b"[]")})
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,6 +142,7 @@ async def test_who_asks_slowly_gives_way_to_newcomers(monkeypatch: pytest.Monkey
     """However many hold half a request, everybody else is served, and the oldest are let go."""
     monkeypatch.setattr(admission, "WAITING", 8)
     monkeypatch.setattr(serving, "HEAD_WITHIN", PATIENCE)
+    monkeypatch.setattr(guard, "HEAD_WITHIN", PATIENCE)
     async with place() as served:
         slow = [await served.dial(asking("/page")[:20]) for _ in range(30)]
         for path in ("/health", "/page"):

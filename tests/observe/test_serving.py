@@ -19,11 +19,12 @@ from patience import PATIENCE
 
 from marketprism.board.board import Board
 from marketprism.errors import StartFailed
-from marketprism.observe import serving
+from marketprism.observe import guard, serving
 from marketprism.observe.admission import Admission
+from marketprism.observe.guard import Guard
 from marketprism.observe.host_header import OwnNames
 from marketprism.observe.pages import Answer, App, Pages, Receive, Scope, Send
-from marketprism.observe.serving import Guard, serve
+from marketprism.observe.serving import serve
 
 BIG = b"x" * (16 * 2**20)
 WEBSOCKET = (
@@ -251,6 +252,7 @@ async def test_mutated_requests_leave_the_server_standing() -> None:
 async def test_slow_clients_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slowloris: a byte now and then does not keep a connection without a request alive."""
     monkeypatch.setattr(serving, "HEAD_WITHIN", 0.6)
+    monkeypatch.setattr(guard, "HEAD_WITHIN", 0.6)
     async with running() as server:
 
         async def drip() -> int:
@@ -272,7 +274,7 @@ async def test_slow_clients_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_a_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that is not taken ends with its connection; others are served meanwhile."""
-    monkeypatch.setattr(serving, "REQUEST_WITHIN", 0.5)
+    monkeypatch.setattr(guard, "REQUEST_WITHIN", 0.5)
     async with running() as server, await server.dial() as stream:
         await stream.send_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await trio.sleep(0.1)
@@ -285,7 +287,7 @@ async def test_a_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyP
 
 async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that sends for ever and reads nothing keeps no task alive."""
-    monkeypatch.setattr(serving, "REQUEST_WITHIN", 0.5)
+    monkeypatch.setattr(guard, "REQUEST_WITHIN", 0.5)
     async with running() as server, await server.dial() as stream:
         await stream.send_all(POST + b"Content-Length: 999999999\r\n\r\n")
 
@@ -402,16 +404,16 @@ async def test_only_exceptions_are_survived(
     board = Board()
     names = OwnNames("localhost", "127.0.0.1")
     room: Admission[Guard] = Admission(1024)
-    shared = serving.Server(PAGES, Config(), WorkerContext(None), board, names, room)
+    shared = guard.Server(PAGES, Config(), WorkerContext(None), board, names, room)
     ours, theirs = _socket_pair()
     async with ours, theirs:
-        guard = Guard(shared, ours)
+        one = Guard(shared, ours)
         await theirs.send_all(b"G")
         if isinstance(error, Exception):
-            await guard.run()
+            await one.run()
         else:
             with pytest.RaisesGroup(KeyboardInterrupt, allow_unwrapped=True):
-                await guard.run()
+                await one.run()
     assert board.faults == counted
     assert shared.admission.there == 0
 

@@ -118,8 +118,8 @@ class Exchange:
     async def _tell(self, audience: list[Connection], message: Message) -> None:
         if not audience:
             return
-        copies = self.faults.copies(message)
-        message = self.faults.printed(message) if copies else message
+        copies = self.faults.waiting.copies(message)
+        message = self.faults.waiting.printed(message) if copies else message
         for _ in range(copies):
             for each in audience:
                 framed = each.frame(message.stream, message.text)
@@ -186,7 +186,7 @@ class Exchange:
 
     async def depth(self, symbol: str, limit: int) -> Snapshot | None:
         """A book, late or stale when that was asked for."""
-        late, stale = self.faults.depth(symbol)
+        late, stale = self.faults.waiting.depth(symbol)
         snapshot = await self.source.snapshot(symbol, limit, stale=stale)
         await trio.sleep(late)
         return snapshot

@@ -4,93 +4,38 @@ A method a fault. Each can be called in the same process, or over HTTP with
 `POST /simulator/faults` and `{"fault": "<method>", "<argument>": …}`. Durations are seconds.
 """
 
-import inspect
-from collections.abc import Callable, Collection
-from functools import wraps
-from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import Literal
 
-import attrs
 import trio
 
 from .answers import Answers, Form, Subject
 from .connection import Connection
-from .corruption import corrupted, corruptible
 from .events import Message
-from .misdating import misdated
-from .occasions import Due, claim
-from .placeholders import with_placeholders
-from .skin import Answer, Skin
-from .source import Source
-from .standings import Standings
+from .fault_registry import FAULTS, Target, fault
+from .occasions import Due
+from .waiting_faults import WaitingFaults
 
-P = ParamSpec("P")
-R = TypeVar("R")
+__all__ = ["FAULTS", "Faults"]
 
 Garbage = Literal[
     "malformed", "truncated", "binary", "unknown_event", "negative_price", "text_price"
 ]
 
-FAULTS: dict[str, Callable[..., object]] = {}
-"""By name, what may be asked for over HTTP."""
-
-
-def _fault(
-    method: Callable[Concatenate["Faults", P], R],
-) -> Callable[Concatenate["Faults", P], R]:
-    """Register a fault, and note each time it is done."""
-
-    @wraps(method)
-    def noted(faults: "Faults", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        result = method(faults, *args, **kwargs)
-        asked = inspect.signature(method).bind(faults, *args, **kwargs).arguments
-        asked.pop(next(iter(asked)))
-        faults.done.append({"fault": method.__name__, **asked, "result": result})
-        return result
-
-    FAULTS[method.__name__] = noted
-    return noted
-
-
-class Target(Protocol):
-    """The exchange, as far as faults reach into it."""
-
-    skin: Skin
-    source: Source
-    standings: Standings
-    connections: dict[int, Connection]
-    last_trades: dict[str, Message]
-
-    @property
-    def symbols(self) -> Collection[str]:
-        """What is listed."""
-
-    def now_ms(self) -> int:
-        """The exchange's clock, milliseconds since the epoch."""
-
 
 class Faults:
-    """The faults of one exchange: those done at once, and those waiting for their occasion."""
+    """The faults of one exchange, as they are asked for."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self.done: list[dict[str, object]] = []
         """What was asked for, in order, with what it came to."""
         self.answers = Answers()
-        self._refused_until = float("-inf")
-        self._refusal: int | None = None
-        self._silent: dict[str, float] = {}
-        self._skips: list[Due] = []
-        self._duplicates: list[Due] = []
-        self._misprints: list[Due] = []
-        self._corruptions: list[Due] = []
-        self._misdated: list[Due] = []
-        self._late: list[Due] = []
-        self._stale: list[Due] = []
-        self._failing: list[Due] = []
+        self.waiting = WaitingFaults(target)
+        """Those that wait for their occasion."""
 
     # Connections
 
-    @_fault
+    @fault
     def cut(self, connection: int | None = None, code: int | None = None) -> int:
         """Abort the TCP of one or all connections; with `code`, close the websocket with it.
 
@@ -104,13 +49,12 @@ class Faults:
                 each.close(code)
         return len(chosen)
 
-    @_fault
+    @fault
     def refuse(self, seconds: float, status: int | None = None) -> None:
         """Abort new connections at once; with `status`, answer their handshake with it."""
-        self._refused_until = trio.current_time() + seconds
-        self._refusal = status
+        self.waiting.refuse(trio.current_time() + seconds, status)
 
-    @_fault
+    @fault
     def mute(
         self,
         seconds: float,
@@ -126,12 +70,12 @@ class Faults:
         """
         until = trio.current_time() + seconds
         if stream is not None:
-            self._silent[stream] = until
+            self.waiting.silent[stream] = until
             return
         for each in self._connections(connection):
             each.mute(until, deaf=deaf)
 
-    @_fault
+    @fault
     def server_shutdown(self, seconds: float | None = None, connection: int | None = None) -> int:
         """Announce to one or all connections that they will end, and end them so much later:
         Binance's `serverShutdown`, OKX' notice 64008. Without `seconds`, at the exchange's own
@@ -147,7 +91,7 @@ class Faults:
 
     # Commands
 
-    @_fault
+    @fault
     def refuse_subscriptions(
         self, seconds: float, code: str, words: str = "refused", stream: str | None = None
     ) -> None:
@@ -156,21 +100,21 @@ class Faults:
         """
         self.answers.refuse(seconds, code, words, stream)
 
-    @_fault
+    @fault
     def lose_answers(self, seconds: float, about: Subject | None = None) -> None:
         """Obey commands, and say nothing to them: those about that, or any. Of `heartbeat` are
         OKX's `ping`, and Deribit's `public/test` and `public/set_heartbeat`.
         """
         self.answers.lose(seconds, about)
 
-    @_fault
+    @fault
     def odd_answers(self, seconds: float, form: Form = "more_keys") -> None:
         """Answer commands in another form than is documented."""
         self.answers.distort(seconds, form)
 
     # Messages
 
-    @_fault
+    @fault
     def skip(
         self,
         count: int = 1,
@@ -182,9 +126,9 @@ class Faults:
 
         The exchange's own book contains them all the same.
         """
-        self._skips.append(Due(count, symbol, kind, stream))
+        self.waiting.skips.append(Due(count, symbol, kind, stream))
 
-    @_fault
+    @fault
     def duplicate(
         self,
         count: int = 1,
@@ -193,29 +137,29 @@ class Faults:
         stream: str | None = None,
     ) -> None:
         """Send each of the next messages of this symbol, kind or stream twice."""
-        self._duplicates.append(Due(count, symbol, kind, stream))
+        self.waiting.duplicates.append(Due(count, symbol, kind, stream))
 
-    @_fault
+    @fault
     def withhold(self, count: int = 1, symbol: str | None = None) -> None:
         """Do not send the next whole books that are due to new subscribers."""
-        self._skips.append(Due(count, symbol, "snapshot"))
+        self.waiting.skips.append(Due(count, symbol, "snapshot"))
 
-    @_fault
+    @fault
     def bad_checksum(self, count: int = 1, symbol: str | None = None) -> None:
         """Send the next book updates of a symbol with a checksum that is wrong."""
         # An exchange that has none says so now.
         like = Message("", "", "orderbook", '{"checksum":0}')
         self._target.skin.misprinted(like)
-        self._misprints.append(Due(count, symbol, "orderbook"))
+        self.waiting.misprints.append(Due(count, symbol, "orderbook"))
 
-    @_fault
+    @fault
     def corrupt(self, count: int = 1, symbol: str | None = None) -> None:
         """Send the next book updates of a symbol with one level wrong, on the wire alone: their
         ids chain. Where books carry checksums, those give it away.
         """
-        self._corruptions.append(Due(count, symbol, "orderbook"))
+        self.waiting.corruptions.append(Due(count, symbol, "orderbook"))
 
-    @_fault
+    @fault
     def ahead(
         self,
         seconds: float,
@@ -228,14 +172,16 @@ class Faults:
         """Stamp the next messages of this symbol and kind so many seconds ahead, with numbers that
         are `jump` higher; with `path` the answers to the next requests of that path instead.
         """
-        self._misdated.append(Due(count, symbol, kind, seconds=seconds, path=path, jump=jump))
+        self.waiting.misdated.append(
+            Due(count, symbol, kind, seconds=seconds, path=path, jump=jump)
+        )
 
-    @_fault
+    @fault
     def renumber(self, symbol: str) -> None:
         """Begin the ids of a market's book anew, as after maintenance, with its next update."""
         self._target.source.renumber(symbol)
 
-    @_fault
+    @fault
     def garbage(
         self,
         flaw: Garbage = "malformed",
@@ -255,7 +201,7 @@ class Faults:
             )
         return len(chosen)
 
-    @_fault
+    @fault
     def oversize(self, size: int, connection: int | None = None) -> int:
         """Send at once one JSON message of this many bytes."""
         wrapping = '{"e":"oversize","padding":""}'
@@ -267,7 +213,7 @@ class Faults:
 
     # REST
 
-    @_fault
+    @fault
     def late(
         self,
         seconds: float,
@@ -279,14 +225,14 @@ class Faults:
 
         With `path` the next requests of that path instead, whatever they ask for.
         """
-        self._late.append(Due(count, symbol, seconds=seconds, path=path))
+        self.waiting.late.append(Due(count, symbol, seconds=seconds, path=path))
 
-    @_fault
+    @fault
     def stale(self, count: int = 1, symbol: str | None = None) -> None:
         """Answer the next depth requests with the earliest book there was."""
-        self._stale.append(Due(count, symbol))
+        self.waiting.stale.append(Due(count, symbol))
 
-    @_fault
+    @fault
     def fail(
         self,
         status: int,
@@ -295,11 +241,11 @@ class Faults:
         path: str | None = None,
     ) -> None:
         """Answer the next requests, of `path` or of any, with this status and no data."""
-        self._failing.append(Due(count, status=status, retry_after=retry_after, path=path))
+        self.waiting.failing.append(Due(count, status=status, retry_after=retry_after, path=path))
 
     # Markets
 
-    @_fault
+    @fault
     def halt(self, symbol: str, seconds: float | None = None, status: str | None = None) -> None:
         """Let a market rest for so long, or for good: it is listed as `status` (the exchange's own
         word for a halt, where none is given), and nothing happens in it.
@@ -307,7 +253,7 @@ class Faults:
         word = self._target.skin.halted if status is None else status
         self._target.standings.halt(symbol, seconds, word)
 
-    @_fault
+    @fault
     def unlist(self, symbol: str, seconds: float | None = None, trading: bool = False) -> None:
         """Take a market off the list for so long, or for good: nobody knows it, and nothing happens
         in it, unless it goes on `trading`. One that is taken off before anybody asks is listed
@@ -315,72 +261,12 @@ class Faults:
         """
         self._target.standings.unlist(symbol, seconds, trading=trading)
 
-    @_fault
+    @fault
     def placeholders(self, seconds: float | None = None) -> None:
         """Keep places on the list of markets for so long, or for good: rows of another name that do
         not trade, with the base and quote of those that do. Deribit has none.
         """
         self._target.standings.keep_places(seconds)
-
-    # What the exchange asks
-
-    def refusal(self) -> int | None:
-        """How a new connection is refused: by status, 0 for an abort; None when it is welcome."""
-        if trio.current_time() >= self._refused_until:
-            return None
-        return self._refusal or 0
-
-    def copies(self, message: Message) -> int:
-        """How often a message that somebody waits for is sent."""
-        if self._silent.get(message.stream, float("-inf")) > trio.current_time():
-            return 0
-        if message.symbol in self._target.standings.resting:
-            return 0
-        if claim(self._skips, lambda due: due.picks(message)):
-            return 0
-        return 2 if claim(self._duplicates, lambda due: due.picks(message)) else 1
-
-    def printed(self, message: Message) -> Message:
-        """A message as it is sent: some are misprinted."""
-        dated = claim(self._misdated, lambda due: due.path is None and due.picks(message))
-        if dated:
-            text = misdated(message.text, dated.seconds, dated.jump)
-            message = attrs.evolve(message, text=text)
-        if corruptible(message) and claim(self._corruptions, lambda due: due.picks(message)):
-            return corrupted(message)
-        if claim(self._misprints, lambda due: due.picks(message)):
-            return self._target.skin.misprinted(message)
-        return message
-
-    def altered(self, path: str, answer: Answer) -> Answer:
-        """The answer to a request of this path as it is sent: some are stamped ahead, or have rows
-        that keep a place.
-        """
-        text = answer.body.decode()
-        if due := claim(self._misdated, lambda due: due.path == path):
-            text = misdated(text, due.seconds, due.jump)
-        if self._target.standings.keeps_places and answer.status == 200:
-            text = with_placeholders(path, text)
-        return attrs.evolve(answer, body=text.encode())
-
-    def delay(self, path: str) -> float:
-        """By how many seconds the answer to a request of this path is late."""
-        late = claim(self._late, lambda due: due.path == path)
-        return late.seconds if late else 0.0
-
-    def depth(self, symbol: str) -> tuple[float, bool]:
-        """By how many seconds an answer is late, and whether it is stale."""
-        late = claim(self._late, lambda due: due.path is None and due.symbol in (None, symbol))
-        stale = claim(self._stale, lambda due: due.symbol in (None, symbol))
-        return (late.seconds if late else 0.0), stale is not None
-
-    def failure(self, path: str) -> Answer | None:
-        """The failure this request meets."""
-        due = claim(self._failing, lambda due: due.path in (None, path))
-        if due is None:
-            return None
-        headers = {} if due.retry_after is None else {"Retry-After": str(due.retry_after)}
-        return Answer(due.status, self._target.skin.failure(due.status), headers)
 
     def _connections(self, connection: int | None) -> list[Connection]:
         every = self._target.connections

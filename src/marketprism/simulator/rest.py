@@ -52,13 +52,13 @@ class Rest:
             return _json(404, {"error": "GET /simulator or POST /simulator/faults"})
         self._exchange.requests += 1
         self._exchange.paths[path] += 1
-        failure = self._exchange.faults.failure(path)
+        failure = self._exchange.faults.waiting.failure(path)
         if failure is not None:
             return failure
         query = dict(parse_qsl(scope["query_string"].decode(), keep_blank_values=True))
         answer = await self._exchange.skin.answer(Request(path, query), self._exchange)
-        await trio.sleep(self._exchange.faults.delay(path))
-        return self._exchange.faults.altered(path, answer)
+        await trio.sleep(self._exchange.faults.waiting.delay(path))
+        return self._exchange.faults.waiting.altered(path, answer)
 
 
 def _do_fault(faults: Faults, body: bytes) -> object:

@@ -84,7 +84,7 @@ async def attend(exchange: Exchange, wire: Wire) -> None:
 
 
 async def _handshake(exchange: Exchange, wire: Wire, nursery: trio.Nursery) -> None:
-    refusal = exchange.faults.refusal()
+    refusal = exchange.faults.waiting.refusal()
     if refusal == 0:
         wire.abort()
         return

@@ -5,8 +5,8 @@ import math
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
@@ -30,14 +30,16 @@ from marketprism.settings.nats import NatsConfig
 from marketprism.sinks import stream_age
 from marketprism.sinks.jetstream import Ensured, ensure_stream
 from marketprism.sinks.nats_errors import conclude
+from marketprism.sinks.nats_questions import Questions
 from marketprism.sinks.oversize import Oversize
 from marketprism.sinks.publishing import Conclusion, Publishing
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 _PORT = 4222
 _SECOND_THOUGHT = 1.0
-_QUESTIONS = 200
 _HUNG_UP = (
     ssl.SSLError,
     ConnectionError,
@@ -240,56 +242,27 @@ class NatsConnection:
             raise failure
 
     async def _last(self, subjects: Sequence[str]) -> dict[str, last_message.Stored]:
-        """See `last_message.Last`. Some hundred questions are on the way at once."""
-        stream, limit = self.config.stream.name, self.config.connect_timeout
-        question = f"$JS.API.{last_message.QUESTION}{stream}"
-
-        async def ask(batch: Sequence[str]) -> list[Msg | BaseException]:
-            asked = (self.client.request(question, last_message.question(s), limit) for s in batch)
-            return await asyncio.gather(*asked, return_exceptions=True)
-
-        found: dict[str, last_message.Stored] = {}
-        for start in range(0, len(subjects), _QUESTIONS):
-            batch = subjects[start : start + _QUESTIONS]
-            for name, answer in zip(batch, await aio_as_trio(ask)(batch), strict=True):
-                if isinstance(answer, BaseException):
-                    raise self._end(self._concluded(answer)) from answer
-                if (stored := last_message.read(answer.data, stream)) is not None:
-                    found[name] = stored
-        return found
+        """See `last_message.Last`."""
+        return self._told(await aio_as_trio(self._questions.last)(subjects))
 
     async def _earlier(
         self, messages: Sequence[last_message.Stored]
     ) -> dict[str, list[last_message.Stored]]:
         """See `last_message.Earlier`."""
-        stream, limit = self.config.stream.name, self.config.connect_timeout
-        question = f"$JS.API.{last_message.QUESTION}{stream}"
+        return self._told(await aio_as_trio(self._questions.earlier)(messages))
 
-        async def walk(message: last_message.Stored) -> list[last_message.Stored]:
-            walking = last_message.backwards(message)
-            try:
-                start = next(walking)
-                while True:
-                    body = last_message.question_from(message.subject, start)
-                    answer = await self.client.request(question, body, limit)
-                    start = walking.send(last_message.read(answer.data, stream))
-            except StopIteration as end:
-                found: list[last_message.Stored] = end.value
-                return found
+    @property
+    def _questions(self) -> Questions:
+        return Questions(self.client, self.config.stream.name, self.config.connect_timeout)
 
-        async def ask(
-            batch: Sequence[last_message.Stored],
-        ) -> list[list[last_message.Stored] | BaseException]:
-            return await asyncio.gather(*map(walk, batch), return_exceptions=True)
-
-        found: dict[str, list[last_message.Stored]] = {}
-        for start in range(0, len(messages), _QUESTIONS):
-            batch = messages[start : start + _QUESTIONS]
-            for message, told in zip(batch, await aio_as_trio(ask)(batch), strict=True):
-                if isinstance(told, BaseException):
-                    lost = told if isinstance(told, SinkLost) else self._concluded(told)
-                    raise self._end(lost) from told
-                found[message.subject] = told
+    def _told(self, answers: Mapping[str, T | BaseException]) -> dict[str, T]:
+        """The answers. Raises what an error among them means: SinkLost or SinkRefused."""
+        found: dict[str, T] = {}
+        for subject, answer in answers.items():
+            if isinstance(answer, BaseException):
+                lost = answer if isinstance(answer, SinkLost) else self._concluded(answer)
+                raise self._end(lost) from answer
+            found[subject] = answer
         return found
 
     async def _crossing(self, function: Callable[..., Awaitable[None]], *arguments: object) -> None:

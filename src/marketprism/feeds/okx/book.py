@@ -5,7 +5,7 @@ https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-order-book-cha
 Its steps are methods here:
 
 1. subscribe: a snapshot comes first — `subscribed`, `_replace`;
-2. each update names the `seqId` that it follows (`prevSeqId`) — `_follows`, `_apply`; one that
+2. each update names the `seqId` that it follows (`prevSeqId`) — `Heard.follows`, `_apply`; one that
    follows itself says that nothing changed — `_kept_alive`;
 3. a checksum, where there is one, is that of the book — `_agrees`;
 4. out of step, subscribe the one instrument again — `_out_of_step`;
@@ -22,21 +22,14 @@ from typing import ClassVar, Final
 
 import attrs
 
-from marketprism import decimals
 from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.actions import Fetch, Fetched, FetchFailed, Output
 from marketprism.feeds.comparison import Change, Verdict
 from marketprism.feeds.kept_book import FetchedBook, KeptBook
 from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot, continued, published
 from marketprism.feeds.okx.checksum import checksum
-from marketprism.feeds.okx.messages import (
-    UNKNOWN_INSTRUMENT,
-    Book,
-    answer_code,
-    nanoseconds,
-    read_book,
-    read_data,
-)
+from marketprism.feeds.okx.fetched import fetched_book, unlisted
+from marketprism.feeds.okx.messages import Book
 from marketprism.feeds.subscribing import park, pause_of
 from marketprism.orderbook import OrderBook
 from marketprism.records import Level
@@ -44,7 +37,6 @@ from marketprism.streams.state import Phase
 
 SNAPSHOT_WITHIN: Final = 5 * SECOND
 """From a subscription's acknowledgement; later, the snapshot is fetched over REST."""
-BOOKS_WEIGHT: Final = 1
 DEEPEST: Final = 400
 """Levels a side in the channel, and in a snapshot of as many. The channel keeps to its best ones:
 what drops out is told as removed, what moves up as new. So all that is told is known, and only
@@ -52,8 +44,6 @@ a fetched snapshot ends before the book may.
 """
 STEADY_AFTER: Final = 60 * SECOND
 """In step for so long, the next loss is a new one, not a retry that failed."""
-CLOCKS_APART: Final = 5 * SECOND
-"""How far the times of a fetched snapshot and of updates within it may differ."""
 
 
 @attrs.define(eq=False)
@@ -113,9 +103,9 @@ class BookStream(KeptBook):
             self.state.cursor.ahead.count += 1
         elif heard.idle:
             self._kept_alive(heard, self.book, now, output)
-        elif self._follows(heard, self.book):
+        elif heard.follows(self.book, joining=self.joining):
             self._apply(heard, self.book, now, output)
-        elif self._passed(heard, self.book):
+        elif heard.passed(self.book, joining=self.joining):
             self.state.duplicates += 1
         else:
             self._out_of_step("an update was missed", now)
@@ -157,18 +147,10 @@ class BookStream(KeptBook):
             self.join(heard, now, output)
 
     def _read(self, body: bytes) -> FetchedBook:
-        data = read_data(body)
-        if len(data) != 1:
-            raise ValueError(f"{len(data)} books, where one was asked for")
-        said = read_book(data[0])
-        bids, asks = decimals.levels(said.bids, said.asks)
-        published(self.state.instrument, [*bids, *asks])
-        return FetchedBook(bids, asks, said.seqId, nanoseconds(said.ts))
+        return fetched_book(body, self.state.instrument)
 
     def _unlisted(self, answer: Fetched | FetchFailed) -> str | None:
-        if answer_code(answer.body) != UNKNOWN_INSTRUMENT:
-            return None
-        return f"{UNKNOWN_INSTRUMENT}: the exchange does not know this instrument"
+        return unlisted(answer.body)
 
     def _not_known(self, why: str, now: Timestamp, output: Output) -> None:
         """It may be about to be listed, or the host may be wrong."""
@@ -240,24 +222,14 @@ class BookStream(KeptBook):
         self.in_step_since = now.monotonic
         self._show(book, heals_gap, (book.last_id, now.wall), now, output)
 
-    def _follows(self, heard: Heard, book: OrderBook) -> bool:
-        if heard.previous == book.last_id:
-            return heard.sequence != heard.previous
-        return self.joining and heard.previous <= book.last_id < heard.sequence
-
     def _strays(self, heard: Heard, book: OrderBook) -> bool:
         """Whether an update of a time to come is left aside, as it does not follow. Another that
         follows it shows that it was one.
         """
-        if self._follows(heard, book) or heard.sequence <= book.last_id:
+        if heard.follows(book, joining=self.joining) or heard.sequence <= book.last_id:
             return False
         doubted, self.doubted = self.doubted, heard.sequence
         return heard.previous != doubted
-
-    def _passed(self, heard: Heard, book: OrderBook) -> bool:
-        """In the book already. An older number at a later time is a doubt, not a repetition."""
-        latest = (book.event_time or 0) + (CLOCKS_APART if self.joining else 0)
-        return heard.sequence <= book.last_id and (heard.ahead or heard.event_time <= latest)
 
     def _kept_alive(self, heard: Heard, book: OrderBook, now: Timestamp, output: Output) -> None:
         """Nothing changed for a minute: it proves that the stream lives, and where it stands."""
@@ -266,7 +238,7 @@ class BookStream(KeptBook):
             if self.behind:
                 book.event_time = heard.time_after(book.event_time)
                 self.join([], now, output)
-        elif self._passed(heard, book):
+        elif heard.passed(book, joining=self.joining):
             self.state.duplicates += 1
         else:
             self._out_of_step("an update was missed", now)

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from marketprism import decimals
-from marketprism.clock import Timestamp
+from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.contracts import base_quantity
 from marketprism.feeds.okx.messages import Book, nanoseconds
 from marketprism.instruments import Instrument
@@ -14,6 +14,8 @@ from marketprism.orderbook import OrderBook
 from marketprism.records import Level
 from marketprism.streams.exchange_clock import ExchangeClock
 
+CLOCKS_APART: Final = 5 * SECOND
+"""How far the times of a fetched snapshot and of updates within it may differ."""
 MAX_BUFFERED: Final = 3_000
 """Updates that wait for a snapshot: five minutes of a book at its full pace."""
 
@@ -38,6 +40,19 @@ class Heard(NamedTuple):
     def idle(self) -> bool:
         """Whether it only says that nothing changed."""
         return self.sequence == self.previous and not self.bids and not self.asks
+
+    def follows(self, book: OrderBook, *, joining: bool) -> bool:
+        """Whether it continues a book; `joining`: one that no update has joined since it was
+        fetched.
+        """
+        if self.previous == book.last_id:
+            return self.sequence != self.previous
+        return joining and self.previous <= book.last_id < self.sequence
+
+    def passed(self, book: OrderBook, *, joining: bool) -> bool:
+        """In the book already. An older number at a later time is a doubt, not a repetition."""
+        latest = (book.event_time or 0) + (CLOCKS_APART if joining else 0)
+        return self.sequence <= book.last_id and (self.ahead or self.event_time <= latest)
 
     def time_after(self, before: int | None) -> int | None:
         """The time of a book with this in it, that was at another before."""

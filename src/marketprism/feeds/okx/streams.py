@@ -10,8 +10,9 @@ import msgspec
 from marketprism.clock import Timestamp
 from marketprism.feeds.actions import Output
 from marketprism.feeds.okx import channels
-from marketprism.feeds.okx.book import BOOKS_WEIGHT, DEEPEST, BookStream
+from marketprism.feeds.okx.book import DEEPEST, BookStream
 from marketprism.feeds.okx.chain import Heard, Snapshot, read
+from marketprism.feeds.okx.fetched import BOOKS_WEIGHT
 from marketprism.feeds.okx.messages import (
     Arg,
     Funding,
