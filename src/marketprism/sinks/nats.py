@@ -77,7 +77,9 @@ class NatsSink:
         failures: list[Conclusion] = []
         for _ in range(len(self._servers)):
             url = self._servers[0]
-            connection = NatsConnection.to(url, self._config, self._board, self._oversize)
+            connection = NatsConnection.to(
+                url, self._config, self._board, self._oversize, self._out_of_order
+            )
             try:
                 try:
                     stream = await connection.open()
@@ -87,7 +89,6 @@ class NatsSink:
                 if stream.created and self._had_stream:
                     log.error("sink.stream_recreated", stream=self._config.stream.name)
                 self._had_stream = True
-                connection.publishing.out_of_order = self._out_of_order
                 await connection.deliver(outbox, self._positions)
                 return
             finally:

@@ -73,8 +73,17 @@ class NatsConnection:
     """What the client told about last, before it gave up."""
 
     @classmethod
-    def to(cls, url: str, config: NatsConfig, board: Board, oversize: Oversize) -> "NatsConnection":
-        return cls(url, config, board, Publishing(config, board, redact(url), oversize))
+    def to(
+        cls,
+        url: str,
+        config: NatsConfig,
+        board: Board,
+        oversize: Oversize,
+        out_of_order: set[str],
+    ) -> "NatsConnection":
+        """One that is not dialled yet; what it shares with those before it comes along."""
+        publishing = Publishing(config, board, redact(url), oversize, out_of_order=out_of_order)
+        return cls(url, config, board, publishing)
 
     @property
     def target(self) -> str:

@@ -1,10 +1,8 @@
 """A window of messages in flight, and what becomes of each. Knows Trio, but no NATS client."""
 
-import math
 import sys
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from itertools import groupby
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import attrs
@@ -20,7 +18,7 @@ from marketprism.resume.dedupe import dedupe
 from marketprism.resume.last_message import Earlier, Last
 from marketprism.resume.positions import Positions
 from marketprism.settings.nats import NatsConfig
-from marketprism.sinks.jetstream import Acknowledgements, Withheld
+from marketprism.sinks.in_transit import InTransit
 from marketprism.sinks.oversize import Oversize
 from marketprism.wire import MAX_PAYLOAD_BYTES, Message
 
@@ -62,27 +60,19 @@ class Publishing:
     failure: Conclusion | None = None
     """Why the connection is of no more use."""
     out_of_order: set[str] = attrs.field(factory=set)
-    """Subjects of which a message was refused or passed over: see `settling`. Outlives this."""
-    _window: float = attrs.field(init=False)
-    """Messages that may be in flight now. One after a hold-up, so that nothing is overtaken by
-    what is stored behind it; more again with each acknowledgement."""
-    _held_up: Withheld | None = None
-    """Why the stream stores nothing now."""
-    _again: int | None = None
-    """The first message that must be sent again, once nothing is in flight."""
+    """See `InTransit`."""
+    _in_transit: InTransit = attrs.field(init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     """Its deadline is when the next acknowledgement is overdue."""
-    _sent: dict[int, tuple[float, str]] = attrs.field(factory=dict)
-    """When each message in flight was handed over, and its subject."""
-    _latest: int = -1
-    """The latest message of which the server said something."""
     _answers: list[tuple[int, bytes]] = attrs.field(factory=list)
     """Not looked at yet."""
     _answered: ParkingLot = attrs.field(factory=ParkingLot)
     _settled: ParkingLot = attrs.field(factory=ParkingLot)
 
     def __attrs_post_init__(self) -> None:
-        self._window = self.config.window
+        self._in_transit = InTransit(
+            self.config, self.board, self.target, self._give_up, self.out_of_order
+        )
 
     def answer(self, sequence: int, payload: bytes) -> None:
         """Record what the server said of a message; nothing where nobody was there to say it."""
@@ -137,9 +127,7 @@ class Publishing:
                 positions.gone()
         if outbox.drained:
             return
-        self.out_of_order.update(
-            subject for number, (_, subject) in self._sent.items() if number <= self._latest
-        )
+        self._in_transit.ended()
         if self.failure is not None:
             raise self.failure
         limit = f"{self.config.ack_timeout:g} s"
@@ -159,7 +147,7 @@ class Publishing:
             queues.popleft()
 
     async def _drain(self, outbox: Outbox, send: Send, max_payload: int) -> None:
-        self._latest = -1
+        self._in_transit.begin()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._settle, outbox)
             while not outbox.drained:
@@ -176,7 +164,7 @@ class Publishing:
         """Notice that an idle server has died, as soon as the acknowledgements would show it."""
         while True:
             await trio.sleep(self.config.ack_timeout / 4)
-            if self._sent:
+            if self._in_transit:
                 continue
             with trio.move_on_after(self.config.ack_timeout) as patience:
                 try:
@@ -194,23 +182,20 @@ class Publishing:
                 return
             await self._settled.park()
             await outbox.available()
-        if self._again is not None:
-            self._again = None
-            if self._held_up is not None:
+        in_transit = self._in_transit
+        if in_transit.again is not None:
+            in_transit.again = None
+            if in_transit.held_up is not None:
                 await trio.sleep(_HELD_UP_FOR)
-        room = int(self._window) - len(self._sent)
-        batch = outbox.take(min(room, self.config.batch))
+        batch = outbox.take(min(in_transit.room, self.config.batch))
         large = min(MAX_PAYLOAD_BYTES, max_payload - _HEADERS_BYTES)
         if any(len(message.payload) > large for _, message in batch):
             batch = self._without_oversize(batch, outbox, max_payload)
         if not batch or self.failure is not None:
             await trio.lowlevel.checkpoint()  # after a failure it ends here
             return
-        now = trio.current_time()
-        if not self._sent:
-            self._scope.deadline = now + self.config.ack_timeout
-        self._sent.update((sequence, (now, message.subject)) for sequence, message in batch)
-        self.board.sink.in_flight = len(self._sent)
+        in_transit.send(batch)
+        self._scope.deadline = in_transit.overdue
         try:
             await send(batch)
         except (SinkLost, SinkRefused) as conclusion:
@@ -218,9 +203,9 @@ class Publishing:
             await trio.lowlevel.checkpoint()  # here it ends
 
     def _may_send(self, outbox: Outbox) -> bool:
-        if self._again is not None:
-            return not self._sent
-        return len(self._sent) < int(self._window) and not outbox.spent
+        if self._in_transit.again is not None:
+            return not self._in_transit
+        return self._in_transit.room > 0 and not outbox.spent
 
     def _without_oversize(
         self, batch: Sequence[Numbered], outbox: Outbox, max_payload: int
@@ -249,110 +234,18 @@ class Publishing:
 
         return outbox.replace(sequence, instead_of)
 
-    def _hold_up(self, why: Withheld) -> None:
-        """The stream stores nothing: try it now and then, with one message."""
-        self._held_up, self._window = why, 1.0
-        row = self.board.sink
-        if row.state is not why.state:
-            log.error("sink.held_up", target=self.target, state=str(why.state), reason=why.reason)
-        row.state, row.reason = why.state, why.reason
-        row.troubled(trio.current_time())
-
-    def _go_on(self) -> None:
-        """Something was stored."""
-        self._held_up, row = None, self.board.sink
-        if row.state is not SinkState.CONNECTED:
-            after = row.after(trio.current_time())
-            log.info("sink.resumed", target=self.target, state=str(row.state), **after)
-        row.state, row.reason, row.troubled_at = SinkState.CONNECTED, None, None
-
     async def _settle(self, outbox: Outbox) -> None:
-        """Conclude what was answered, as often as something was.
-
-        After an error answer nothing more is published until all in flight is answered; then it
-        goes on from the refused message. What was in flight behind it is refused for the same
-        reason, unless the reason went away in between: then it is stored ahead of it, which
-        nothing can help. It is counted.
-        """
-        row = self.board.sink
-        stream = self.config.stream.name
-        read = Acknowledgements(stream).read
+        """Conclude what was answered, as often as something was."""
         while True:
             while not self._answers:
                 await self._answered.park()
             answers, self._answers = self._answers, []
-            stored: list[Message] = []
-            started: list[float] = []
-            withheld: Withheld | None = None
-            overtaken = 0
-            for sequence, payload in answers:
-                self._latest = max(self._latest, sequence)
-                try:
-                    verdict = read(payload)
-                except SinkLost as conclusion:
-                    self.fail(conclusion)
-                    continue
-                if isinstance(verdict, Withheld) or verdict == "oversize":
-                    sent = self._sent.pop(sequence, None)
-                    if sent is None:
-                        continue
-                    subject = sent[1]
-                    if isinstance(verdict, Withheld):
-                        withheld = verdict
-                    else:
-                        gap = self._give_up(sequence, outbox)
-                        if gap is None:
-                            continue
-                        subject = gap.subject
-                    self.out_of_order.add(subject)
-                    if self._again is None:
-                        self._again = sequence
-                    continue
-                message = outbox.acknowledge(sequence)
-                if message is None:
-                    continue
-                started.append(self._sent.pop(sequence)[0])
-                stored.append(message)
-                row.duplicates += verdict == "duplicate"
-                passed = self._again is not None and (withheld or self._held_up) is not None
-                overtaken += passed and verdict == "stored"
-            if overtaken:
-                self.board.faults["sink_overtaken"] += overtaken
-                log.warning("sink.overtaken", messages=overtaken)
-            self._count(stored, started)
-            if self._again is not None and not self._sent:
-                outbox.rewind()
-            elif not self._sent and self._held_up is None:
-                self.out_of_order.clear()
-            if withheld is not None:
-                self._hold_up(withheld)
-            elif started and self._again is None:
-                self._go_on()
-            self._see_to_order(answers)
+            try:
+                self._in_transit.settle(answers, outbox)
+            except SinkLost as conclusion:
+                self.fail(conclusion)
+            self._scope.deadline = self._in_transit.overdue
             self._settled.unpark_all()
-
-    def _see_to_order(self, answers: Sequence[tuple[int, bytes]]) -> None:
-        """Answers come in the order of what they answer. One that was passed over for so long will
-        not come; its message is sent again while the server still knows its id.
-        """
-        oldest = next(iter(self._sent), math.inf)
-        latest = max(sequence for sequence, _ in answers)
-        overdue = trio.current_time() - self.config.ack_timeout
-        if oldest < latest and self._sent[round(oldest)][0] <= overdue:
-            words = f"{self.target} left out an acknowledgement"
-            self.fail(SinkLost(words, SinkState.STALLED))
-
-    def _count(self, stored: Sequence[Message], started: Sequence[float]) -> None:
-        now = trio.current_time()
-        self.board.sink.in_flight = len(self._sent)
-        if self._sent:
-            self._scope.deadline = now + self.config.ack_timeout
-        else:
-            self._scope.deadline = math.inf
-        self._window = min(self.config.window, self._window + len(started) / self._window)
-        for moment, batch in groupby(started):
-            self.board.acknowledgement.add(now - moment, len(list(batch)))
-        count_published(self.board, stored)
 
 
 def _size(message: Message) -> int:
@@ -360,12 +253,3 @@ def _size(message: Message) -> int:
     if len(message.payload) > MAX_PAYLOAD_BYTES:
         return sys.maxsize
     return len(message.payload) + _HEADER_WORDS + len(message.msg_id.encode())
-
-
-def count_published(board: Board, messages: Iterable[Message]) -> None:
-    """Put messages that are safe on the board."""
-    kinds = Counter((message.instrument, message.data_type) for message in messages)
-    for (instrument, data_type), number in kinds.items():
-        origin = (instrument.exchange, instrument.market_type, str(data_type))
-        board.published[origin] += number
-        board.sink.acknowledged += number

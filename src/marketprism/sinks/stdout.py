@@ -10,7 +10,7 @@ import trio
 from marketprism.board.board import Board
 from marketprism.errors import SinkState
 from marketprism.outbox.outbox import Numbered, Outbox
-from marketprism.sinks.publishing import count_published
+from marketprism.sinks.delivered import count_published
 
 BATCH = 256
 
