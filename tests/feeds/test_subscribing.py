@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketprism.clock import HOUR, SECOND, Timestamp
-from marketprism.feeds.subscribing import Command, Rules, Subscriptions
+from marketprism.feeds.commands import Command, Rules
+from marketprism.feeds.subscribing import Subscriptions
 
 ANSWER_WITHIN = 10 * SECOND
 RULES = Rules(batch=100, answer_within=ANSWER_WITHIN, refused_retry=300.0, an_hour=14_400)

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from mutants import mutant
 
+from marketprism.clock import Timestamp
 from marketprism.errors import Lost
 from marketprism.feeds import venue_tasks as venues
 from marketprism.feeds.actions import Close
 from marketprism.feeds.binance.session import BinanceSession
-from marketprism.feeds.subscribing import Command, Subscriptions
+from marketprism.feeds.commands import Command
+from marketprism.feeds.subscribing import Subscriptions
 from marketprism.instruments import Instrument
 from marketprism.streams.exchange_clock import ExchangeClock
 
@@ -27,9 +29,11 @@ def answers_are_due_from_when_commands_are_made(patch: pytest.MonkeyPatch) -> No
     """However long they wait until they are sent; and what is not answered ends its connection."""
     say = Subscriptions._say
 
-    def said(asked: Subscriptions[Any], *arguments: Any, **more: Any) -> Command[Any]:
-        command = say(asked, *arguments, **more)
-        command.sent_at = asked._operations[-1][0]
+    def said(
+        asked: Subscriptions[Any], topics: list[Any], now: Timestamp, **more: Any
+    ) -> Command[Any]:
+        command = say(asked, topics, now, **more)
+        command.sent_at = now.monotonic
         return command
 
     patch.setattr(Subscriptions, "_say", said)

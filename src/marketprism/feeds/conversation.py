@@ -14,8 +14,10 @@ from typing import Any, Generic, Self, TypeVar
 from marketprism.clock import Timestamp
 from marketprism.feeds import audit
 from marketprism.feeds.actions import Action, Fetched, FetchFailed, Output
+from marketprism.feeds.commands import Command, Rules
+from marketprism.feeds.refusals import doubted, park
 from marketprism.feeds.streams import Streams
-from marketprism.feeds.subscribing import Command, Rules, Subscriptions, doubted, park
+from marketprism.feeds.subscribing import Subscriptions
 from marketprism.feeds.succession import Succession
 from marketprism.feeds.venue import NO_CURSORS, Holding, Session, Tag
 from marketprism.streams.cursor import Cursor

@@ -16,7 +16,7 @@ from marketprism.decimals import levels
 from marketprism.feeds.actions import Fetched, FetchFailed, Output
 from marketprism.feeds.comparison import Change, Verdict
 from marketprism.feeds.kept_book import FetchedBook, KeptBook
-from marketprism.feeds.subscribing import park, pause_of
+from marketprism.feeds.refusals import park, pause_of
 from marketprism.orderbook import OrderBook
 from marketprism.records import Level
 

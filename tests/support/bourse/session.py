@@ -10,8 +10,8 @@ from bourse.streams import TOPICS, BourseStreams, Event, Succession
 from marketprism.clock import SECOND, Timestamp
 from marketprism.decimals import NotANumber
 from marketprism.feeds.actions import Action, Output, Reject, Send
+from marketprism.feeds.commands import Command, Rules
 from marketprism.feeds.conversation import Conversation
-from marketprism.feeds.subscribing import Command, Rules
 from marketprism.feeds.venue import REFUSED_RETRY, SAMPLE_BYTES
 from marketprism.records import DataType
 from marketprism.settings.exchanges import VenueConfig

@@ -11,7 +11,7 @@ import msgspec
 
 from marketprism.clock import SECOND
 from marketprism.feeds.actions import Send
-from marketprism.feeds.subscribing import Command, Rules
+from marketprism.feeds.commands import Command, Rules
 from marketprism.streams.subscription import Stream
 
 ANSWER_WITHIN: Final = 10 * SECOND

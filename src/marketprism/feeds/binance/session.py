@@ -20,8 +20,8 @@ from marketprism.feeds.binance.messages import (
 )
 from marketprism.feeds.binance.streams import BinanceStreams, Event, stream_of
 from marketprism.feeds.binance.succession import Succession
+from marketprism.feeds.commands import Command
 from marketprism.feeds.conversation import Conversation
-from marketprism.feeds.subscribing import Command
 from marketprism.feeds.venue import REFUSED_RETRY, SAMPLE_BYTES
 from marketprism.records import DataType
 from marketprism.settings.exchanges import VenueConfig

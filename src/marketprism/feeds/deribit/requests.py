@@ -7,7 +7,7 @@ import msgspec
 
 from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.actions import Send
-from marketprism.feeds.subscribing import Command, Rules
+from marketprism.feeds.commands import Command, Rules
 from marketprism.streams.subscription import Stream
 
 CHANNEL: Final = "deribit_volatility_index."

@@ -9,6 +9,7 @@ from marketprism import decimals
 from marketprism.clock import MILLISECOND, SECOND, Timestamp
 from marketprism.errors import Lost, RateLimited
 from marketprism.feeds.actions import Action, Close, Fetched, FetchFailed, Output, Reject, Send
+from marketprism.feeds.commands import Command
 from marketprism.feeds.conversation import Conversation
 from marketprism.feeds.deribit import answers, requests
 from marketprism.feeds.deribit.indices import Indices, Succession, Value
@@ -23,7 +24,6 @@ from marketprism.feeds.deribit.messages import (
     read_volatility,
 )
 from marketprism.feeds.deribit.requests import CHANNEL
-from marketprism.feeds.subscribing import Command
 from marketprism.feeds.venue import REFUSED_RETRY, SAMPLE_BYTES, Tag
 from marketprism.records import DataType
 from marketprism.settings.exchanges import VenueConfig

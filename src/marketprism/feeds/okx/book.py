@@ -30,7 +30,7 @@ from marketprism.feeds.okx.chain import Backlog, Heard, Snapshot, continued, pub
 from marketprism.feeds.okx.checksum import checksum
 from marketprism.feeds.okx.fetched import fetched_book, unlisted
 from marketprism.feeds.okx.messages import Book
-from marketprism.feeds.subscribing import park, pause_of
+from marketprism.feeds.refusals import park, pause_of
 from marketprism.orderbook import OrderBook
 from marketprism.records import Level
 from marketprism.streams.state import Phase

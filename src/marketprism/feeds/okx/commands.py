@@ -10,10 +10,11 @@ import msgspec
 
 from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.actions import Send
+from marketprism.feeds.commands import Command, Rules
 from marketprism.feeds.okx import answers
 from marketprism.feeds.okx.messages import Key
 from marketprism.feeds.okx.streams import CHANNELS, argument_of
-from marketprism.feeds.subscribing import Command, Rules, Subscriptions
+from marketprism.feeds.subscribing import Subscriptions
 from marketprism.records import DataType
 
 ANSWER_WITHIN: Final = 20 * SECOND

@@ -9,13 +9,13 @@ import msgspec
 from marketprism.clock import SECOND, Timestamp
 from marketprism.decimals import NotANumber
 from marketprism.feeds.actions import Action, Output, Reject, Rotate
+from marketprism.feeds.commands import Command
 from marketprism.feeds.conversation import Conversation
 from marketprism.feeds.okx import commands
 from marketprism.feeds.okx.heartbeat import Heartbeat
 from marketprism.feeds.okx.messages import UNREADABLE, Key, Message, read_message
 from marketprism.feeds.okx.streams import CHANNELS, Event, OkxStreams, key_of, stream_of
 from marketprism.feeds.okx.succession import Held, Succession
-from marketprism.feeds.subscribing import Command
 from marketprism.feeds.venue import REFUSED_RETRY, SAMPLE_BYTES
 from marketprism.records import DataType
 from marketprism.settings.exchanges import VenueConfig
