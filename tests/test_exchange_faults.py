@@ -23,7 +23,7 @@ from wiretap import Relay, relaying
 
 from marketprism import simulator
 from marketprism.app import Collector
-from marketprism.feeds import connection
+from marketprism.feeds import host_access
 from marketprism.feeds.http_answers import Guess
 from marketprism.settings.supervision import BackoffConfig, BreakerConfig, FreshnessConfig
 from marketprism.simulator import Address, Exchange
@@ -243,7 +243,7 @@ async def test_a_fault_is_shown_survived_and_told(
 ) -> None:
     """Seen in time, in words; live again; the gaps are true; nobody else and no task is touched."""
     fault = FAULTS[name]
-    monkeypatch.setattr(connection, "BAN", Guess(2.0, 2.0))
+    monkeypatch.setattr(host_access, "BAN", Guess(2.0, 2.0))
     victim = simulator.market("binance_spot", seed=5, trades_per_second=30, quotes_per_second=20)
     bystander = simulator.market("okx_spot", seed=6, trades_per_second=30, quotes_per_second=20)
     address = await nursery.start(simulator.serve, victim)

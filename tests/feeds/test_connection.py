@@ -29,7 +29,7 @@ from structlog.testing import capture_logs
 from marketprism.board.rows import ConnectionRow
 from marketprism.clock import Timestamp
 from marketprism.errors import Lost, Quiet, RateLimited, Refused, Transient
-from marketprism.feeds import connection as connection_module
+from marketprism.feeds import liveness, sending
 from marketprism.feeds.actions import (
     Action,
     Close,
@@ -433,8 +433,8 @@ async def test_a_peer_that_answers_no_ping_and_says_nothing_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A half-open connection shows here first."""
-    monkeypatch.setattr(connection_module, "PING_EVERY", 0.1)
-    monkeypatch.setattr(connection_module, "PONG_WITHIN", 0.2)
+    monkeypatch.setattr(liveness, "PING_EVERY", 0.1)
+    monkeypatch.setattr(liveness, "PONG_WITHIN", 0.2)
     life = await end(websocket(silence))
     assert isinstance(life.error, Quiet)
     assert str(life.error) == "no answer to a ping for 0.2 s"
@@ -444,8 +444,8 @@ async def test_a_pong_that_never_comes_ends_nothing_while_data_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What delivers is alive: the next ping is sent, and the next."""
-    monkeypatch.setattr(connection_module, "PING_EVERY", 0.05)
-    monkeypatch.setattr(connection_module, "PONG_WITHIN", 0.2)
+    monkeypatch.setattr(liveness, "PING_EVERY", 0.05)
+    monkeypatch.setattr(liveness, "PONG_WITHIN", 0.2)
     pinged = trio.Event()
 
     async def talk(line: Line) -> None:
@@ -489,8 +489,8 @@ async def test_a_session_hears_when_what_it_says_leaves() -> None:
 
 async def test_pings_of_both_sides_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that answers lives on; so does ours for the peer."""
-    monkeypatch.setattr(connection_module, "PING_EVERY", 0.05)
-    monkeypatch.setattr(connection_module, "PONG_WITHIN", 0.2)
+    monkeypatch.setattr(liveness, "PING_EVERY", 0.05)
+    monkeypatch.setattr(liveness, "PONG_WITHIN", 0.2)
     pinged, ponged = trio.Event(), trio.Event()
 
     async def talk(line: Line) -> None:
@@ -591,8 +591,8 @@ async def test_a_reset_is_lost() -> None:
 
 async def test_a_peer_that_does_not_read_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written piles up until a ping has no answer, or the queue is full."""
-    monkeypatch.setattr(connection_module, "PING_EVERY", 0.1)
-    monkeypatch.setattr(connection_module, "PONG_WITHIN", 0.2)
+    monkeypatch.setattr(liveness, "PING_EVERY", 0.1)
+    monkeypatch.setattr(liveness, "PONG_WITHIN", 0.2)
     session = Script(first=[Send("x" * 2**20)] * 40)
     life = await end(websocket(silence), session)
     assert isinstance(life.error, Quiet)
@@ -600,7 +600,7 @@ async def test_a_peer_that_does_not_read_ends_it(monkeypatch: pytest.MonkeyPatch
 
 async def test_more_to_say_than_the_queue_holds_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It never waits, and never grows without end."""
-    monkeypatch.setattr(connection_module, "WRITES_WAITING", 10)
+    monkeypatch.setattr(sending, "WRITES_WAITING", 10)
     session = Script(first=[Send("x")] * 11)
     life = await end(websocket(silence), session)
     assert isinstance(life.error, Lost)

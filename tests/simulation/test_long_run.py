@@ -46,7 +46,7 @@ SLOWER = [
     ("marketprism.app", "LOOK_SECONDS", 600.0),
     ("marketprism.feeds.venue_tasks", "LOOK_SECONDS", 600.0),
     ("marketprism.feeds.connection", "TICK_SECONDS", 20.0),
-    ("marketprism.feeds.connection", "PING_EVERY", 1200.0),
+    ("marketprism.feeds.liveness", "PING_EVERY", 1200.0),
     ("marketprism.simulator.market", "BATCH_MS", 60_000),
     ("marketprism.simulator.perpetual", "_SECOND", 600_000),
     ("marketprism.simulator.perpetual", "_LIQUIDATION_GAP", 3.6e6),

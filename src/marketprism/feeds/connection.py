@@ -12,8 +12,9 @@ import structlog
 import trio
 
 from marketprism.board.rows import ConnectionRow, lasted
-from marketprism.clock import SECOND, Timestamp
-from marketprism.errors import Lost, MarketPrismError, Quiet, RateLimited, Refused, Transient
+from marketprism.clock import Timestamp
+from marketprism.errors import Lost, Quiet, Refused, Transient
+from marketprism.feeds.action_log import ActionLog
 from marketprism.feeds.actions import (
     Action,
     Close,
@@ -28,32 +29,24 @@ from marketprism.feeds.actions import (
 from marketprism.feeds.dialing import translated
 from marketprism.feeds.frames import BatchingConnection
 from marketprism.feeds.freshness import Freshness, Remedy
-from marketprism.feeds.hosts import host_of
-from marketprism.feeds.http_answers import Guess, HttpAnswer, Meaning
+from marketprism.feeds.host_access import HostAccess
+from marketprism.feeds.liveness import Liveness
+from marketprism.feeds.sending import SendQueue
 from marketprism.feeds.services import Services
-from marketprism.feeds.silence_log import tell_silences
+from marketprism.feeds.silences import Silences, others_speak
 from marketprism.feeds.venue import Session
-from marketprism.records import Gap, Record
+from marketprism.records import Record
 from marketprism.settings.exchanges import Limits
 from marketprism.streams.cursor import Cursor
 from marketprism.streams.state import StreamState
 from marketprism.streams.subscription import Stream, Subscription
 
 TICK_SECONDS = 0.25
-PING_EVERY, PONG_WITHIN = 20.0, 10.0
-"""Seconds. trio-websocket has no keep-alive of its own: a half-open connection shows here."""
-WRITES_WAITING = 4096
-BAN = Guess(30.0, 30.0)
-"""How long nobody calls a host that says on a websocket, or to its handshake, that we ask too much,
-and not for how long: not so long that a single such answer keeps anything from being live again
-within a minute.
-"""
-
 log = structlog.get_logger()
 
 
 class Connection:
-    """One connection and its session."""
+    """One connection and its session: what its feed gives it, and a part for each of its tasks."""
 
     def __init__(
         self,
@@ -72,20 +65,18 @@ class Connection:
         """
         self._session = session
         self._row = row
-        self._manners = limits
+        self._limits = limits
         self._services = services
         self._produced = produced
-        self._freshness = freshness
         self._changed = changed or _nothing
         self.old = old
         self.announced: str | None = None
         """Why the exchange is about to end it, in its words."""
-        self._host = host_of(session.url)
-        self._silence = trio.CancelScope()
-        self._asked = trio.Event()
-        self._may_say_at = 0.0
-        self._samples: dict[str, int] = {}
-        self._say, self._said = trio.open_memory_channel[tuple[Send, trio.Event]](WRITES_WAITING)
+        self._access = HostAccess(session.url, row, limits, services.hosts, services.now)
+        self._liveness = Liveness(row, limits.silence_timeout, services.now)
+        self._sending = SendQueue(limits.message_interval)
+        self._silences = Silences(freshness, services.board, row)
+        self._action_log = ActionLog(row, services)
         self._nursery: trio.Nursery
 
     @property
@@ -96,7 +87,7 @@ class Connection:
 
     def ask(self) -> None:
         """Ping at once: the answer proves that all has come which was said before."""
-        self._asked.set()
+        self._liveness.ask()
 
     def old_gone(self) -> None:
         """The elder is gone: its streams are this connection's. Call it only while it stands."""
@@ -113,81 +104,36 @@ class Connection:
         now = self._services.now()
         self._act(self._session.change(add, remove, now, cursors), now)
 
-    @property
-    def _log(self) -> structlog.typing.FilteringBoundLogger:
-        bound: structlog.typing.FilteringBoundLogger = log.bind(connection=self._row.name)
-        return bound
-
     async def run(self) -> None:
         """Connect and stay connected; ends by raising only: Lost, Quiet, RateLimited, Refused."""
-        await self._admitted()
+        await self._access.admitted(is_next=self.old is not None)
         self._services.sessions.add(self._session)
         try:
-            with translated(self._host, self._meaning):
+            with translated(self._access.host, self._access.meaning):
                 await self._attempt()
         except Transient as error:
             self._lost(error)
             raise
         except Refused as error:
-            now = self._services.now().monotonic
-            self._services.hosts.refused(self._host, self._reason(error), now)
+            self._access.refused(error)
             raise
         finally:
             self._services.sessions.discard(self._session)
-            self._services.hosts.stop_of(self._host).left(self)
+            self._access.leave()
             self._row.connected_since = None
 
-    async def _admitted(self) -> None:
-        """Wait for our turn to dial this host. Raises Lost while it is spared."""
-        hosts, now = self._services.hosts, self._services.now
-        breaker = hosts.breaker("websocket", self._host)
-        if self.old is not None and breaker.opened_at is not None:
-            # The one call that finds out whether it is back belongs to those that have no other.
-            raise Lost(f"{self._host} is left alone after {breaker.failures} failures")
-        if spared := breaker.admit(now().monotonic):
-            words = f"{self._host} failed {breaker.failures} times in a row and is left alone"
-            raise Lost(words, retry_after=spared / SECOND)
-        dials, stop = hosts.dials(self._host, self._manners), hosts.stop_of(self._host)
-        while wait := dials.wait(1, now().monotonic) or stop.admit(self, now().monotonic):
-            if stop.in_force:
-                self._row.state = "waiting"
-            if self.old is not None and wait > self._manners.connect_timeout * SECOND:
-                # Others may take their turn meanwhile.
-                raise Lost(f"{self._host} may not be dialled yet", retry_after=wait / SECOND)
-            await trio.sleep(wait / SECOND)
-        self._row.state = "dialling"
-        dials.spend(1, now().monotonic)
-
     def _lost(self, error: Transient) -> None:
-        """Tell those who call the same host what this attempt found out."""
-        hosts, now = self._services.hosts, self._services.now().monotonic
+        """It is over: for the log, and for those who call the same host."""
         stood = self._row.state == "connected"
         if stood:
             streams = len(self._session.streams)
-            self._log.warning("feed.disconnected", reason=str(error), streams=streams)
-        if isinstance(error, RateLimited):
-            hosts.stop(self._host, error.retry_after, BAN, now)
-            hosts.refused(self._host, self._reason(error), now)
-        elif not stood and now >= hosts.stop_of(self._host).until:
-            if self.old is None:
-                # Else those that lose their only connection would be kept waiting for it.
-                hosts.breaker("websocket", self._host).failed(now)
-            hosts.failed(self._host, self._reason(error), now)
-
-    def _meaning(self, answer: HttpAnswer) -> Meaning:
-        """What an answer to the handshake means that is none of a websocket."""
-        services = self._services
-        return services.hosts.meaning(self._session.url, answer, services.now().wall)
-
-    def _still_welcome(self) -> None:
-        """Dialling takes time, in which others may have been told to stop. Raises Lost."""
-        left = self._services.hosts.stop_of(self._host).until - self._services.now().monotonic
-        if left > 0:
-            raise Lost(f"{self._host} said stop meanwhile", retry_after=left / SECOND)
-
-    def _reason(self, error: MarketPrismError) -> str:
-        """The error's words, without the host's name before them."""
-        return str(error).removeprefix(self._host).lstrip(": ")
+            log.warning(
+                "feed.disconnected",
+                connection=self._row.name,
+                reason=str(error),
+                streams=streams,
+            )
+        self._access.lost(error, stood=stood, is_next=self.old is not None)
 
     async def _attempt(self) -> None:
         path = urlsplit(self._session.url)
@@ -195,16 +141,16 @@ class Connection:
         proxy = self._services.proxies.proxy_for(self._session.url)
         stream: trio.abc.Stream | None = None
         try:
-            with trio.move_on_after(self._manners.connect_timeout) as patience:
+            with trio.move_on_after(self._limits.connect_timeout) as patience:
                 stream = await self._services.dial(self._session.url, proxy, self._services.tls)
-                self._still_welcome()
+                self._access.still_welcome()
                 async with trio.open_nursery() as self._nursery:
                     connection = BatchingConnection(
                         stream,
                         path.netloc.rpartition("@")[2],
                         resource or "/",
                         self._receive,
-                        self._manners.max_message_bytes,
+                        self._limits.max_message_bytes,
                     )
                     self._nursery.start_soon(self._read, connection)
                     await connection.opened()
@@ -228,126 +174,71 @@ class Connection:
             return
         now = self._services.now()
         row.state, row.reason = "connected", None
-        self._services.hosts.reached(self._host, now.monotonic)
-        self._services.hosts.stop_of(self._host).passed(self)
-        self._services.hosts.breaker("websocket", self._host).succeeded()
+        self._access.opened(now)
         row.connected_since = now.monotonic
         row.connects += 1
-        self._heard()
-        if self._freshness is not None and self.old is None:
-            self._freshness.connected()
+        self._liveness.heard()
+        if self.old is None:
+            self._silences.connected()
         down = {} if row.down_since is None else {"after": lasted(row.down_since, now.monotonic)}
         row.down_since = None
-        self._log.info("feed.connected", url=row.url, streams=len(self._session.streams), **down)
+        streams = len(self._session.streams)
+        log.info("feed.connected", connection=row.name, url=row.url, streams=streams, **down)
         self._act(self._session.opening(now), now)
         self._changed()
 
     async def _read(self, connection: BatchingConnection) -> None:
-        with self._silence:
+        with self._liveness.watched():
             await connection.run()
-        if self._silence.cancelled_caught:
-            raise Quiet(f"nothing came for {self._manners.silence_timeout:g} s")
         raise _closed(connection)
-
-    def _heard(self) -> None:
-        """Something came, if only a pong: push the silence deadline forward. Whether a stream says
-        enough is judged by its records, not here.
-        """
-        self._silence.deadline = trio.current_time() + self._manners.silence_timeout
-        self._row.last_alive = self._services.now().monotonic
 
     def _receive(self, frames: list[bytes]) -> None:
         self._opened()
         now = self._services.now()
-        self._heard()
+        self._liveness.heard()
         self._row.frames += len(frames)
         self._row.last_message = now.monotonic
         output = self._session.receive(frames, now)
-        self._time(output.records, now)
+        self._services.learn_times(self._row.exchange, output.records, now)
         self._act(output, now)
-
-    def _time(self, records: list[Record], now: Timestamp) -> None:
-        """One observation a batch: its first record stands for all."""
-        if records and (happened := records[0].timestamp) is not None:
-            if not isinstance(records[0], Gap):
-                self._services.clock(self._row.exchange).learn(happened, now)
-            transit = self._services.board.transit_of(self._row.exchange)
-            transit.add(max(0.0, (now.wall - happened) / 1e9), len(records))
 
     def _act(self, output: Output, now: Timestamp) -> None:
         if output.records:
-            self._publish(output.records, now)
+            self._produced()
+            self._services.publish(output.records, now.monotonic, self._row.id)
         for step in output.actions:
             self._do(step)
-
-    def _publish(self, records: list[Record], now: Timestamp) -> None:
-        self._produced()
-        self._services.publish(records, now.monotonic, self._row.id)
 
     def _do(self, step: Action) -> None:
         match step:
             case Send():
-                self._enqueue(step)
+                self._sending.put(step)
             case Fetch():
                 self._nursery.start_soon(self._fetch, step)
-            case Reject():
-                self._services.reject(self._row.venue, self._row.id, step, self._samples)
-            case Park(stream=(data_type, native_id), reason=reason):
-                self._log.warning(
-                    "stream.parked", data_type=str(data_type), instrument=native_id, reason=reason
-                )
-            case Diverged(stream=(_, native_id), levels=levels, sample=sample):
-                self._log.warning(
-                    "book.diverged", instrument=native_id, levels=levels, sample=sample
-                )
             case Rotate(reason=reason):
                 self._end_announced(reason)
             case Close(error=error):
                 raise error
+            case Reject() | Park() | Diverged():
+                self._action_log.tell(step)
 
     def _end_announced(self, reason: str) -> None:
         if self.announced is None:
             self.announced = reason
             self._changed()
 
-    def _enqueue(self, send: Send) -> trio.Event:
-        sent = trio.Event()
-        try:
-            self._say.send_nowait((send, sent))
-        except trio.WouldBlock:
-            raise Lost("more to send than the connection takes") from None
-        return sent
-
     async def _write(self, connection: BatchingConnection) -> None:
-        async for send, sent in self._said:
-            await self._turn()
-            if send.number is not None:
-                # Before it is written: the answer may be read before this task goes on.
-                self._session.sent(send.number, self._services.now())
-            await connection.send_message(send.payload)
-            sent.set()
+        def leaves(number: int) -> None:
+            self._session.sent(number, self._services.now())
 
-    async def _turn(self) -> None:
-        """Wait until one more message may be sent: an exchange may count pings as well."""
-        at = max(trio.current_time(), self._may_say_at)
-        self._may_say_at = at + self._manners.message_interval
-        await trio.sleep_until(at)
+        await self._sending.run(leaves, connection.send_message)
 
     async def _ping(self, connection: BatchingConnection) -> None:
-        while True:
-            with trio.move_on_after(PING_EVERY):
-                await self._asked.wait()
-            self._asked = trio.Event()
-            await self._turn()
-            sent = self._services.now().monotonic
-            with trio.move_on_after(PONG_WITHIN) as patience:
-                await connection.ping()
-                self._heard()
-                for state in self._own().values():
-                    state.heard_until = sent
-            if patience.cancelled_caught and (self._row.last_message or 0) <= sent:
-                # A connection that delivers is alive, whatever became of a pong.
-                raise Quiet(f"no answer to a ping for {PONG_WITHIN:g} s")
+        def proven(sent: int) -> None:
+            for state in self._own().values():
+                state.heard_until = sent
+
+        await self._liveness.ping(self._sending.turn, connection.ping, proven)
 
     async def _tick(self, connection: BatchingConnection) -> None:
         while True:
@@ -363,30 +254,16 @@ class Connection:
 
     def _judge(self, now: Timestamp) -> None:
         """Do what the silence of a stream calls for. Raises Quiet when that is a reconnect."""
-        if self._freshness is None:
-            return
-        streams, board, venue = self._own(), self._services.board, self._row.venue
-        silent = list(self._freshness.judge(streams, now.monotonic))
-        tell_silences(self._log, silent)
-        for stream, answer, limit in silent:
-            data_type, native_id = stream
-            board.silences[venue, str(data_type), answer.name.lower()] += 1
+        streams = self._own()
+        for stream, answer, limit in self._silences.found(streams, now):
             if answer is Remedy.RECONNECT:
+                data_type, native_id = stream
                 words = f"{data_type} of {native_id} was silent for {limit:.0f} s, renewed too"
-                if not self._others_speak(stream, limit, now):
+                if not others_speak(streams, stream, limit, now):
                     raise Quiet(words)
                 # They lose nothing where the next connection takes over from this one.
                 self._end_announced(words)
             self._act(self._session.renew(stream, now), now)
-
-    def _others_speak(self, silent: Stream, limit: float, now: Timestamp) -> bool:
-        """Whether other streams said something in the time for which this one was silent."""
-        since = now.monotonic - limit * SECOND
-        return any(
-            state.last_record is not None and state.last_record > since
-            for stream, state in self._own().items()
-            if stream != silent
-        )
 
     def _own(self) -> Mapping[Stream, StreamState]:
         streams = self._session.streams
@@ -404,7 +281,7 @@ class Connection:
 
     async def _fetch(self, request: Fetch) -> None:
         async def say(send: Send) -> None:
-            await self._enqueue(send).wait()
+            await self._sending.put(send).wait()
 
         answer = await self._services.rest.fetch(request, say)
         now = self._services.now()

@@ -6,7 +6,7 @@ of them the elder is ended. A younger that fails before it has a stream has done
 fails later ends the attempt, as any loss does. Where the elder ends first, the younger inherits.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import structlog
 import trio
@@ -15,14 +15,13 @@ from marketprism.board.rows import ConnectionRow
 from marketprism.clock import SECOND
 from marketprism.errors import Lost, Refused, Transient
 from marketprism.feeds.connection import Connection
-from marketprism.feeds.freshness import Freshness
+from marketprism.feeds.line import Line
 from marketprism.feeds.services import Services
-from marketprism.feeds.venue import Session, Shard, Venue
-from marketprism.records import DataType
-from marketprism.redaction import redact
+from marketprism.feeds.shard_streams import ShardStreams
+from marketprism.feeds.venue import Shard, Venue
 from marketprism.settings.supervision import SupervisionConfig
 from marketprism.streams.cursor import Cursor
-from marketprism.streams.subscription import Stream, Subscription
+from marketprism.streams.subscription import Stream
 from marketprism.supervise import Attempt, Backoff, Conclusion, Ended, supervise
 
 STAGGER = 0.05
@@ -38,35 +37,6 @@ ASK_SECONDS = 1.0
 log = structlog.get_logger()
 
 
-class Line:
-    """One connection of a feed, and its session."""
-
-    def __init__(self, session: Session, connection: Connection, row: ConnectionRow) -> None:
-        self.session = session
-        self.connection = connection
-        self.row = row
-        self.scope = trio.CancelScope()
-        self.error: Transient | Refused | None = None
-        """Why it ended, once it has."""
-        self.ended = trio.Event()
-        self.due: int | None = None
-        """Monotonic nanoseconds: when another is to take over; None: not known yet, or never."""
-        self.hurried = False
-        """It is due because its end was announced."""
-        self.tried = 0
-        """How often another has tried to take over."""
-
-    async def run(self) -> None:
-        """Until it ends; `error` says why."""
-        try:
-            with self.scope:
-                await self.connection.run()
-        except (Transient, Refused) as error:
-            self.error = error
-        finally:
-            self.ended.set()
-
-
 class Feed:
     """One shard, kept connected."""
 
@@ -79,7 +49,7 @@ class Feed:
         cursors: Mapping[Stream, Cursor],
     ) -> None:
         """`cursors`: of all its streams, those that come later too."""
-        self._shard = shard
+        self._streams = ShardStreams(shard, venue, services, policy.freshness, cursors)
         self._wanted = shard
         """What it is to carry, as soon as it can: see `change`."""
         self._carried = trio.Event()
@@ -88,15 +58,10 @@ class Feed:
         self._venue = venue
         self._services = services
         self._policy = policy
-        self._freshness = Freshness(venue.offers, policy.freshness)
-        self._all_cursors = cursors
-        self._cursors: dict[Stream, Cursor] = {}
         self._backoff = Backoff(policy.backoff.first, policy.backoff.cap)
         self._news = trio.Event()
         self._row = self._new_row()
         services.board.connections[shard.id] = self._row
-        for subscription in shard.subscriptions:
-            self._take_up(subscription)
 
     @property
     def shard(self) -> Shard:
@@ -105,24 +70,12 @@ class Feed:
 
     async def run(self) -> None:
         """Stay connected until cancelled; then publish the gaps left open."""
-        shard, services = self._shard, self._services
+        ident, jitter = self._wanted.id, self._services.jitter
         try:
-            await supervise(shard.id, self._attempt, self._policy, self._ended, services.jitter)
+            await supervise(ident, self._attempt, self._policy, self._ended, jitter)
         finally:
             self._row.state = "stopped"
-            wall = services.now().wall
-            # Of an instrument's gaps the next process asks for the last: where its book stood.
-            subscriptions = self._shard.subscriptions
-            subscriptions = sorted(
-                subscriptions, key=lambda subscription: subscription.data_type is DataType.ORDERBOOK
-            )
-            open_gaps = (
-                self._cursors[subscription.stream].close(
-                    subscription.instrument, subscription.data_type, wall, shard.id
-                )
-                for subscription in subscriptions
-            )
-            services.tell_gaps([gap for gap in open_gaps if gap is not None], shard.id)
+            self._streams.close()
 
     async def change(self, shard: Shard) -> None:
         """Carry what this shard does, of the same id: on the connection there is, without touching
@@ -142,7 +95,7 @@ class Feed:
         async with trio.open_nursery() as nursery:
             line = self._line = self._open(nursery, life, self._row)
             for stream in line.session.streams:
-                self._attach(stream, line)
+                self._streams.attach(stream, line.session)
             while True:
                 await self._until_due(line)
                 line = self._line = await self._rotate(nursery, life, line)
@@ -151,10 +104,7 @@ class Feed:
         row = self._row
         if row.last_alive is not None or row.down_since is None:
             row.down_since = self._services.now().monotonic
-        self._see_to_the_end(row, self._cursors)
-        for stream, cursor in self._cursors.items():
-            cursor.lose("disconnect", redact(end.reason))
-            self._services.board.streams[self._venue.name, stream].detach()
+        self._streams.disconnected(row, end.reason)
         row.state = "refused" if end.conclusion is Conclusion.REFUSED else "waiting"
         row.reason, row.rotation_due = end.reason, None
         self._line = None
@@ -163,7 +113,7 @@ class Feed:
     def _open(
         self, nursery: trio.Nursery, life: Attempt, row: ConnectionRow, old: Line | None = None
     ) -> Line:
-        session = self._shard.open(self._cursors, self._policy.refused_retry)
+        session = self._streams.shard.open(self._streams.cursors, self._policy.refused_retry)
         if old is not None:
             session.take_over(old.session)
         row.state, row.url, row.streams = "dialling", session.url, session.streams
@@ -175,7 +125,7 @@ class Feed:
             self._venue.limits,
             self._services,
             life.produced,
-            self._freshness,
+            self._streams.freshness,
             self._tell,
             None if old is None else old.session,
         )
@@ -230,7 +180,7 @@ class Feed:
         board, began = self._services.board, trio.current_time()
         if not old.tried:
             why = old.connection.announced or "its life is nearly over"
-            log.info("feed.rotating", connection=self._shard.id, reason=why)
+            log.info("feed.rotating", connection=self._wanted.id, reason=why)
         old.tried += 1
         row = self._new_row(is_next=True)
         key = row.name
@@ -251,7 +201,7 @@ class Feed:
         self._promote(new)
         log.info(
             "feed.rotated",
-            connection=self._shard.id,
+            connection=self._wanted.id,
             seconds=round(trio.current_time() - began, 3),
             streams=len(new.session.streams),
         )
@@ -264,7 +214,7 @@ class Feed:
         while True:
             gone = waiting - old.session.streams.keys()
             for stream in gone:
-                self._attach(stream, new)
+                self._streams.attach(stream, new.session)
             waiting -= gone
             if not waiting:
                 return None
@@ -272,13 +222,13 @@ class Feed:
             if new.error is not None:
                 if untouched:
                     return new.error
-                self._lose(new, shared.keys() - waiting)
+                self._streams.lose(new.row, shared.keys() - waiting)
                 raise new.error
             if old.error is not None:
                 if inherited or not new.connection.stands:
-                    self._lose(new, shared.keys() - waiting)
+                    self._streams.lose(new.row, shared.keys() - waiting)
                     raise old.error
-                self._see_to_the_end(old.row, waiting)
+                self._streams.see_to_the_end(old.row, waiting)
                 new.connection.old_gone()
                 inherited = True
             elif self._overdue(new) and not inherited:
@@ -308,7 +258,7 @@ class Feed:
         least = patience if isinstance(error, Refused) else error.retry_after
         wait = self._backoff.wait(self._services.jitter(), least)
         old.due = self._services.now().monotonic + round(wait * SECOND)
-        log.warning("feed.rotation_failed", connection=self._shard.id, reason=str(error))
+        log.warning("feed.rotation_failed", connection=self._wanted.id, reason=str(error))
 
     def _promote(self, new: Line) -> None:
         """It is the feed's connection now, and no reconnect."""
@@ -317,7 +267,7 @@ class Feed:
         row.attempts += before.attempts
         row.rotations = before.rotations
         row.rotations["ok"] += 1
-        self._row = self._services.board.connections[self._shard.id] = row
+        self._row = self._services.board.connections[self._wanted.id] = row
         new.connection.old = None
 
     # What it carries
@@ -326,41 +276,15 @@ class Feed:
         """Go over from what it carries to what it is to. Raises what the connection ends with,
         where that cannot be said on it.
         """
-        if self._wanted is self._shard:
+        if self._wanted is self._streams.shard:
             return
-        before = {subscription.stream: subscription for subscription in self._shard.subscriptions}
-        after = {subscription.stream: subscription for subscription in self._wanted.subscriptions}
-        gone = [subscription for stream, subscription in before.items() if stream not in after]
-        new = [subscription for stream, subscription in after.items() if stream not in before]
-        self._shard = self._wanted
-        for subscription in gone:
-            self._leave(subscription)
-        for subscription in new:
-            self._take_up(subscription)
+        new, gone = self._streams.change(self._wanted)
         self._carried.set()
         self._carried = trio.Event()
         if line is not None:
-            line.connection.change(new, gone, self._cursors)
+            line.connection.change(new, gone, self._streams.cursors)
             for subscription in new:
-                self._attach(subscription.stream, line)
-
-    def _take_up(self, subscription: Subscription) -> None:
-        services, venue = self._services, self._venue
-        self._cursors[subscription.stream] = self._all_cursors[subscription.stream]
-        limit = venue.offers[subscription.data_type].quiet_limit
-        now = services.now().monotonic
-        row = services.board.stream(venue.name, subscription, self._shard.id, limit, now)
-        row.freshness = self._freshness
-
-    def _leave(self, subscription: Subscription) -> None:
-        """Nothing more will be heard of it: what it lost before is told."""
-        services, now, ident = self._services, self._services.now(), self._shard.id
-        services.board.streams[self._venue.name, subscription.stream].detach()
-        self._freshness.leave(subscription.stream)
-        cursor = self._cursors.pop(subscription.stream)
-        gap = cursor.close(subscription.instrument, subscription.data_type, now.wall, ident)
-        services.tell_gaps([] if gap is None else [gap], ident)
-        services.outlet.leave(ident, subscription.stream, now.wall, now.monotonic)
+                self._streams.attach(subscription.stream, line.session)
 
     # What both have in common
 
@@ -370,32 +294,9 @@ class Feed:
         stood = 0 if since is None else self._services.now().monotonic - since
         return stood < self._policy.backoff.reset_after * SECOND
 
-    def _attach(self, stream: Stream, line: Line) -> None:
-        row = self._services.board.streams[self._venue.name, stream]
-        row.attach(line.session.streams[stream])
-
-    def _lose(self, line: Line, streams: Iterable[Stream]) -> None:
-        """A connection ends in whose sight those streams were, and no other's."""
-        streams, why = list(streams), "its connection ended, and the other does not hear it"
-        self._see_to_the_end(line.row, streams)
-        for stream in streams:
-            self._cursors[stream].lose("disconnect", why)
-
-    def _see_to_the_end(self, row: ConnectionRow, streams: Iterable[Stream]) -> None:
-        """What a stream did not say while its connection was alive did not happen: sight was lost
-        when the connection last gave a sign of life, not at the stream's last record.
-        """
-        if row.last_alive is None:
-            return
-        now = self._services.now()
-        alive = now.wall - (now.monotonic - row.last_alive)
-        for cursor in (self._cursors[stream] for stream in streams):
-            if cursor.received is not None and cursor.gap is None:
-                cursor.received = max(cursor.received, alive)
-
     def _new_row(self, *, is_next: bool = False) -> ConnectionRow:
         venue = self._venue
-        row = ConnectionRow(self._shard.id, venue.name, venue.exchange, venue.market_type, url="")
+        row = ConnectionRow(self._wanted.id, venue.name, venue.exchange, venue.market_type, url="")
         row.next = is_next
         return row
 

@@ -78,6 +78,14 @@ class Services:
         """What an exchange's stamps are measured by, on all its markets."""
         return self.board.clocks.setdefault(exchange, ExchangeClock())
 
+    def learn_times(self, exchange: str, records: list[Record], now: Timestamp) -> None:
+        """One observation a batch: its first record stands for all."""
+        if records and (happened := records[0].timestamp) is not None:
+            if not isinstance(records[0], Gap):
+                self.clock(exchange).learn(happened, now)
+            transit = self.board.transit_of(exchange)
+            transit.add(max(0.0, (now.wall - happened) / 1e9), len(records))
+
     def publish(self, records: list[Record], read_at: int, connection: str) -> None:
         """Count records and hand them on; it never waits."""
         received = self.board.received
