@@ -12,7 +12,8 @@ PACKAGE = Path(marketprism.__file__).parent
 IMPURE = {"trio", "asyncio", "time", "random", "datetime", "socket", "threading", "os"}
 FEEDS_IO = {
     *("connection.py", "frames.py", "rest.py", "dialing.py", "polling.py"),
-    *("feed.py", "collection.py", "venue_tasks.py", "rotation.py"),
+    *("feed.py", "line.py", "collection.py", "venue_tasks.py", "rotation.py"),
+    *("host_access.py", "sending.py", "liveness.py"),
 }
 """They run what the others conclude."""
 PURE = [

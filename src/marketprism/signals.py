@@ -1,6 +1,6 @@
 """The signals that ask us to end: what they do before there is anything to stop, and after.
 
-While the collector runs it heeds them itself, in order (`app.run_until_signalled`). Imports nothing
+While the collector runs it heeds them itself, in order (`stopping.py`). Imports nothing
 that takes time: it is the first of ours to run.
 """
 

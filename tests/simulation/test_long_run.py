@@ -43,7 +43,7 @@ LEFT_OUT = {DataType.OPEN_INTEREST, DataType.VOLATILITY_INDEX, DataType.FUNDING_
 """What comes so often that a week of it takes long."""
 
 SLOWER = [
-    ("marketprism.app", "LOOK_SECONDS", 600.0),
+    ("marketprism.observe.watching", "LOOK_SECONDS", 600.0),
     ("marketprism.feeds.venue_tasks", "LOOK_SECONDS", 600.0),
     ("marketprism.feeds.connection", "TICK_SECONDS", 20.0),
     ("marketprism.feeds.liveness", "PING_EVERY", 1200.0),

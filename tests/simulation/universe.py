@@ -27,7 +27,7 @@ from trio.testing import MockClock
 from truth import Truthful
 from web import Net
 
-from marketprism import app
+from marketprism import assembly
 from marketprism.errors import StartFailed
 from marketprism.feeds import OFFERS
 from marketprism.outbox.spool import Spool
@@ -253,7 +253,7 @@ def spools() -> Iterator[Callable[[], None]]:
             spool.killed = True
             spool.close()
 
-    with patch.object(app, "Spool", make):
+    with patch.object(assembly, "Spool", make):
         yield kill
 
 

@@ -136,10 +136,11 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if sources.is_empty(file := sources.find(options.config, environ, Path.cwd())):
         structlog.get_logger().warning("config.empty", path=str(file), collects="the default")
     # Imported here: `check` and --help need not wait for it.
-    from marketprism.app import Collector, run_until_signalled
+    from marketprism.app import Collector
+    from marketprism.stopping import run_until_signalled
 
     collector = Collector(loaded)
-    trio.run(run_until_signalled, collector)
+    trio.run(run_until_signalled, collector.run, collector.stopping)
     return FAILED if collector.undelivered else STOPPED
 
 

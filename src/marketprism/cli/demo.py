@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from marketprism import signals, simulator
-from marketprism.app import Collector, run_until_signalled
+from marketprism.app import Collector
 from marketprism.board.board import Board
 from marketprism.feeds import OFFERS
 from marketprism.observe import log
@@ -23,6 +23,7 @@ from marketprism.records import DataType
 from marketprism.settings import config, sources
 from marketprism.settings.exchanges import Api
 from marketprism.settings.settings import Config, LogLevel, ProxyConfig
+from marketprism.stopping import run_until_signalled
 
 LINE_EVERY = 0.5
 """Seconds between two states of the live lines."""
@@ -58,7 +59,7 @@ async def _demo(loaded: Config) -> None:
             addresses[name] = await nursery.start(simulator.serve, exchange)
         collector = Collector(_pointed(loaded, addresses))
         nursery.start_soon(_show, collector, loaded)
-        await run_until_signalled(collector)
+        await run_until_signalled(collector.run, collector.stopping)
         nursery.cancel_scope.cancel()
     print(f"\nstopped; {_totals(collector.board)}", flush=True)
 

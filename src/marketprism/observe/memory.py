@@ -34,6 +34,8 @@ from marketprism.observe.rates import resident_memory
 from marketprism.outbox.outbox import Outbox
 from marketprism.pipeline.outlet import Outlet
 from marketprism.settings.settings import Burden, MemoryConfig
+from marketprism.settings.supervision import SupervisionConfig
+from marketprism.supervise import Attempt, Ended, supervise
 
 log = structlog.get_logger()
 
@@ -238,3 +240,17 @@ class MemoryGuard:
             log.warning("memory.high", bytes=row.used, soft=row.soft, holders=row.holders)
         else:
             log.info("memory.fell", bytes=row.used, slack=row.slack, soft=row.soft)
+
+
+async def keep_guard(
+    guard: MemoryGuard, policy: SupervisionConfig, jitter: Callable[[], float]
+) -> None:
+    """Keep an eye on the memory for as long as there is something to shed."""
+
+    async def attempt(_life: Attempt) -> None:
+        await guard.run()
+
+    def ended(end: Ended) -> None:
+        log.error("memory.unguarded", reason=end.reason)
+
+    await supervise("memory", attempt, policy, ended, jitter)

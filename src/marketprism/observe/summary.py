@@ -78,3 +78,15 @@ def _by_market(
     for origin, total in received.items():
         counts[f"{origin[0]}.{origin[1]}"] += total - before.get(origin, 0)
     return {market: round(count / seconds, 3) for market, count in sorted(counts.items())}
+
+
+def totals(board: Board) -> dict[str, int]:
+    """What became of all that was read, for the last line of the log."""
+    return {
+        "received": sum(board.received.values()),
+        "gaps": sum(board.gaps.values()),
+        "stored": sum(board.published.values()),
+        "duplicates": board.sink.duplicates,
+        "lost": sum(board.lost.values()),
+        "conflated": sum(board.conflated.values()),
+    }
