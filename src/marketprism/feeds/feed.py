@@ -28,9 +28,6 @@ STAGGER = 0.05
 """The part of a life by which rotations are spread: connections are born together."""
 LOOK_SECONDS = 0.25
 """How often it is looked at what has gone over, and whose turn it is."""
-TAKE_OVER_SECONDS = 120.0
-"""From the younger's connection; what is left then goes over as if the elder were gone."""
-
 ASK_SECONDS = 1.0
 """How often the elder is pinged meanwhile, so that what it does not say can be believed."""
 
@@ -156,20 +153,17 @@ class Feed:
 
     def _due_in(self, line: Line) -> float:
         """Seconds until another is to take over."""
-        now, row, life = (
-            self._services.now().monotonic,
-            line.row,
-            self._venue.limits.connection_life,
-        )
+        now, row, life = self._services.now(), line.row, self._venue.limits.connection_life
         if line.connection.announced and not line.hurried:
             # Every new connection may be told the same for a while: not as fast as we can dial.
-            pause = self._backoff.wait(self._services.jitter()) if self._is_young(line) else 0.0
-            line.due, line.hurried = now + round(pause * SECOND), True
+            young = line.is_young(self._policy.backoff.reset_after, now)
+            pause = self._backoff.wait(self._services.jitter()) if young else 0.0
+            line.due, line.hurried = now.monotonic + round(pause * SECOND), True
         elif line.due is None and life and row.connected_since is not None:
             share = 1 - STAGGER * self._services.jitter()
             line.due = row.connected_since + round(life * share * SECOND)
         row.rotation_due = line.due
-        return float("inf") if line.due is None else (line.due - now) / SECOND
+        return float("inf") if line.due is None else (line.due - now.monotonic) / SECOND
 
     # Two connections
 
@@ -195,7 +189,7 @@ class Feed:
         if failure is not None:
             self._failed(old, failure)
             return old
-        if not self._is_young(old):
+        if not old.is_young(self._policy.backoff.reset_after, self._services.now()):
             self._backoff.reset()
         old.scope.cancel()
         self._promote(new)
@@ -231,7 +225,7 @@ class Feed:
                 self._streams.see_to_the_end(old.row, waiting)
                 new.connection.old_gone()
                 inherited = True
-            elif self._overdue(new) and not inherited:
+            elif new.overdue(self._services.now()) and not inherited:
                 if untouched:
                     new.scope.cancel()
                     await new.ended.wait()
@@ -244,12 +238,6 @@ class Feed:
                     old.connection.ask()
                     ask_at = trio.current_time() + ASK_SECONDS
                 await self._wait(LOOK_SECONDS)
-
-    def _overdue(self, new: Line) -> bool:
-        since = new.row.connected_since
-        if since is None or not new.connection.stands:
-            return False
-        return self._services.now().monotonic - since > TAKE_OVER_SECONDS * SECOND
 
     def _failed(self, old: Line, error: Transient | Refused) -> None:
         """The elder goes on undisturbed; another will try later."""
@@ -287,12 +275,6 @@ class Feed:
                 self._streams.attach(subscription.stream, line.session)
 
     # What both have in common
-
-    def _is_young(self, line: Line) -> bool:
-        """Whether it has not stood for long enough to be called a success."""
-        since = line.row.connected_since
-        stood = 0 if since is None else self._services.now().monotonic - since
-        return stood < self._policy.backoff.reset_after * SECOND
 
     def _new_row(self, *, is_next: bool = False) -> ConnectionRow:
         venue = self._venue

@@ -3,9 +3,13 @@
 import trio
 
 from marketprism.board.rows import ConnectionRow
+from marketprism.clock import SECOND, Timestamp
 from marketprism.errors import Refused, Transient
 from marketprism.feeds.connection import Connection
 from marketprism.feeds.venue import Session
+
+TAKE_OVER_SECONDS = 120.0
+"""From the younger's connection; what is left then goes over as if the elder were gone."""
 
 
 class Line:
@@ -35,3 +39,16 @@ class Line:
             self.error = error
         finally:
             self.ended.set()
+
+    def is_young(self, reset_after: float, now: Timestamp) -> bool:
+        """Whether it has not stood for long enough, in seconds, to be called a success."""
+        since = self.row.connected_since
+        stood = 0 if since is None else now.monotonic - since
+        return stood < reset_after * SECOND
+
+    def overdue(self, now: Timestamp) -> bool:
+        """Whether it has had its time to take over what there is."""
+        since = self.row.connected_since
+        if since is None or not self.connection.stands:
+            return False
+        return now.monotonic - since > TAKE_OVER_SECONDS * SECOND
