@@ -76,12 +76,13 @@ class Case:
     stream: Stream = attrs.field(factory=Stream)
     left: dict[str, Message] = attrs.field(factory=dict)
     board: Board = attrs.field(factory=Board)
+    capability: Callable[[Subscription], Capability] = capability
     outbox: Outbox = attrs.field(init=False)
     positions: Positions = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.outbox = Outbox(100, 1 << 20, self.board.outbox)
-        self.positions = Positions(PATIENCE, self.now, self.board, self.recovered, capability)
+        self.positions = Positions(PATIENCE, self.now, self.board, self.recovered, self.capability)
 
     def now(self) -> Timestamp:
         return Timestamp(1000 * SECOND, 0)
@@ -229,8 +230,7 @@ async def test_ids_that_are_names_are_told_once_and_have_a_gap_since(
     is stored is not stored again, and what came since is behind one gap, which nobody can count;
     but for what begins with something that is stored, and so joins.
     """
-    case, past = Case(), Past([named(FIRST)])
-    case.positions.capability = has_names
+    case, past = Case(capability=has_names), Past([named(FIRST)])
     case.stream.store(named(SECOND_ID))
     heard = [named(FIRST, at=900), named(NEW, at=901, told=901)]
     if met == "known":

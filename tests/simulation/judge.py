@@ -19,7 +19,7 @@ from broker import Stored
 from facts import Fact
 from truth import Truthful
 
-from marketprism.resume.positions import CONNECTION
+from marketprism.resume.lookup import CONNECTION
 
 LATENCY = 2.0
 """Seconds from what is said to what is stored, when all is well."""

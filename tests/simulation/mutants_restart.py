@@ -7,6 +7,7 @@ from mutants import mutant
 
 from marketprism.records import Gap
 from marketprism.resume import cursors
+from marketprism.resume.lookup import Lookup
 from marketprism.resume.positions import Positions
 from marketprism.streams.cursor import Cursor
 
@@ -20,7 +21,7 @@ def a_new_process_knows_nothing_of_the_last(patch: pytest.MonkeyPatch) -> None:
 @mutant("okx_derivatives", "broker_killed", "broker_killed", "garbage", restarts=10.0, first=4)
 def a_position_that_comes_late_is_of_no_use(patch: pytest.MonkeyPatch) -> None:
     """Where the sink was away at the start, nobody tells the gap."""
-    patch.setattr(Positions, "_gap", lambda *_: None)
+    patch.setattr(Lookup, "gap_before", lambda *_: None)
 
 
 @mutant("okx_derivatives", "garbage", restarts=8.0, first=3)
