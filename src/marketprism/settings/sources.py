@@ -11,21 +11,12 @@ from marketprism.settings.yaml_files import Tree, read
 DEFAULTS = Path(__file__).parent.with_name("defaults")
 """The packaged copy of `config/`."""
 
-
-_MAIN = Path("collector/unified_data_collection.yaml")
-
-
+MAIN = Path("collector/unified_data_collection.yaml")
 _VENUES = Path("collector/exchange_configs")
+LOGGING = Path("logging/logging_config.yaml")
+NATS_SERVER = Path("nats/nats-server.conf")
 
-
-_LOGGING = Path("logging/logging_config.yaml")
-
-
-_NATS_SERVER = Path("nats/nats-server.conf")
-
-
-# Where each variable stands in the file. A later one wins over an earlier.
-_VARIABLES: Mapping[str, Key] = {
+VARIABLES: Mapping[str, Key] = {
     "LOG_LEVEL": ("log", "level"),
     "NATS_URL": ("nats", "servers"),
     "NATS_STREAM": ("nats", "stream", "name"),
@@ -50,20 +41,20 @@ _VARIABLES: Mapping[str, Key] = {
         for spelling in (name, name.lower())
     },
 }
-
+"""Where each stands in the file. A later one wins over an earlier."""
 
 _LISTS = {("nats", "servers"), ("proxy", "no_proxy")}
 
 
 @attrs.frozen
-class _Source:
+class Source:
     """Something that says part of the configuration, and what to call it."""
 
     name: str
     tree: Tree
 
     def says(self, key: Key) -> bool:
-        if (own := _VARIABLES.get(self.name)) is not None:
+        if (own := VARIABLES.get(self.name)) is not None:
             return key[: len(own)] == own
         at: object = self.tree
         for part in key:
@@ -83,8 +74,8 @@ def find(path: Path | None, environ: Mapping[str, str], directory: Path) -> Path
         return directory / path
     if named := environ.get("MARKETPRISM_CONFIG"):
         return directory / named
-    local = directory / "config" / _MAIN
-    return local if local.is_file() else DEFAULTS / _MAIN
+    local = directory / "config" / MAIN
+    return local if local.is_file() else DEFAULTS / MAIN
 
 
 def is_empty(file: Path) -> bool:
@@ -92,17 +83,18 @@ def is_empty(file: Path) -> bool:
     return not read(file)
 
 
-def _local_or_packaged(name: Path, directory: Path) -> Path:
+def local_or_packaged(name: Path, directory: Path) -> Path:
+    """A file of `config/`: the local one where there is one."""
     local = directory / "config" / name
     return local if local.is_file() else DEFAULTS / name
 
 
-def _venue_sources(
+def venue_sources(
     file: Path, tree: Tree, directory: Path, venues: Collection[str]
-) -> Iterator[_Source]:
+) -> Iterator[Source]:
     """The defaults of each venue named: the packaged ones, then those beside the main file."""
     beside = file.parent / _VENUES.name
-    if file == DEFAULTS / _MAIN or not beside.is_dir():
+    if file == DEFAULTS / MAIN or not beside.is_dir():
         beside = directory / "config" / _VENUES
     named = tree["exchanges"]
     for venue in named if isinstance(named, Mapping) else ():
@@ -110,12 +102,12 @@ def _venue_sources(
             continue
         for place in (DEFAULTS / _VENUES, beside):
             if (own := place / f"{venue}.yaml").is_file():
-                yield _Source(str(own), {"exchanges": {venue: read(own)}})
+                yield Source(str(own), {"exchanges": {venue: read(own)}})
 
 
-def _environment(environ: Mapping[str, str]) -> Iterator[_Source]:
+def environment(environ: Mapping[str, str]) -> Iterator[Source]:
     """What the environment says; a variable that is empty says nothing."""
-    for variable, key in _VARIABLES.items():
+    for variable, key in VARIABLES.items():
         value: object = environ.get(variable, "").strip()
         if not isinstance(value, str) or not value:
             continue
@@ -126,4 +118,4 @@ def _environment(environ: Mapping[str, str]) -> Iterator[_Source]:
         for part in reversed(key):
             value = {part: value}
         if isinstance(value, dict):
-            yield _Source(variable, value)
+            yield Source(variable, value)
