@@ -8,7 +8,9 @@ import attrs
 
 @attrs.frozen(cache_hash=True)
 class Instrument:
-    """One market of one exchange. Two are the same when their names are."""
+    """One market of one exchange, with all that its list of markets says which matters to us. Two are
+    the same when their names are.
+    """
 
     exchange: str
     """`binance`, `okx`, `deribit`: the second token of a subject."""

@@ -46,7 +46,9 @@ class Record:
 
 @attrs.define
 class Trade(Record):
-    """A trade, or several fills of one order that the exchange tells as one."""
+    """A trade, or several fills of one order that the exchange tells as one. Its fields are the
+    contract's.
+    """
 
     data_type: ClassVar[str] = DataType.TRADE
 
@@ -125,7 +127,7 @@ class OpenInterest(Record):
 
 @attrs.define
 class Liquidation(Record):
-    """A position closed by force."""
+    """A position closed by force. Its fields are the contract's."""
 
     data_type: ClassVar[str] = DataType.LIQUIDATION
 
@@ -184,7 +186,9 @@ GapReason = Literal["disconnect", "sequence", "overflow", "stale", "restart", "m
 
 @attrs.define
 class Gap(Record):
-    """Where we could not see, published when we see again. `timestamp`: `ended_at`."""
+    """Where we could not see, published when we see again. `timestamp`: `ended_at`. Its fields are the
+    contract's.
+    """
 
     data_type: ClassVar[str] = "gap"
 

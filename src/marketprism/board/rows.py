@@ -22,7 +22,7 @@ def lasted(since: int | None, now: int | None) -> float | None:
 
 @attrs.define(eq=False)
 class VenueRow:
-    """One venue: whether it has its metadata, and runs."""
+    """One venue: whether it has its metadata, and runs. As flat as `/status` shows it."""
 
     name: str
     exchange: str
@@ -47,7 +47,7 @@ class VenueRow:
 
 @attrs.define(eq=False)
 class ConnectionRow:
-    """One feed's connection."""
+    """One feed's connection: all that its feed and it say of themselves, as flat as `/status` shows it."""
 
     id: str
     venue: str
@@ -121,7 +121,7 @@ class TooLarge:
 
 @attrs.define(eq=False)
 class SinkRow:
-    """Where messages go."""
+    """Where messages go: all that the sink says of itself, as flat as `/status` shows it."""
 
     kind: str = "nats"
     connected: bool = False

@@ -27,7 +27,9 @@ class Judge(Protocol):
 
 @attrs.define(eq=False)
 class StreamRow:
-    """One stream over all its connections: counts of ended sessions, and the live one."""
+    """One stream over all its connections: counts of ended sessions, and the live one. What it is,
+    how it goes and how its market stands are one line for whoever looks after it.
+    """
 
     venue: str
     instrument: Instrument

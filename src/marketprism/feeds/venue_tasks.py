@@ -55,7 +55,9 @@ async def run_venue(
 
 
 class VenueTask:
-    """What is known of one venue's markets, for as long as the process collects."""
+    """What is known of one venue's markets, for as long as the process collects; half of it is what
+    the task was given.
+    """
 
     def __init__(
         self,

@@ -61,7 +61,9 @@ class OrderbookOptions:
 
 @attrs.frozen
 class Limits:
-    """How a venue is to be treated: heartbeat, pacing, sizes. The key is `limits`."""
+    """How a venue is to be treated: heartbeat, pacing, sizes. The key is `limits`, and what is in it is
+    flat, so that one line of a file is one limit.
+    """
 
     connect_timeout: Duration = 10.0
     """Time a connection may take from dialling to the end of the handshake."""

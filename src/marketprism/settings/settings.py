@@ -150,7 +150,7 @@ class LogConfig:
 
 @attrs.frozen
 class Config:
-    """The whole configuration."""
+    """The whole configuration: a section of the file is an attribute."""
 
     exchanges: Mapping[str, VenueConfig] = attrs.field(factory=dict)
     """What is collected, by venue; those that are not enabled are left out."""

@@ -24,7 +24,9 @@ def wall_clock_ms() -> int:
 
 
 class Exchange:
-    """The state of an exchange, to be served by `serve` and driven by tests."""
+    """The state of an exchange, to be served by `serve` and driven by tests: what it is made of, and
+    what tests ask it afterwards.
+    """
 
     def __init__(
         self,

@@ -94,7 +94,9 @@ class Market:
 
 
 class _Pit:
-    """One symbol: the place where its traders meet."""
+    """One symbol: the place where its traders meet. What it draws comes from one stream of chance, in
+    one order, so it is all in one place.
+    """
 
     def __init__(
         self, seed: int, symbol: str, rules: Rules, trade_rate: float, quote_rate: float

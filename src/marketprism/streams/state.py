@@ -21,7 +21,9 @@ class Phase(StrEnum):
 
 @attrs.define(eq=False)
 class StreamState:
-    """What a session knows of one of its streams. The counts are this session's own."""
+    """What a session knows of one of its streams, for whoever looks at it: the board, `Freshness`, the
+    succession. The counts are this session's own.
+    """
 
     instrument: Instrument
     data_type: DataType

@@ -59,7 +59,7 @@ RATIO_AGAIN: Final = 20.0
 
 
 class BinanceDerivatives:
-    """The venue `binance_derivatives`."""
+    """The venue `binance_derivatives`: what `Venue` asks for, and what it is made of."""
 
     name: Final = "binance_derivatives"
     exchange: Final = "binance"

@@ -28,7 +28,7 @@ MOST_BOOKS: Final = 29
 
 
 class _OkxVenue:
-    """What OKX's markets have in common."""
+    """What OKX's markets have in common: what `Venue` asks for, as a rule constants."""
 
     name: ClassVar[str]
     exchange: Final = "okx"
