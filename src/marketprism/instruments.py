@@ -8,8 +8,8 @@ import attrs
 
 @attrs.frozen(cache_hash=True)
 class Instrument:
-    """One market of one exchange, with all that its list of markets says which matters to us. Two are
-    the same when their names are.
+    """One market of one exchange, with all that its list of markets says which matters to us. Two
+    are the same when their names are.
     """
 
     exchange: str

@@ -186,8 +186,8 @@ GapReason = Literal["disconnect", "sequence", "overflow", "stale", "restart", "m
 
 @attrs.define
 class Gap(Record):
-    """Where we could not see, published when we see again. `timestamp`: `ended_at`. Its fields are the
-    contract's.
+    """Where we could not see, published when we see again. `timestamp`: `ended_at`. Its fields are
+    the contract's.
     """
 
     data_type: ClassVar[str] = "gap"

@@ -69,7 +69,7 @@ class Message:
     data_type: str
     gap_pending: bool = False
     """When it was read, nobody knew what was stored of its stream before: whether there must be a
-    gap ahead of it is still to be found out. See `restart`."""
+    gap ahead of it is still to be found out. See `resume/positions.py`."""
 
 
 def subject(data_type: str, instrument: Instrument) -> str:

@@ -34,7 +34,7 @@ Origin = tuple[str, str, str]
 
 @attrs.define(eq=False)
 class Board:
-    """All rows and counters of one process, in one place, so that whoever tells of it has to know one."""
+    """All rows and counters of one process: whoever tells of it needs to know this alone."""
 
     started: int = 0
     """Monotonic nanoseconds."""

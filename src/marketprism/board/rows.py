@@ -47,7 +47,9 @@ class VenueRow:
 
 @attrs.define(eq=False)
 class ConnectionRow:
-    """One feed's connection: all that its feed and it say of themselves, as flat as `/status` shows it."""
+    """One feed's connection: all that its feed and it say of themselves, as flat as `/status` shows
+    it.
+    """
 
     id: str
     venue: str
@@ -209,7 +211,9 @@ class SpoolRow:
     """What of the outbox is on disk."""
 
     state: str = "off"
-    """`off`, `idle` (usable, and nothing on it), `spooling`, `full` (the oldest go), `failed`."""
+    """`off`, `idle` (usable, and nothing on it), `spooling`, `full` (what comes waits in memory),
+    `failed`.
+    """
     reason: str | None = None
     """Why it failed, or is full, in words."""
     path: str = ""

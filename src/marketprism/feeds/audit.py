@@ -57,8 +57,8 @@ class Tag(venue.Tag):
 
 @attrs.define(eq=False)
 class Auditor:
-    """The audits of one book: how a snapshot is had, and what came of the last ones, which together say
-    when the next is due.
+    """The audits of one book: how a snapshot is had, and what came of the last ones, which together
+    say when the next is due.
     """
 
     state: StreamState

@@ -90,7 +90,7 @@ class Connection:
         self._liveness.ask()
 
     def old_gone(self) -> None:
-        """The elder is gone: its streams are this connection's. Call it only while it stands."""
+        """The old one is gone: its streams are this connection's. Call it only while it stands."""
         now = self._services.now()
         self._act(self._session.old_gone(now), now)
 

@@ -3,7 +3,7 @@
 A **topic** is what is subscribed (`subscribing.py`): it tells of one stream, or of several. What
 became of it is told of each of them: confirmed, refused, left, never answered.
 
-A stream is this connection's own, or the elder's still, until it goes over (`handover.py`): then
+A stream is this connection's own, or the old one's still, until it goes over (`handover.py`): then
 what is heard of it is held back, and its subscription is confirmed to the succession alone.
 """
 
@@ -143,7 +143,7 @@ class Conversation(ABC, Generic[Topic, Known, Event]):
         self._succession = self._follow(old)
 
     def hand_over(self, stream: Stream) -> object:
-        """It is the younger's from now on: what was known of it beyond its cursor."""
+        """It is the new one's from now on: what was known of it beyond its cursor."""
         handed, topic = self._streams.remove(stream), self._topic(stream)
         if not self._told_by(topic):
             self._released.add(topic)
@@ -151,7 +151,7 @@ class Conversation(ABC, Generic[Topic, Known, Event]):
         return handed
 
     def old_gone(self, now: Timestamp) -> Output:
-        """The elder's connection has ended: go on with all that is left."""
+        """The old one's connection has ended: go on with all that is left."""
         output = Output()
         if self._succession is not None:
             self._succession.old_gone(now, output)
@@ -215,7 +215,7 @@ class Conversation(ABC, Generic[Topic, Known, Event]):
         for command in due.commands:
             for topic in command.topics if command.leaving else ():
                 for stream in self._told_by(topic):
-                    self._lose_sight(stream)
+                    self._lose_sight(stream, now)
         output.actions += self._said(due.commands)
         if due.unheard:
             output.actions.append(self._doubt(due.unheard, now))
@@ -255,5 +255,5 @@ class Conversation(ABC, Generic[Topic, Known, Event]):
         """Whether a topic has a command of its own, which may wait long to be sent."""
         return False
 
-    def _lose_sight(self, stream: Stream) -> None:
+    def _lose_sight(self, stream: Stream, now: Timestamp) -> None:
         """It is left, to be asked for anew."""

@@ -1,9 +1,9 @@
-"""A shard's connections: one at a time, and two while the younger takes over from the elder.
+"""A shard's connections: one at a time, and two while the new one takes over from the old one.
 
 Before a connection's life is over, or when the exchange announces its end, a second one is opened
-whose session adopts the first one's. The streams go over one by one, as they join; with the last
-of them the elder is ended. A younger that fails before it has a stream has done no harm; one that
-fails later ends the attempt, as any loss does. Where the elder ends first, the younger inherits.
+whose session adopts the first one's. The streams go over one by one, as they join; with the last of
+them the old one is ended. A new one that fails before it has a stream has done no harm; one that
+fails later ends the attempt, as any loss does. Where the old one ends first, the new one inherits.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ STAGGER = 0.05
 LOOK_SECONDS = 0.25
 """How often it is looked at what has gone over, and whose turn it is."""
 ASK_SECONDS = 1.0
-"""How often the elder is pinged meanwhile, so that what it does not say can be believed."""
+"""How often the old one is pinged meanwhile, so that what it does not say can be believed."""
 
 log = structlog.get_logger()
 
@@ -169,7 +169,7 @@ class Feed:
 
     async def _rotate(self, nursery: trio.Nursery, life: Attempt, old: Line) -> Line:
         """Let a new connection take over. The answer is the one that goes on: that one, or still
-        the elder. Raises what an ordinary loss is told by, where neither can.
+        the old one. Raises what an ordinary loss is told by, where neither can.
         """
         board, began = self._services.board, trio.current_time()
         if not old.tried:
@@ -202,7 +202,7 @@ class Feed:
         return new
 
     async def _handed_over(self, old: Line, new: Line) -> Transient | Refused | None:
-        """Wait until all is the younger's; or why it failed, where nothing is."""
+        """Wait until all is the new one's; or why it failed, where nothing is."""
         shared = dict(old.session.streams)
         waiting, inherited, ask_at = set(shared), False, trio.current_time()
         while True:
@@ -240,7 +240,7 @@ class Feed:
                 await self._wait(LOOK_SECONDS)
 
     def _failed(self, old: Line, error: Transient | Refused) -> None:
-        """The elder goes on undisturbed; another will try later."""
+        """The old one goes on undisturbed; another will try later."""
         self._row.rotations["failed"] += 1
         patience = self._policy.refused_retry
         least = patience if isinstance(error, Refused) else error.retry_after

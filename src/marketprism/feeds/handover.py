@@ -1,18 +1,19 @@
-"""Make before break: what the younger of two connections holds back until it may go on. Pure.
+"""Make before break: what the new one of two connections holds back until it may go on. Pure.
 
-For a while both connections carry every stream, and both sessions share its cursor. A stream is
-the elder's until it is certain that nothing is missing between what the elder published and what
-the younger heard: then the two have joined.
+For a while both connections carry every stream, and both sessions share its cursor. A stream is the
+old one's until it is certain that nothing is missing between what the old one published and what
+the new one heard: then the two have joined.
 
-- The elder published the first event that the younger holds, or a later one (the cursor tells); or
-- both were subscribed for `OVERLAP` and neither heard anything, and all that the elder was told
-  until then has come: so it is not dead, and nothing is on its way to it alone. A younger that is
-  deaf to what the elder hears takes nothing over.
+- The old one published the first event that the new one holds, or a later one (the cursor tells);
+  or
+- both were subscribed for `OVERLAP` and neither heard anything, and all that the old one was told
+  until then has come: so it is not dead, and nothing is on its way to it alone. A new one that is
+  deaf to what the old one hears takes nothing over.
 
-Then the younger says what it held, past the cursor, and the elder hears no more of the stream.
-Where what both hear does not join within `PATIENCE`, the younger goes on all the same: what is
-missing then is told as a gap, as after any reconnect. What the elder is refused, so that it tells
-nothing, is the younger's as soon as that hears it.
+Then the new one says what it held, past the cursor, and the old one hears no more of the stream.
+Where what both hear does not join within `PATIENCE`, the new one goes on all the same: what is
+missing then is told as a gap, as after any reconnect. What the old one is refused, so that it tells
+nothing, is the new one's as soon as that hears it.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,7 +29,7 @@ from marketprism.streams.subscription import Stream
 
 Event = TypeVar("Event")
 Reached = Callable[[Stream], int | None]
-"""How far the elder published a stream, in the terms of `hold`'s position."""
+"""How far the old one published a stream, in the terms of `hold`'s position."""
 
 OVERLAP = 5 * SECOND
 PATIENCE = 30 * SECOND
@@ -50,7 +51,7 @@ ENDED = Unjoined("disconnect", "its connection ended before another had joined i
 @attrs.define
 class _Held(Generic[Event]):
     since: Timestamp | None = None
-    """When the younger's subscription was acknowledged."""
+    """When the new one's subscription was acknowledged."""
     position: int | None = None
     """The id or the time of the first event held that has one, as the cursor counts."""
     first: Event | None = None
@@ -59,7 +60,7 @@ class _Held(Generic[Event]):
 
 
 class Handover(Generic[Event]):
-    """The streams that a younger session has not taken over yet."""
+    """The streams that a new session has not taken over yet."""
 
     def __init__(self, old: Session, streams: Iterable[Stream]) -> None:
         self.old = old
@@ -73,18 +74,18 @@ class Handover(Generic[Event]):
         return bool(self._held)
 
     def acknowledged(self, stream: Stream, now: Timestamp) -> None:
-        """The younger's subscription stands."""
+        """The new one's subscription stands."""
         held = self._held.get(stream)
         if held is not None and held.since is None:
             held.since = now
 
     def since(self, stream: Stream) -> Timestamp | None:
-        """From when on the younger hears all of a stream; None while it is not sure to."""
+        """From when on the new one hears all of a stream; None while it is not sure to."""
         return self._held[stream].since
 
     def hold(self, stream: Stream, position: int | None, event: Event, now: Timestamp) -> None:
-        """The younger heard an event of a stream that is the elder's still; one without a position
-        tells nothing of where the stream stands.
+        """The new one heard an event of a stream that is the old one's still; one without a
+        position tells nothing of where the stream stands.
         """
         held = self._held[stream]
         if held.position is None and position is not None:
@@ -96,12 +97,12 @@ class Handover(Generic[Event]):
         return self._held[stream].first
 
     def bereave(self) -> None:
-        """The elder is gone: nothing more is to be waited for."""
+        """The old one is gone: nothing more is to be waited for."""
         self._bereft = True
 
     def due(self, reached: Reached, now: Timestamp) -> list[Stream]:
         """The streams to take over now: those that have joined, and those that need not any more
-        for the younger to go on.
+        for the new one to go on.
         """
         return [
             stream
@@ -110,7 +111,7 @@ class Handover(Generic[Event]):
         ]
 
     def joined(self, stream: Stream, reached: Reached) -> bool:
-        """Whether nothing is missing between the elder's last event and the younger's first."""
+        """Whether nothing is missing between the old one's last event and the new one's first."""
         held = self._held[stream]
         if held.position is not None:
             position = reached(stream)
@@ -122,7 +123,7 @@ class Handover(Generic[Event]):
         return state.heard_until - silent_since >= OVERLAP
 
     def take(self, stream: Stream) -> tuple[list[tuple[Event, Timestamp]], object]:
-        """What was held of a stream, which is the younger's from now on; and what the elder hands
+        """What was held of a stream, which is the new one's from now on; and what the old one hands
         over with it.
         """
         held = self._held.pop(stream)

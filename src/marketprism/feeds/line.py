@@ -9,7 +9,7 @@ from marketprism.feeds.connection import Connection
 from marketprism.feeds.venue import Session
 
 TAKE_OVER_SECONDS = 120.0
-"""From the younger's connection; what is left then goes over as if the elder were gone."""
+"""From the new one's connection; what is left then goes over as if the old one were gone."""
 
 
 class Line:

@@ -51,8 +51,8 @@ def refused_wait(refusals: int, retry: float, jitter: float) -> float:
 
 
 class _Polling:
-    """One poll, and what is known of its stream; what its last answers were decides together what is
-    told of the next.
+    """One poll, and what is known of its stream; what its last answers were decides together what
+    is told of the next.
     """
 
     def __init__(

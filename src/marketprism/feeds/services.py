@@ -48,8 +48,8 @@ class Turns:
 
 @attrs.frozen
 class Services:
-    """The far ends of the feeds, and what they say of themselves: one thing to hand on, however many
-    there are.
+    """The far ends of the feeds, and what they say of themselves: one thing to hand on, however
+    many there are.
     """
 
     outlet: Outlet

@@ -1,7 +1,7 @@
 """How the streams of a connection that is to end go on on the next one. Pure.
 
-When a stream goes over stands in `handover.py`. What the younger holds of it goes through its
-ordinary path then: there the past is dropped by the cursor. What the elder knew of it beyond the
+When a stream goes over stands in `handover.py`. What the new one holds of it goes through its
+ordinary path then: there the past is dropped by the cursor. What the old one knew of it beyond the
 cursor goes along.
 """
 
@@ -32,28 +32,28 @@ class Taken(Generic[Event]):
     """A stream that goes over: how the two connections stood, and what comes with it."""
 
     joined: bool
-    """Nothing is missing between the elder's last event and the younger's first."""
+    """Nothing is missing between the old one's last event and the new one's first."""
     unjoined: Unjoined
     """What the gap says, where they have not."""
     before: StreamState
-    """The elder's."""
+    """The old one's."""
     handed: object
-    """What the elder knew of it beyond its cursor."""
+    """What the old one knew of it beyond its cursor."""
     buffered: Sequence[tuple[Event, Timestamp]]
     first: Event | None
     """The first that was held, and has a position."""
     since: Timestamp | None
-    """From when on the younger heard all of it; None while it is not sure to."""
+    """From when on the new one heard all of it; None while it is not sure to."""
 
 
 class Succession(ABC, Generic[Known, Event]):
-    """The streams that the younger connection has not taken over yet. A venue says where an event
-    stands (`_place`), how far the elder has come in the same terms (`_reached`), and how a stream
+    """The streams that the new connection has not taken over yet. A venue says where an event
+    stands (`_place`), how far the old one has come in the same terms (`_reached`), and how a stream
     goes on (`_go_on`).
     """
 
     def __init__(self, session: Session, old: Known, new: Known) -> None:
-        """Those of the younger's streams that the elder has too go over."""
+        """Those of the new one's streams that the old one has too go over."""
         self._old = old
         self._new = new
         both = [each for each in new.states if each in session.streams]
@@ -66,7 +66,7 @@ class Succession(ABC, Generic[Known, Event]):
         return bool(self._handover)
 
     def hold(self, stream: Stream, event: Event, now: Timestamp) -> bool:
-        """Whether an event is held back: it is of a stream that is the elder's still. Raises
+        """Whether an event is held back: it is of a stream that is the old one's still. Raises
         NotANumber.
         """
         if stream not in self._handover:
@@ -79,7 +79,7 @@ class Succession(ABC, Generic[Known, Event]):
         return True
 
     def confirmed(self, stream: Stream, now: Timestamp) -> None:
-        """The younger's subscription stands."""
+        """The new one's subscription stands."""
         self._handover.acknowledged(stream, now)
 
     def proceed(self, now: Timestamp, output: Output) -> None:
@@ -88,21 +88,21 @@ class Succession(ABC, Generic[Known, Event]):
             self._take(stream, LATE, now, output)
 
     def old_gone(self, now: Timestamp, output: Output) -> None:
-        """The elder is gone: all that is left goes on from here."""
+        """The old one is gone: all that is left goes on from here."""
         self._handover.bereave()
         for stream in self._handover.due(self._reached, now):
             self._take(stream, ENDED, now, output)
 
     def refused(self, stream: Stream) -> None:
-        """The younger cannot have a stream now. The elder's goes on while it speaks; where the
-        elder cannot have it either, there is nothing to take over.
+        """The new one cannot have a stream now. The old one's goes on while it speaks; where the
+        old one cannot have it either, there is nothing to take over.
         """
         before = self._handover.old.streams.get(stream)
         if before is not None and before.phase is Phase.PARKED:
             self.give_up(stream)
 
     def give_up(self, stream: Stream) -> None:
-        """The younger cannot have a stream, so nobody will: sight of it is lost."""
+        """The new one cannot have a stream, so nobody will: sight of it is lost."""
         if stream in self._handover:
             self._handover.take(stream)
             cursor = self._new.states[stream].cursor
@@ -115,12 +115,12 @@ class Succession(ABC, Generic[Known, Event]):
         """
 
     def _reached(self, stream: Stream) -> int | None:
-        """How far the elder published a stream, in the terms of `_place`."""
+        """How far the old one published a stream, in the terms of `_place`."""
         data_type, native_id = stream
         if data_type is DataType.FUNDING_RATE:
             return self._old.funding[native_id].heard
         if data_type is DataType.LIQUIDATION:
-            # Their times are not in order: what the elder has told, it has told by id.
+            # Their times are not in order: what the old one has told, it has told by id.
             first = self._handover.first(stream)
             assert isinstance(first, Liquidation)
             told = first.liquidation_id in self._old.liquidated[native_id]
@@ -129,7 +129,7 @@ class Succession(ABC, Generic[Known, Event]):
 
     @abstractmethod
     def _go_on(self, stream: Stream, taken: Taken[Event], now: Timestamp, output: Output) -> None:
-        """It is the younger's from now on."""
+        """It is the new one's from now on."""
 
     def _take(self, stream: Stream, unjoined: Unjoined, now: Timestamp, output: Output) -> None:
         handover, state = self._handover, self._new.states[stream]

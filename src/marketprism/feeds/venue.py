@@ -104,17 +104,17 @@ class Session(Protocol):
 
     def take_over(self, old: "Session") -> None:
         """Before `opening`: take over from the session of a connection that is to end. They share
-        cursors; each stream is the elder's until what is heard here joins what it published. Then
+        cursors; each stream is the old one's until what is heard here joins what it published. Then
         it is released there, in the same step in which it goes on from here.
         """
 
     def hand_over(self, stream: Stream) -> object:
-        """The elder's side: the stream is not its own any more, and what its connection still
-        tells of it is passed over. The answer is what the younger goes on with: a book, say.
+        """The old one's side: the stream is not its own any more, and what its connection still
+        tells of it is passed over. The answer is what the new one goes on with: a book, say.
         """
 
     def old_gone(self, now: Timestamp) -> Output:
-        """The elder's connection has ended: what was not taken over yet goes on from here, with
+        """The old one's connection has ended: what was not taken over yet goes on from here, with
         a gap where it does not join.
         """
 

@@ -9,8 +9,8 @@ from marketprism.records import DataType, Gap, OrderBookRecord, Record, Trade
 
 @attrs.define(eq=False)
 class PendingGap:
-    """What was lost of one stream since the channel overflowed, or its book was conflated: the fields
-    of the gap that it will be, and what decides whether it is one.
+    """What was lost of one stream since the channel overflowed, or its book was conflated: the
+    fields of the gap that it will be, and what decides whether it is one.
     """
 
     instrument: Instrument

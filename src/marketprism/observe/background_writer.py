@@ -69,8 +69,8 @@ class Descriptor:
 
 
 class BackgroundWriter:
-    """Lines for one destination, in order. `put` never waits. All of it is guarded by one lock, hence in
-    one place.
+    """Lines for one destination, in order. `put` never waits. All that changes is guarded by one
+    lock, hence in one place.
 
     `make` is called in the thread, for to open a file may block too. `failed` is told of the first
     of several failures in a row; `recovered` of how many lines were lost, once all that waited are

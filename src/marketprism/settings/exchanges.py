@@ -61,8 +61,8 @@ class OrderbookOptions:
 
 @attrs.frozen
 class Limits:
-    """How a venue is to be treated: heartbeat, pacing, sizes. The key is `limits`, and what is in it is
-    flat, so that one line of a file is one limit.
+    """How a venue is to be treated: heartbeat, pacing, sizes. The key is `limits`, and what is in
+    it is flat, so that one line of a file is one limit.
     """
 
     connect_timeout: Duration = 10.0

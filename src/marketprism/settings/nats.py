@@ -73,8 +73,8 @@ class TlsConfig:
 
 @attrs.frozen
 class NatsConfig:
-    """The NATS sink, key by key as the section has them. One way to log in at most; what is secret comes
-    from the environment or from files, which are read again for each connection.
+    """The NATS sink, key by key as the section has them. One way to log in at most; what is secret
+    comes from the environment or from files, which are read again for each connection.
     """
 
     servers: tuple[NatsUrl, ...] = attrs.field(default=(), repr=_shown)

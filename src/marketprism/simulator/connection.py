@@ -104,7 +104,9 @@ class Listener(Protocol):
 
 
 class Connection:
-    """One client: its streams, and the queue of what is to be sent to it."""
+    """One client: its streams, and the queue of what is to be sent to it. Who it is, what faults
+    have done to it and how it is to end are few words each, and all of one socket.
+    """
 
     def __init__(
         self, ident: int, path: str, wire: Wire, opening: Opening, capacity: int, skin: Skin

@@ -24,8 +24,8 @@ def wall_clock_ms() -> int:
 
 
 class Exchange:
-    """The state of an exchange, to be served by `serve` and driven by tests: what it is made of, and
-    what tests ask it afterwards.
+    """The state of an exchange, to be served by `serve` and driven by tests: what it is made of,
+    and what tests ask it afterwards.
     """
 
     def __init__(

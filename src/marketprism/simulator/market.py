@@ -94,8 +94,8 @@ class Market:
 
 
 class _Pit:
-    """One symbol: the place where its traders meet. What it draws comes from one stream of chance, in
-    one order, so it is all in one place.
+    """One symbol: the place where its traders meet. What it draws comes from one stream of chance,
+    in one order, so it is all in one place.
     """
 
     def __init__(

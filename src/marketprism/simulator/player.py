@@ -21,8 +21,8 @@ DuringCut = Literal["run", "pause"]
 
 
 class Player:
-    """Publishes the messages of a capture with their recorded distances, divided by `speed`: what is
-    asked of it, the script that follows, and how far that has been played.
+    """Publishes the messages of a capture with their recorded distances, divided by `speed`: what
+    is asked of it, the script that follows, and how far that has been played.
     """
 
     def __init__(

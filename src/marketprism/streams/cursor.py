@@ -31,8 +31,9 @@ class OpenGap:
 
 @attrs.define
 class Cursor:
-    """How far a stream is known, whatever happens to connections. What one kind of stream alone needs
-    (a book, aggregates, ids in no order) is here too: they go over to another connection as one.
+    """How far a stream is known, whatever happens to connections. What one kind of stream alone
+    needs (a book, aggregates, ids in no order) is here too: they go over to another connection as
+    one.
     """
 
     last_id: int | None = None

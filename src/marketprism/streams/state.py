@@ -5,6 +5,7 @@ from enum import StrEnum
 
 import attrs
 
+from marketprism.clock import SECOND
 from marketprism.instruments import Instrument
 from marketprism.records import DataType
 from marketprism.streams.cursor import Cursor
@@ -21,8 +22,8 @@ class Phase(StrEnum):
 
 @attrs.define(eq=False)
 class StreamState:
-    """What a session knows of one of its streams, for whoever looks at it: the board, `Freshness`, the
-    succession. The counts are this session's own.
+    """What a session knows of one of its streams, for whoever looks at it: the board, `Freshness`,
+    the succession. The counts are this session's own.
     """
 
     instrument: Instrument
@@ -44,3 +45,10 @@ class StreamState:
     """Monotonic nanoseconds: what its connection was told before then has come. A connection that
     stands may be dead: of one that says nothing, only an answered ping proves that it is not.
     """
+
+    def silence(self, now: int) -> str:
+        """Why it is asked for anew, in words: it has said nothing for so long, monotonic."""
+        if self.last_record is None:
+            return "it never spoke, and is asked for anew"
+        seconds = (now - self.last_record) / SECOND
+        return f"it was silent for {seconds:.0f} s, and is asked for anew"

@@ -131,8 +131,9 @@ class BourseSession(Conversation[str, BourseStreams, Event]):
     def _follow(self, old: Self) -> Succession:
         return Succession(old, old._streams, self._streams)
 
-    def _lose_sight(self, stream: Stream) -> None:
+    def _lose_sight(self, stream: Stream, now: Timestamp) -> None:
         if not self._awaits(stream):
-            self.streams[stream].cursor.lose("stale", "it was silent, and is asked for anew")
+            state = self.streams[stream]
+            state.cursor.lose("stale", state.silence(now.monotonic))
             if stream[0] is DataType.ORDERBOOK:
                 self._streams.books[stream[1]].restart()

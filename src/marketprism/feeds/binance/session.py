@@ -80,7 +80,8 @@ class BinanceSession(Conversation[Stream, BinanceStreams, Event]):
         """
         data_type, native_id = stream
         if self._subscriptions.renew(stream):
-            self.streams[stream].cursor.lose("stale", "it was silent, and is asked for anew")
+            state = self.streams[stream]
+            state.cursor.lose("stale", state.silence(now.monotonic))
             if data_type is DataType.ORDERBOOK:
                 self._streams.books[native_id].restart()
                 self._streams.books[native_id].acknowledged_at = None

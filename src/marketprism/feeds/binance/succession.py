@@ -17,7 +17,7 @@ from marketprism.streams.subscription import Stream
 
 
 class Succession(succession.Succession[BinanceStreams, Event]):
-    """The streams that the younger connection has not taken over yet."""
+    """The streams that the new connection has not taken over yet."""
 
     def _place(self, event: Event, now: Timestamp) -> tuple[int, int | None]:
         return position(event), None if isinstance(event, Liquidation) else told_at(event)
@@ -59,7 +59,7 @@ class Succession(succession.Succession[BinanceStreams, Event]):
 
 
 def _published(event: Event, cursor: Cursor) -> bool:
-    """Whether a trade is one that the elder told, by its number; of two aggregates of one number,
+    """Whether a trade is one that the old one told, by its number; of two aggregates of one number,
     by the trades in it.
     """
     assert isinstance(event, Trade | AggregateTrade)

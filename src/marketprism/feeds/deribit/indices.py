@@ -1,8 +1,8 @@
 """The volatility indices of a connection, and how they go over to the next one. Pure.
 
-An index joins once the elder has published a value as late as the first that the younger heard; no
-value is asked for again. An elder that still waits for what it missed publishes nothing, so it is
-waited for. Where that takes too long, the values that waited there go on waiting here.
+An index joins once the old one has published a value as late as the first that the new one heard;
+no value is asked for again. An old one that still waits for what it missed publishes nothing, so it
+is waited for. Where that takes too long, the values that waited there go on waiting here.
 """
 
 from typing import Never
@@ -48,7 +48,7 @@ class Indices(Streams[Never, Value]):
 
 
 class Succession(succession.Succession[Indices, Value]):
-    """The indices that the younger connection has not taken over yet."""
+    """The indices that the new connection has not taken over yet."""
 
     def _place(self, event: Value, now: Timestamp) -> tuple[int, int | None]:
         told_at, _ = event
@@ -71,7 +71,7 @@ class Succession(succession.Succession[Indices, Value]):
 
 
 def _wait_on(series: Series, old: Series, first: int, now: Timestamp, output: Output) -> None:
-    """The values that waited with the elder for what it missed, where `first` follows them."""
+    """The values that waited with the old one for what it missed, where `first` follows them."""
     told = [(record.timestamp or 0, record) for record in old.held]
     if not told or told[-1][0] < first:
         return

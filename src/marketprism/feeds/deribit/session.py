@@ -134,8 +134,9 @@ class DeribitSession(Conversation[Stream, Indices, Value]):
     def _follow(self, old: Self) -> Succession:
         return Succession(old, old._streams, self._streams)
 
-    def _lose_sight(self, stream: Stream) -> None:
-        self.streams[stream].cursor.lose("stale", "it was silent, and is asked for anew")
+    def _lose_sight(self, stream: Stream, now: Timestamp) -> None:
+        state = self.streams[stream]
+        state.cursor.lose("stale", state.silence(now.monotonic))
         self._streams.series[stream[1]].restart()
 
     def _ask_for_heartbeats(self) -> Send:

@@ -106,7 +106,7 @@ class OkxSession(Conversation[Key, OkxStreams, Held]):
             self._subscriptions.renew(key)
         elif self._subscriptions.room(now) >= 2:
             state, book = self.streams[stream], self._streams.books[stream[1]]
-            state.cursor.lose("stale", "it was silent, and is asked for anew")
+            state.cursor.lose("stale", state.silence(now.monotonic))
             state.resyncs += 1
             book.restart()
             book.resubscribe_at = now.monotonic
@@ -150,10 +150,10 @@ class OkxSession(Conversation[Key, OkxStreams, Held]):
             output.actions += self._said(self._subscriptions.unsubscribe(due, now))
             output.actions += self._said(self._subscriptions.subscribe(due, now))
 
-    def _lose_sight(self, stream: Stream) -> None:
+    def _lose_sight(self, stream: Stream, now: Timestamp) -> None:
         if not self._awaits(stream):
             state = self.streams[stream]
-            state.cursor.lose("stale", "it was silent, and is asked for anew")
+            state.cursor.lose("stale", state.silence(now.monotonic))
             state.resyncs += 1
 
     def _push(

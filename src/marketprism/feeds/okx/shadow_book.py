@@ -1,7 +1,7 @@
-"""What the younger of two connections hears of a book that is the elder's still. Pure.
+"""What the new one of two connections hears of a book that is the old one's still. Pure.
 
-It is kept as one chain without a hole, perhaps from a snapshot on. The number that the elder
-published last, found in the chain, is where the younger goes on. Whether two connections number
+It is kept as one chain without a hole, perhaps from a snapshot on. The number that the old one
+published last, found in the chain, is where the new one goes on. Whether two connections number
 alike is unknown: numbers that look alike are believed only of books that are alike.
 """
 
@@ -25,7 +25,7 @@ class ShadowBook:
     snapshot: Snapshot | None = None
     """A book within the chain, or where it begins."""
     foreign: bool = False
-    """Its numbers look like the elder's, and are not."""
+    """Its numbers look like the old one's, and are not."""
     _behind: int = 0
     """So many updates were heard before the snapshot."""
     _places: dict[int, int] = attrs.field(factory=dict)
@@ -86,7 +86,7 @@ class ShadowBook:
         return book if said.checksum in (0, checksum(book)) else None
 
     def agrees(self, old: OrderBook, beyond: Sequence[Heard]) -> bool:
-        """Whether the elder's book with these updates is the book of the chain, where there is
+        """Whether the old one's book with these updates is the book of the chain, where there is
         one: its best levels, as many as the exchange's own measure takes. Either connection may
         write their prices in digits of its own.
         """

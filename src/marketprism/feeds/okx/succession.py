@@ -1,12 +1,12 @@
-"""How the younger of two OKX connections takes streams over from the elder. Pure.
+"""How the new one of two OKX connections takes streams over from the old one. Pure.
 
-What it hears of a stream that is the elder's still is held back until the two join: a trade by its
-id, funding and open interest by their times, a liquidation by the very one that both heard. A book
-goes on with the elder's, from the number where that stands, so it needs no snapshot; where one was
-heard, the two books have to agree.
+What it hears of a stream that is the old one's still is held back until the two join: a trade by
+its id, funding and open interest by their times, a liquidation by the very one that both heard. A
+book goes on with the old one's, from the number where that stands, so it needs no snapshot; where
+one was heard, the two books have to agree.
 
-Books whose numbers never join go on with the younger's own once it is at the elder's number or
-past it. That is no gap when the elder told something at its snapshot's time or later: what both
+Books whose numbers never join go on with the new one's own once it is at the old one's number or
+past it. That is no gap when the old one told something at its snapshot's time or later: what both
 know overlaps.
 """
 
@@ -34,7 +34,7 @@ Held = ShadowBook | Event
 
 
 class Succession(succession.Succession[OkxStreams, Held]):
-    """The streams that the younger connection has not taken over yet."""
+    """The streams that the new connection has not taken over yet."""
 
     def hold(self, stream: Stream, event: Held, now: Timestamp) -> bool:
         if not isinstance(event, Heard | Snapshot):
@@ -74,7 +74,7 @@ class Succession(succession.Succession[OkxStreams, Held]):
                 book = self._old.books[native_id]
                 return None if _beyond(first, book, cursor) is None else 0
             case Trade():
-                # Their ids come in no order: the elder has told this one, or what came later.
+                # Their ids come in no order: the old one has told this one, or what came later.
                 place, told_at = number(first.tradeId), nanoseconds(first.ts)
                 later = cursor.event_time is not None and cursor.event_time > told_at
                 told = later or channels.recent_trades(cursor).knows(place, told_at)
@@ -92,7 +92,7 @@ class Succession(succession.Succession[OkxStreams, Held]):
         if not taken.joined and not found:
             state.cursor.lose(*taken.unjoined)
         elif taken.buffered:
-            # The younger heard all that came after what was published last.
+            # The new one heard all that came after what was published last.
             state.cursor.gap = None
         self._new.go_on_with(stream, taken.handed)
         for event, heard in events:
@@ -136,7 +136,7 @@ class Succession(succession.Succession[OkxStreams, Held]):
 def _past(
     held: Sequence[tuple[Held, Timestamp]], cursor: Cursor, handed: object
 ) -> tuple[Sequence[tuple[Held, Timestamp]], bool]:
-    """What of it the elder may not have told; and whether the last that it told is among it."""
+    """What of it the old one may not have told; and whether the last that it told is among it."""
     if isinstance(handed, FundingSampling):
         heard = handed.heard or 0
         return [
@@ -157,7 +157,7 @@ def _in_step(book: BookStream) -> bool:
 
 
 def _beyond(chain: ShadowBook, old: BookStream, cursor: Cursor) -> Sequence[Heard] | None:
-    """The updates past what the elder published; None as long as the two do not join."""
+    """The updates past what the old one published; None as long as the two do not join."""
     beyond = chain.beyond(cursor.last_id, cursor.event_time)
     if beyond is None:
         return None
@@ -167,8 +167,8 @@ def _beyond(chain: ShadowBook, old: BookStream, cursor: Cursor) -> Sequence[Hear
 
 
 def _overlaps(chain: ShadowBook, whole: OrderBook, cursor: Cursor) -> bool:
-    """Whether the elder spoke at the time of the younger's snapshot, and the book has come to
-    where the elder was.
+    """Whether the old one spoke at the time of the new one's snapshot, and the book has come to
+    where the old one was.
     """
     return (
         chain.snapshot is not None
