@@ -36,12 +36,12 @@ from marketprism.feeds.services import Services
 from marketprism.feeds.venue_tasks import run_venue
 from marketprism.observe.cgroup import Limit, memory_limit
 from marketprism.observe.health import Health
-from marketprism.observe.keeping import keep
 from marketprism.observe.memory import Bounds, MemoryGuard, Policy, keep_guard
 from marketprism.observe.metrics import Metrics
 from marketprism.observe.rates import Rates
 from marketprism.observe.serving import serve
 from marketprism.observe.summary import totals
+from marketprism.observe.supervised import keep
 from marketprism.observe.watching import watch
 from marketprism.outbox.disk import Worker
 from marketprism.outbox.outbox import Outbox
@@ -51,8 +51,8 @@ from marketprism.resume.positions import Positions
 from marketprism.settings.settings import Config
 from marketprism.settings.supervision import SupervisionConfig
 from marketprism.sinks import Sink
-from marketprism.sinks.delivering import deliver
 from marketprism.sinks.embedded import EmbeddedServer
+from marketprism.sinks.supervised import deliver
 from marketprism.supervise import conclude, uniform
 
 log = structlog.get_logger()
