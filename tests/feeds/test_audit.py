@@ -160,7 +160,7 @@ def test_a_snapshot_that_cannot_be_had_is_counted_and_asked_for_again_later() ->
     """No storm: with an interval of an hour, once a minute."""
     played = play("binance_spot", 4, audit=0.0, drift=0.0)
     played.run(2)
-    played.session._streams.books["BTCUSDT"].auditor.due = 0  # type: ignore[attr-defined]
+    played.session._streams.books["BTCUSDT"].auditor.schedule.due = 0  # type: ignore[attr-defined]
     played.failing = True
     played.run(150)
     assert played.state.audits == {"skipped_failed": 3}

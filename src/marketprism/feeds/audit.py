@@ -8,13 +8,13 @@ from collections.abc import Iterable, Set
 from enum import StrEnum
 from itertools import islice
 from typing import Final, Protocol
-from zlib import crc32
 
 import attrs
 
 from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds import venue
 from marketprism.feeds.actions import Diverged, Fetch, FetchFailed, Output, Priority
+from marketprism.feeds.audit_schedule import Schedule
 from marketprism.feeds.comparison import Change, Proof, Trail, Verdict
 from marketprism.orderbook import OrderBook
 from marketprism.streams.state import StreamState
@@ -24,11 +24,6 @@ LEAD: Final = SECOND // 2
 the one that streams."""
 PATIENCE: Final = 10 * SECOND
 """How long a snapshot may wait for the book to come to where it is."""
-AGAIN_AFTER: Final = 60 * SECOND
-"""From an audit that came to nothing, or found the book wrong, to the next; and between two for
-which a book has grown thin."""
-EXHAUSTED_AGAIN_AFTER: Final = 10 * SECOND
-"""The same, where a side of the book has run out, so that nothing can be published of it."""
 SAMPLE_LEVELS: Final = 5
 MOST_WAITING: Final = 2
 """Requests of one book that may be waiting for room, the urgent one among them."""
@@ -57,54 +52,39 @@ class Tag(venue.Tag):
 
 @attrs.define(eq=False)
 class Auditor:
-    """The audits of one book: how a snapshot is had, and what came of the last ones, which together
-    say when the next is due.
-    """
+    """The audits of one book."""
 
     state: StreamState
     url: str
     """Where a snapshot can be fetched."""
     weight: int
-    interval: float
-    """Seconds between two audits; 0: only when the book has grown thin."""
+    schedule: Schedule
     window: int | None
     """Only so many best levels are told, so that one that comes and goes within an update may not
     be: a snapshot from inside one is believed when the next says the same of a level. None: an
     update tells of every level that changed in it.
     """
     trail: Trail | None = None
-    due: int | None = None
     proof: Proof | None = None
     """When the book was last known to be right."""
-    hurried: bool = False
-    """The book has grown thin: fewer levels are known than should be shown."""
-    exhausted: bool = False
-    """Of a side no level is known any more."""
     waiting: int = 0
     """Requests without an answer; more than one where the first was no longer wanted."""
     suspects: Set[str] = frozenset()
     """The levels that were in doubt at the last audit."""
     _attempt: int = 0
-    _began: int | None = None
 
     def proved(self, last_id: int, wall: int, now: Timestamp) -> None:
-        """The book is a fresh snapshot. Its first audit comes at a time of its own, so that those
-        of a whole market are spread out.
-        """
+        """The book is a fresh snapshot."""
         self.interrupt()
-        self.proof, self._began = Proof(last_id, wall), now.monotonic
-        self.hurried = self.exhausted = False
-        self.suspects = frozenset()
-        share = crc32(self.state.instrument.native_id.encode()) / 2**32
-        wait = round(self.interval * share * SECOND)
-        self.due = now.monotonic + wait if self.interval else None
+        self.proof, self.suspects = Proof(last_id, wall), frozenset()
+        self.schedule.proved(self.state.instrument.native_id, now)
 
     def succeed(self, old: "Auditor") -> None:
         """Go on with the audits of a book that came from another connection; what was under way
         there is not finished.
         """
-        self.proof, self.due, self._began = old.proof, old.due, old._began
-        self.hurried, self.exhausted = old.hurried, old.exhausted
+        self.proof = old.proof
+        self.schedule.go_on_from(old.schedule)
 
     def interrupt(self) -> None:
         """The book is not what it was: whatever is under way means nothing any more."""
@@ -114,10 +94,7 @@ class Auditor:
 
     def hurry(self, now: Timestamp, *, exhausted: bool) -> None:
         """Too little of the book is known: have a look soon, and no more often than is fair."""
-        self.hurried, self.exhausted = True, exhausted
-        pause = EXHAUSTED_AGAIN_AFTER if exhausted else AGAIN_AFTER
-        soon = now.monotonic if self._began is None else max(now.monotonic, self._began + pause)
-        self.due = soon if self.due is None else min(self.due, soon)
+        self.schedule.hurry(now, exhausted=exhausted)
         trail = self.trail
         if exhausted and trail is not None and not trail.urgent and trail.fresh is None:
             # Its request waits behind all others. The next one does not.
@@ -126,11 +103,9 @@ class Auditor:
     def begin(self, book: OrderBook, now: Timestamp) -> None:
         """From now on remember what the book takes."""
         self._attempt += 1
-        self._began = now.monotonic
-        # Should this one be interrupted; else its end says when the next is due.
-        self.due = now.monotonic + self._soon
+        self.schedule.begin(now)
         start = Proof(book.last_id, now.wall)
-        self.trail = Trail(self._attempt, start, now.monotonic + LEAD, self.exhausted)
+        self.trail = Trail(self._attempt, start, now.monotonic + LEAD, self.schedule.exhausted)
 
     def took(self, change: Change, book: OrderBook) -> Verdict | None:
         """The book has taken an update, while an audit is under way."""
@@ -181,23 +156,25 @@ class Auditor:
         """
         state, cursor, known = self.state, self.state.cursor, self.proof
         self.trail = None
-        self.hurried = self.exhausted = False
+        self.schedule.settle()
         again = bool(self.suspects & verdict.wrong.keys())
         certain = self.window is None or not verdict.inside or again
         if verdict.wrong and not certain:
             state.audits[Outcome.DOUBTFUL] += 1
-            # A first doubt is looked into at once.
-            self.due = now.monotonic + (self._soon if self.suspects else 0)
+            self.schedule.retry(now)
+            if not self.suspects:
+                # A first doubt is looked into at once.
+                self.schedule.due = now.monotonic
             self.suspects = verdict.wrong.keys()
             return 0
         self.proof, self.suspects = verdict.proof, frozenset()
         if not verdict.wrong:
             state.audits[Outcome.AGREED] += 1
-            self.due = now.monotonic + round(self.interval * SECOND) if self.interval else None
+            self.schedule.agreed(now)
             return 0
         state.audits[Outcome.DIVERGED] += 1
         # The other one may be the wrong one: then the next audit finds it out.
-        self.due = now.monotonic + self._soon
+        self.schedule.retry(now)
         stream = (state.data_type, state.instrument.native_id)
         shown = islice(verdict.wrong.items(), SAMPLE_LEVELS)
         sample = "; ".join(f"{level}: {how}" for level, how in shown)
@@ -220,14 +197,10 @@ class Auditor:
             self._skip(Outcome.STALE, now)
         return verdict
 
-    @property
-    def _soon(self) -> int:
-        return min(AGAIN_AFTER, round(self.interval * SECOND) or AGAIN_AFTER)
-
     def _skip(self, outcome: Outcome, now: Timestamp, least: int = 0) -> None:
         self.trail = None
         self.state.audits[outcome] += 1
-        self.due = now.monotonic + max(self._soon, least)
+        self.schedule.retry(now, least)
 
 
 class Audited(Protocol):
@@ -257,12 +230,12 @@ def tick(books: Iterable[Audited], now: Timestamp, output: Output) -> None:
         if auditor.proof is None:
             # It came from another connection, in step.
             auditor.proved(book.last_id, now.wall, now)
-        if auditor.due is not None and auditor.due <= now.monotonic:
-            rank = (not auditor.exhausted, auditor.due)
+        if auditor.schedule.due is not None and auditor.schedule.due <= now.monotonic:
+            rank = (not auditor.schedule.exhausted, auditor.schedule.due)
             if rank < first:
                 chosen, first = (auditor, book), rank
     if chosen is None:
         return
     auditor, book = chosen
-    if not busy or (auditor.exhausted and auditor.waiting < MOST_WAITING):
+    if not busy or (auditor.schedule.exhausted and auditor.waiting < MOST_WAITING):
         auditor.begin(book, now)

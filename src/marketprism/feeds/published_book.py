@@ -13,6 +13,7 @@ import attrs
 from marketprism.clock import SECOND, Timestamp
 from marketprism.feeds.actions import Output
 from marketprism.feeds.audit import Auditor
+from marketprism.feeds.audit_schedule import Schedule
 from marketprism.orderbook import Ends, OrderBook
 from marketprism.records import Level, OrderBookRecord
 from marketprism.settings.exchanges import OrderbookOptions
@@ -68,8 +69,8 @@ class PublishedBook:
     """The worst prices of the snapshot that was published last."""
 
     def __attrs_post_init__(self) -> None:
-        source, interval = self.source, self.options.audit_interval
-        self.auditor = Auditor(self.state, source.url, source.weight, interval, self.window)
+        source, schedule = self.source, Schedule(self.options.audit_interval)
+        self.auditor = Auditor(self.state, source.url, source.weight, schedule, self.window)
 
     @property
     def published(self) -> bool:

@@ -273,7 +273,7 @@ class BookStream(KeptBook):
         before, self.book = self.book, verdict.fresh
         self.book.write_as(before, self.shown)
         self.state.cursor.book = self.book
-        thin = self.auditor.hurried
+        thin = self.auditor.schedule.hurried
         heals_gap = self.auditor.conclude(verdict, self.connection, now, output)
         if heals_gap:
             self._accepted(self.book.last_id, self.book.event_time, now.wall, now)
