@@ -6,7 +6,7 @@ Durations are seconds, times RFC 3339 in UTC; nobody's password is in it.
 from typing import Any
 
 from marketprism.board.board import Board
-from marketprism.board.rows import ConnectionRow, MemoryRow, QueueRow, SpoolRow
+from marketprism.board.rows import ConnectionRow, HostRow, MemoryRow, QueueRow, SpoolRow, VenueRow
 from marketprism.board.stream_row import StreamRow
 from marketprism.board.tally import Tally
 from marketprism.clock import SECOND, Timestamp
@@ -59,13 +59,7 @@ def status(board: Board, now: Timestamp, rates: Rates, memory: int) -> dict[str,
             "since_start": {"over_seconds": round(uptime, 3)} | average,
             "recent": rates.sample(now.monotonic, totals),
         },
-        "latency_seconds": {
-            "processing": _quantiles(board.processing),
-            "acknowledgement": _quantiles(board.acknowledgement),
-            "exchange_to_collector": {
-                exchange: _quantiles(tally) for exchange, tally in sorted(board.transit.items())
-            },
-        },
+        "latency_seconds": _latencies(board),
         "exchange_clocks": [
             {"exchange": exchange, "offset_seconds": _seconds(clock.offset)}
             for exchange, clock in sorted(board.clocks.items())
@@ -76,41 +70,53 @@ def status(board: Board, now: Timestamp, rates: Rates, memory: int) -> dict[str,
             "outbox": _queue(board.outbox),
             "spool": _spool(board.spool, now),
         },
-        "venues": [
-            {
-                "name": row.name,
-                "exchange": row.exchange,
-                "market_type": row.market_type,
-                "state": row.state,
-                "reason": _clean(row.reason),
-                "instruments": row.instruments,
-                "unknown_symbols": row.unmatched,
-                "collisions": row.collisions,
-                "nearest_symbols": row.nearest,
-                "unknown_metadata": row.unknown,
-            }
-            for row in board.venues.values()
-        ],
+        "venues": [_venue(row) for row in board.venues.values()],
         "streams": [_stream(row, now) for row in board.stream_rows()],
-        "hosts": [
-            {
-                "host": row.host,
-                "reachable": row.reachable,
-                "reason": _clean(row.reason),
-                "used_weight": row.used_weight,
-                "weight_limit": row.weight_limit,
-                "blocked_for_seconds": max(0, row.blocked_until - now.monotonic) / SECOND,
-                "blocked_until": _blocked_until(board, row.host, now),
-                "waiting": row.waiting,
-            }
-            for row in board.hosts.values()
-        ],
+        "hosts": [_host(board, row, now) for row in board.hosts.values()],
         "rejected": [
             {"venue": venue, "reason": reason, "frames": count}
             for (venue, reason), count in board.rejected.items()
         ],
         "faults": dict(board.faults),
         "log_lines_lost": log.lost_lines(),
+    }
+
+
+def _latencies(board: Board) -> dict[str, Any]:
+    return {
+        "processing": _quantiles(board.processing),
+        "acknowledgement": _quantiles(board.acknowledgement),
+        "exchange_to_collector": {
+            exchange: _quantiles(tally) for exchange, tally in sorted(board.transit.items())
+        },
+    }
+
+
+def _venue(row: VenueRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "exchange": row.exchange,
+        "market_type": row.market_type,
+        "state": row.state,
+        "reason": _clean(row.reason),
+        "instruments": row.instruments,
+        "unknown_symbols": row.unmatched,
+        "collisions": row.collisions,
+        "nearest_symbols": row.nearest,
+        "unknown_metadata": row.unknown,
+    }
+
+
+def _host(board: Board, row: HostRow, now: Timestamp) -> dict[str, Any]:
+    return {
+        "host": row.host,
+        "reachable": row.reachable,
+        "reason": _clean(row.reason),
+        "used_weight": row.used_weight,
+        "weight_limit": row.weight_limit,
+        "blocked_for_seconds": max(0, row.blocked_until - now.monotonic) / SECOND,
+        "blocked_until": _blocked_until(board, row.host, now),
+        "waiting": row.waiting,
     }
 
 
