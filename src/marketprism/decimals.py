@@ -17,7 +17,7 @@ _UNSIGNED = r"(?:[1-9][0-9]{0,63}+|0)(?:\.[0-9]{1,64}+)?+"
 _unsigned = re.compile(_UNSIGNED).fullmatch
 _signed = re.compile(f"-?{_UNSIGNED}").fullmatch
 _exponential = re.compile(f"-?{_UNSIGNED}[eE][+-]?[0-9]{{1,2}}").fullmatch
-_many = re.compile(f"(?:{_UNSIGNED},)*+").fullmatch
+_many = re.compile(f"(?:{_UNSIGNED},)*+{_UNSIGNED}").fullmatch
 
 Level = TypeVar("Level", tuple[str, str], tuple[str, ...])
 """A price, a quantity, and what may follow them."""
@@ -78,8 +78,8 @@ def _plain(texts: list[str]) -> bool:
     """One match over all texts together costs half of one each. A comma within a text would pass
     for two numbers, so they are counted.
     """
-    joined = ",".join([*texts, ""])
-    return _many(joined) is not None and joined.count(",") == len(texts)
+    joined = ",".join(texts)
+    return not texts or (_many(joined) is not None and joined.count(",") == len(texts) - 1)
 
 
 def _rewritten(side: Iterable[Level]) -> list[Level]:

@@ -18,6 +18,9 @@ from marketprism.spelling import Spelling
 Ends = tuple[str | None, str | None]
 """The worst price of each side up to which all is known; None: all of the side is."""
 
+ZEROS = frozenset(["0", *(f"0.{'0' * count}" for count in range(1, 65))])
+"""How plain decimals write that nothing is left."""
+
 
 class OrderBook:
     """The known part of a book; levels deeper than the snapshot's are unknown, not empty.
@@ -135,12 +138,19 @@ class OrderBook:
     ) -> Sequence[Level]:
         if said or not self._spelling.covers(levels):
             return self._set_each(side, said, levels)
+        if levels and len(levels[0]) == 2:
+            side.update(levels)  # type: ignore[arg-type]  # a level is a pair here
+            # Those that go stand for a moment. A price that comes twice is what it was said last.
+            for price in [price for price, quantity in levels if quantity in ZEROS]:
+                if side.get(price) in ZEROS:
+                    del side[price]
+            return levels
         for level in levels:
             quantity = level[1]
-            if quantity.strip("0."):
-                side[level[0]] = quantity
-            else:
+            if quantity in ZEROS:
                 side.pop(level[0], None)
+            else:
+                side[level[0]] = quantity
         return levels
 
     def _set_each(
@@ -151,7 +161,7 @@ class OrderBook:
         for level in levels:
             price, quantity = level[0], level[1]
             stands = self._spelling.standing(price, side)
-            if not quantity.strip("0."):
+            if quantity in ZEROS:
                 side.pop(stands, None)
                 said.pop(stands, None)
             else:

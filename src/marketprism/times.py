@@ -4,13 +4,22 @@ import datetime
 
 
 class Clock:
-    """Times as text. Consecutive ones mostly share their second, so that one is kept."""
+    """Times as text. Consecutive ones are often the same, and mostly share their second."""
 
     _latest = (-1, "")
     """A second and its text: one value, for a thread may ask while the event loop does."""
+    _whole = (-1, "")
+    """The same of a time."""
 
     def text(self, nanoseconds: int) -> str:
         """RFC 3339 in UTC, to the millisecond, or to the microsecond where there are any."""
+        known, text = self._whole
+        if nanoseconds != known:
+            text = self._made(nanoseconds)
+            self._whole = nanoseconds, text
+        return text
+
+    def _made(self, nanoseconds: int) -> str:
         second, rest = divmod(nanoseconds, 1_000_000_000)
         known, prefix = self._latest
         if second != known:

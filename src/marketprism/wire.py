@@ -4,7 +4,7 @@ The shapes are the contract's: one JSON object a message, every field always pre
 exact strings, times as RFC 3339 in UTC.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -17,6 +17,7 @@ from marketprism.records import (
     DataType,
     FundingRate,
     Gap,
+    Level,
     Liquidation,
     LongShortRatio,
     OpenInterest,
@@ -154,40 +155,80 @@ def _times(record: Record) -> dict[str, Any]:
     }
 
 
-_Shape = tuple[str, dict[str, Any]]
+_Shape = tuple[str, object]
+"""What the message id ends with, and the fields behind the head."""
+
+
+class _TradeFields(msgspec.Struct, gc=False):
+    """As they follow in the payload."""
+
+    timestamp: str | None
+    collected_at: str
+    trade_id: str
+    price: str
+    quantity: str
+    side: str | None
+    trade_kind: str
+    first_trade_id: str | None
+    last_trade_id: str | None
+    is_maker: bool | None
+    contracts: str | None
 
 
 def _trade(record: Trade) -> _Shape:
-    fields = _times(record)
-    fields["trade_id"] = record.trade_id
-    fields["price"] = record.price
-    fields["quantity"] = record.quantity
-    fields["side"] = record.side
-    fields["trade_kind"] = record.trade_kind
-    fields["first_trade_id"] = record.first_trade_id
-    fields["last_trade_id"] = record.last_trade_id
-    fields["is_maker"] = record.is_maker
-    fields["contracts"] = record.contracts
-    identity = f"{record.trade_kind}:{record.trade_id}"
+    timestamp, kind, number = record.timestamp, record.trade_kind, record.trade_id
+    fields = _TradeFields(
+        None if timestamp is None else _event_clock.text(timestamp),
+        _our_clock.text(record.collected_at),
+        number,
+        record.price,
+        record.quantity,
+        record.side,
+        kind,
+        record.first_trade_id,
+        record.last_trade_id,
+        record.is_maker,
+        record.contracts,
+    )
     if record.numbered_apart:
-        identity += f":{record.first_trade_id}-{record.last_trade_id}"
-    return identity, fields
+        return f"{kind}:{number}:{record.first_trade_id}-{record.last_trade_id}", fields
+    return f"{kind}:{number}", fields
+
+
+class _BookFields(msgspec.Struct, gc=False):
+    """As they follow in the payload."""
+
+    timestamp: str | None
+    collected_at: str
+    update_type: str
+    bids: Sequence[Level]
+    asks: Sequence[Level]
+    first_update_id: int | None
+    last_update_id: int
+    prev_update_id: int | None
+    depth_levels: int
+    best_bid_price: str | None
+    best_ask_price: str | None
+    contract_size: str | None
 
 
 def _orderbook(record: OrderBookRecord) -> _Shape:
-    bids, asks = record.bids, record.asks
-    fields = _times(record)
-    fields["update_type"] = record.update_type
-    fields["bids"] = bids
-    fields["asks"] = asks
-    fields["first_update_id"] = record.first_update_id
-    fields["last_update_id"] = record.last_update_id
-    fields["prev_update_id"] = record.prev_update_id
-    fields["depth_levels"] = record.depth_levels
+    bids, asks, timestamp = record.bids, record.asks, record.timestamp
     snapshot = record.update_type == "snapshot"
-    fields["best_bid_price"] = bids[0][0] if snapshot and bids else None
-    fields["best_ask_price"] = asks[0][0] if snapshot and asks else None
-    fields["contract_size"] = record.instrument.contract_size
+    fields = _BookFields(
+        None if timestamp is None else _event_clock.text(timestamp),
+        _our_clock.text(record.collected_at),
+        record.update_type,
+        bids,
+        asks,
+        record.first_update_id,
+        record.last_update_id,
+        record.prev_update_id,
+        record.depth_levels,
+        bids[0][0] if snapshot and bids else None,
+        asks[0][0] if snapshot and asks else None,
+        record.instrument.contract_size,
+    )
     # The contract's. Where OKX numbers a book anew twice within the duplicate window, an update may
     # get the id of an earlier one, and JetStream stores it not: only a time in the id would help.
     identity = f"{record.update_type}:{record.last_update_id}"
