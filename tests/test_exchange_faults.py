@@ -105,7 +105,7 @@ async def _banned(scene: Scene, status: int, how: Callable[[int], Answer]) -> No
     """`how` makes the answer of the exchange's time, milliseconds, when it is over."""
     said = how(scene.exchange.now_ms() + 3_000)
     bans = iter([attrs.evolve(said, status=status)])
-    vars(scene.exchange.faults)["failure"] = lambda path: (
+    vars(scene.exchange.faults.waiting)["failure"] = lambda path: (
         next(bans, None) if path == "/api/v3/depth" else None
     )
     scene.exchange.faults.cut()

@@ -42,10 +42,11 @@ def test_pure_code_knows_no_clock_no_socket_and_no_trio(path: Path) -> None:
 
 
 def test_only_the_nats_sink_imports_asyncio_and_nats() -> None:
-    """One border: the sink, its connection, and the table of errors."""
+    """One border: the sink, its connection, what its stream is asked, and the table of errors."""
     guests = {"trio_asyncio", "nats", "asyncio"}
     found = {str(path.relative_to(PACKAGE)) for path in SOURCES if guests & set(imported(path))}
-    assert found <= {"sinks/nats.py", "sinks/nats_connection.py", "sinks/nats_errors.py"}
+    border = ("nats", "nats_connection", "nats_errors", "nats_questions")
+    assert found <= {f"sinks/{name}.py" for name in border}
 
 
 def test_the_wall_clock_is_read_in_one_place() -> None:

@@ -255,7 +255,7 @@ async def test_a_ban_over_rest_holds_for_who_would_dial_that_host(
         until = EPOCH + trio.current_time() + 300
         body = WORDS.format(round(until * 1000)).encode()
         bans = iter([Answer(418, body)])
-        vars(box.exchange.faults)["failure"] = lambda _path: next(bans, None)
+        vars(box.exchange.faults.waiting)["failure"] = lambda _path: next(bans, None)
         box.exchange.faults.skip(1, "BTCUSDT", "orderbook")
         await box.until(lambda: any(shown(box)))
         told = trio.current_time()
@@ -304,7 +304,7 @@ async def test_a_code_that_passes_is_an_answer_for_later(
     async with boxed("okx_derivatives", rates=CALM) as box:
         body = json.dumps({"code": code, "data": [], "msg": "words"}).encode()
         until = 45.0
-        vars(box.exchange.faults)["failure"] = lambda _path: (
+        vars(box.exchange.faults.waiting)["failure"] = lambda _path: (
             Answer(200, body) if trio.current_time() < until else None
         )
         box.exchange.faults.withhold(100)

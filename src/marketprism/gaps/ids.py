@@ -1,7 +1,5 @@
 """When the gaps of each stream began: their message ids are made of it."""
 
-from threading import Lock
-
 from marketprism.clock import MILLISECOND
 from marketprism.instruments import Instrument
 from marketprism.records import DataType, Gap, OrderBookRecord, Record
@@ -30,8 +28,7 @@ class GapStarts:
     """
 
     def __init__(self) -> None:
-        self._used: dict[Affected, dict[int, None]] = {}
-        self._lock = Lock()
+        self._used: dict[Affected, dict[int, object]] = {}
         self._moved: dict[Affected, tuple[int, int]] = {}
         """From when to when the latest gap of a stream was moved, where it was."""
 
@@ -64,13 +61,12 @@ class GapStarts:
         self._used.setdefault(stream, {})[at // MILLISECOND] = None
 
     def _free(self, stream: Affected, at: int, step: int) -> int:
-        with self._lock:
-            used = self._used.setdefault(stream, {})
-            millisecond = at // MILLISECOND
-            while millisecond in used:
-                millisecond += step
-                at = millisecond * MILLISECOND
-            used[millisecond] = None
-            if len(used) > _REMEMBERED:
-                del used[next(iter(used))]
+        used, ours = self._used.setdefault(stream, {}), object()
+        millisecond = at // MILLISECOND
+        # In one step, whichever thread asks.
+        while used.setdefault(millisecond, ours) is not ours:
+            millisecond += step
+            at = millisecond * MILLISECOND
+        if len(used) > _REMEMBERED:
+            del used[next(iter(used))]
         return at
