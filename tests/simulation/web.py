@@ -12,9 +12,9 @@ import trio
 from truth import Truthful
 from wires import Link
 
-from marketprism.simulator.connection import Wire
 from marketprism.simulator.rest import Rest
 from marketprism.simulator.server import attend
+from marketprism.simulator.wire import Wire
 
 
 @attrs.define(eq=False)

@@ -12,7 +12,7 @@ import attrs
 import trio
 from trio.lowlevel import ParkingLot
 
-from marketprism.simulator.connection import Resettable
+from marketprism.simulator.wire import Resettable
 
 CAPACITY = 128 * 1024
 """Bytes on the way in one direction; who sends more waits."""

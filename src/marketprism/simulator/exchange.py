@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection
 
 import trio
 
-from .connection import Connection, Wire
+from .connection import Connection
 from .events import Message, Snapshot
 from .faults import Faults
 from .skin import Client, Opening, Reply, Skin
 from .source import Source
 from .standings import Standings
+from .wire import Wire
 
 _PATIENT_CAPACITY = 100
 _CAPACITY = 10_000
@@ -208,8 +209,8 @@ class Exchange:
                     "connection": each.ident,
                     "path": each.path,
                     "streams": list(each.streams),
-                    "sent": each.sent,
-                    "lost": each.lost,
+                    "sent": each.sending.sent,
+                    "lost": each.sending.lost,
                 }
                 for each in self.connections.values()
             ],

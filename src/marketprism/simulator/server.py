@@ -10,9 +10,9 @@ from hypercorn.trio import serve as serve_asgi
 from trio_websocket import ConnectionClosed, wrap_server_stream
 from wsproto.utilities import LocalProtocolError
 
-from .connection import Wire
 from .exchange import Exchange
 from .rest import Rest
+from .wire import Wire
 
 _HANDSHAKE_SECONDS = 10.0
 _SEND_BUFFER = 128 * 1024
