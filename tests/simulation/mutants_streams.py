@@ -18,6 +18,7 @@ from marketprism.feeds.binance import depth, derivatives, spot
 from marketprism.feeds.deribit import series
 from marketprism.feeds.okx import book as okx_book
 from marketprism.feeds.okx import chain, channels
+from marketprism.feeds.okx.chain import Heard
 from marketprism.records import Gap
 
 # Books
@@ -63,9 +64,7 @@ def a_book_always_joins_what_was_published(patch: pytest.MonkeyPatch) -> None:
 @mutant("okx_spot", "skip", "swap")
 def prev_seq_id_is_not_looked_at(patch: pytest.MonkeyPatch) -> None:
     """Any later update continues an OKX book."""
-    patch.setattr(
-        okx_book.BookStream, "_follows", lambda _, heard, book: heard.sequence > book.last_id
-    )
+    patch.setattr(Heard, "follows", lambda heard, book, joining: heard.sequence > book.last_id)
 
 
 @mutant("okx_spot")
